@@ -1,0 +1,1 @@
+//! The Node-API bindings: the only part of the crate that knows Node.
