@@ -45,7 +45,9 @@ impl Text {
 
     fn trailing_high_surrogate(&self) -> Option<u32> {
         match self.0.as_slice() {
-            [.., 0xED, b @ 0xA0..=0xAF, c] => Some(0xD000 | (u32::from(*b & 0x3F) << 6) | u32::from(*c & 0x3F)),
+            [.., 0xED, b @ 0xA0..=0xAF, c] => {
+                Some(0xD000 | (u32::from(*b & 0x3F) << 6) | u32::from(*c & 0x3F))
+            }
             _ => None,
         }
     }
