@@ -38,6 +38,7 @@ codes! {
     ConfigShrink = "CONFIG_SHRINK", "An edit would drop half of the file or a top-level key.";
     ConfigPath = "CONFIG_PATH", "A config path cannot be read, or names what cannot be edited.";
     ConfigReadonly = "CONFIG_READONLY", "The config may not be written.";
+    Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";
     Io = "IO", "The operating system refused; the message holds its words.";

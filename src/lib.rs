@@ -14,6 +14,10 @@
 
 pub mod config;
 pub mod error;
+// The napi macros expand to `unsafe`, hand out `&Env`, and register exports only outside of tests.
+#[allow(unsafe_code, clippy::trivially_copy_pass_by_ref)]
+#[cfg_attr(test, allow(dead_code))]
 mod node;
+mod runtime;
 
 pub use error::{Code, CoreError, Result};

@@ -70,6 +70,11 @@ impl Text {
         &self.0
     }
 
+    /// The WTF-8 bytes, owned.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// The array index that JavaScript sees in this property key, if it sees one (at most 2^32 - 2).
     pub fn array_index(&self) -> Option<u32> {
         let text = self.as_str()?;

@@ -1,1 +1,15 @@
-//! The Node-API bindings: the only part of the crate that knows Node.
+//! The Node-API bindings: the only part of the crate that knows Node. It converts and does nothing else.
+//!
+//! - [`error`]: a [`crate::CoreError`] as a JS `Error` with its code and fields; panics become `INTERNAL`.
+//! - [`settle`]: promises, in one place, so that codes survive `async` and an aborted call rejects with the
+//!   signal's own reason.
+//! - [`json`]: text in as WTF-8, data out as one JSON text that V8 parses.
+//! - [`stream`]: async iterables, in batches.
+
+mod abort;
+mod error;
+mod info;
+mod json;
+mod json5;
+mod settle;
+mod stream;

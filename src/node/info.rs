@@ -1,0 +1,44 @@
+//! `coreInfo`.
+
+use napi_derive::napi;
+
+/// A capability of the core, and whether it can run here.
+#[napi(object, object_from_js = false)]
+pub struct CoreCapability {
+    /// Its name in the migration table.
+    pub name: String,
+    /// Whether it can run here.
+    pub available: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// What this binary is and can do.
+#[napi(object, object_from_js = false)]
+pub struct CoreInfo {
+    /// The version of the package.
+    pub version: String,
+    /// What it was built for: architecture, system and, on Linux, libc.
+    pub target: String,
+    /// Each capability that is built in.
+    pub capabilities: Vec<CoreCapability>,
+}
+
+/// Version, target, and each capability with whether it can run here.
+#[napi(catch_unwind)]
+pub fn core_info() -> CoreInfo {
+    let libc = if cfg!(target_env = "musl") {
+        "-musl"
+    } else if cfg!(target_env = "gnu") {
+        "-gnu"
+    } else {
+        ""
+    };
+    CoreInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        target: format!("{}-{}{libc}", std::env::consts::OS, std::env::consts::ARCH),
+        capabilities: ["types", "config"]
+            .map(|name| CoreCapability { name: name.into(), available: true, reason: None })
+            .into(),
+    }
+}

@@ -1,0 +1,41 @@
+//! The one tokio runtime, built at first use.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{Code, CoreError, Result};
+
+/// Threads for calls that block (locks, fsync). Tokio's own default of 512 suits a server, not a guest in Node.
+const MAX_BLOCKING_THREADS: usize = 8;
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// The runtime; the first call starts its two worker threads.
+pub(crate) fn runtime() -> Result<&'static Runtime> {
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    static NAMED: AtomicUsize = AtomicUsize::new(0);
+    let built = Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_name_fn(|| format!("openclaw-core-{}", NAMED.fetch_add(1, Ordering::Relaxed)))
+        .enable_time()
+        .build()
+        .map_err(|error| {
+            CoreError::new(Code::Io, format!("cannot start threads: {error}")).caused_by(error)
+        })?;
+    Ok(RUNTIME.get_or_init(|| built))
+}
+
+/// Runs blocking work on the pool. Must be called within the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(CoreError::new(Code::Internal, format!("a worker died: {error}"))),
+    }
+}
