@@ -1,0 +1,155 @@
+// Builds the package: the native binary, index.d.ts, index.js and dist/.
+//
+//   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|ts]
+//
+// --check   fails when the committed index.d.ts is not what the build makes.
+// --zig     links with zig through cargo-zigbuild; a glibc floor may follow the triple (…-gnu.2.17).
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const require = createRequire(import.meta.url);
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+const { values: options } = parseArgs({
+  options: {
+    debug: { type: "boolean" },
+    profile: { type: "string" },
+    target: { type: "string" },
+    zig: { type: "boolean" },
+    check: { type: "boolean" },
+    only: { type: "string" },
+  },
+});
+
+function fail(message) {
+  console.error(`build: ${message}`);
+  process.exit(1);
+}
+
+function run(name, args, environment = {}) {
+  const { bin } = require(`${name}/package.json`);
+  const relative = typeof bin === "string" ? bin : Object.values(bin)[0];
+  const script = join(dirname(require.resolve(`${name}/package.json`)), relative);
+  const result = spawnSync(process.execPath, [script, ...args], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...environment },
+  });
+  if (result.status !== 0) fail(`${name} ${args[0]} failed`);
+}
+
+/** Names that index.d.ts exports as values. */
+function declaredExports(types) {
+  const names = [...types.matchAll(/^export declare (?:class|function|const|enum) (\w+)/gm)].map((m) => m[1]);
+  return [...new Set(names)].sort();
+}
+
+/** The loader, with one `exports.X = …` line an export, which is what Node's ESM needs to offer named imports. */
+function writeLoader(names) {
+  const packages = manifest.napi.targets
+    .map(platformOf)
+    .map((platform) => `"${platform}": () => require("${manifest.name}-${platform}"),`);
+  const loader = readFileSync(join(root, "scripts/loader-template.cjs"), "utf8")
+    .replace("/* @packages */", packages.join("\n  "))
+    .replace("/* @version */", manifest.version)
+    .replace("/* @exports */", names.map((name) => `exports.${name} = native.${name};`).join("\n"));
+  writeFileSync(join(root, "index.js"), loader);
+}
+
+/** "x86_64-unknown-linux-gnu" as npm names it: "linux-x64-gnu". */
+function platformOf(triple) {
+  const [arch, , system, abi] = triple.split("-");
+  const cpu = { x86_64: "x64", aarch64: "arm64" }[arch];
+  return { linux: `linux-${cpu}-${abi}`, darwin: `darwin-${cpu}`, windows: `win32-${cpu}-${abi}` }[system];
+}
+
+function buildNative() {
+  const staging = join(root, ".cache/build");
+  rmSync(staging, { recursive: true, force: true });
+  mkdirSync(staging, { recursive: true });
+  const args = ["build", "--platform", "--no-js", "--no-const-enum", "--output-dir", staging];
+  if (options.target) args.push("--target", options.target);
+  if (options.zig) args.push("--cross-compile");
+  if (options.profile) args.push("--profile", options.profile);
+  else if (!options.debug) args.push("--release");
+  run("@napi-rs/cli", args);
+
+  const types = readFileSync(join(staging, "index.d.ts"), "utf8")
+    // Says which binary was loaded; index.js does not hand it out.
+    .replace(/^\/\*\*[^\n]*\*\/\n(?=export declare (?:function|const) __napiBindingTarget)/gm, "")
+    .replace(/^export declare (?:function|const) __napiBindingTarget\b.*\n/gm, "");
+  const typesFile = join(root, "index.d.ts");
+  const committed = existsSync(typesFile) ? readFileSync(typesFile, "utf8") : "";
+  if (options.check && types !== committed) {
+    fail("index.d.ts is stale: run `npm run build` and commit the result");
+  }
+  writeFileSync(typesFile, types);
+
+  const binary = readdirSync(staging).find((file) => file.endsWith(".node"));
+  if (!binary) fail("napi build left no .node file");
+  const target = join(root, binary);
+  chmodSync(join(staging, binary), 0o755);
+  // A rename, because a running process may have the old file mapped.
+  renameSync(join(staging, binary), target);
+  rmSync(staging, { recursive: true, force: true });
+
+  const declared = declaredExports(types);
+  const host = process.platform === "win32" ? "win32" : process.platform;
+  if (!options.target || binary.startsWith(`core.${host}-${process.arch}`)) {
+    let actual;
+    try {
+      actual = Object.keys(require(target))
+        .filter((name) => !name.startsWith("__"))
+        .sort();
+    } catch (error) {
+      // A cross build for another C library does not load here; its twin on the right machine does the check.
+      if (!options.target) fail(`the new binary does not load: ${error.message}`);
+    }
+    if (actual && actual.join() !== declared.join()) {
+      fail(
+        `index.d.ts declares ${declared.join(", ") || "nothing"}, the binary exports ${actual.join(", ") || "nothing"}`,
+      );
+    }
+  }
+  writeLoader(declared);
+  console.log(
+    `built ${binary}, ${(statSync(target).size / 1e6).toFixed(2)} MB, with ${declared.length} exports`,
+  );
+}
+
+function buildTypeScript() {
+  const sources = existsSync(join(root, "openclaw"))
+    ? readdirSync(join(root, "openclaw"), { recursive: true }).filter((file) => String(file).endsWith(".ts"))
+    : [];
+  if (sources.length === 0) {
+    console.log("no TypeScript sources under openclaw/");
+    return;
+  }
+  const dist = join(root, "dist");
+  rmSync(dist, { recursive: true, force: true });
+  mkdirSync(dist);
+  // The package itself is CommonJS, for require(); what lies under dist/ is ESM.
+  writeFileSync(join(dist, "package.json"), '{ "type": "module" }\n');
+  run("typescript", ["--project", "tsconfig.json"]);
+  const cli = join(dist, "cli.js");
+  if (existsSync(cli)) chmodSync(cli, 0o755);
+  console.log(`built dist/ from ${sources.length} TypeScript files`);
+}
+
+if (options.only !== "ts") buildNative();
+if (options.only !== "native") buildTypeScript();
