@@ -14,8 +14,8 @@
 
 pub mod config;
 pub mod error;
-// The napi macros expand to `unsafe`, hand out `&Env`, and register exports only outside of tests.
-#[allow(unsafe_code, clippy::trivially_copy_pass_by_ref)]
+// The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
+#[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]
 #[cfg_attr(test, allow(dead_code))]
 mod node;
 mod runtime;

@@ -11,17 +11,17 @@ use crate::{Code, CoreError, Result};
 const MAX_BLOCKING_THREADS: usize = 8;
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static THREADS_NAMED: AtomicUsize = AtomicUsize::new(0);
 
 /// The runtime; the first call starts its two worker threads.
 pub(crate) fn runtime() -> Result<&'static Runtime> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    static NAMED: AtomicUsize = AtomicUsize::new(0);
     let built = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
-        .thread_name_fn(|| format!("openclaw-core-{}", NAMED.fetch_add(1, Ordering::Relaxed)))
+        .thread_name_fn(|| format!("openclaw-core-{}", THREADS_NAMED.fetch_add(1, Ordering::Relaxed)))
         .enable_time()
         .build()
         .map_err(|error| {

@@ -32,7 +32,9 @@ pub(super) fn wtf8(env: &Env, name: &str, value: Either<JsString<'_>, Unknown<'_
         return Ok(bytes);
     }
     let mut text = Text::new();
-    for unit in char::decode_utf16(string.into_utf16()?.as_slice().iter().copied()) {
+    // napi's slice counts the closing NUL.
+    let length = string.utf16_len()?;
+    for unit in char::decode_utf16(string.into_utf16()?.as_slice().iter().copied().take(length)) {
         text.push_code_point(unit.map_or_else(|lone| u32::from(lone.unpaired_surrogate()), u32::from));
     }
     Ok(text.into_bytes())
