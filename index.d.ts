@@ -16,6 +16,14 @@ export declare class CoreStream {
   [globalThis.Symbol.asyncDispose](): Promise<unknown>
 }
 
+/**
+ * The key of the session that a message belongs to, as OpenClaw 2026.9 builds it (`buildAgentPeerSessionKey`, with
+ * `:thread:<id>` behind it for a thread).
+ *
+ * Throws `VALIDATION` for a kind or scope that does not exist.
+ */
+export declare function buildSessionKey(parts: { agentId: string; channel?: string; accountId?: string; peer?: { kind: 'direct' | 'group' | 'channel'; id: string }; dmScope?: 'main' | 'per-peer' | 'per-channel-peer' | 'per-account-channel-peer'; threadId?: string }): string
+
 /** A capability of the core, and whether it can run here. */
 export interface CoreCapability {
   /** Its name in the migration table. */
@@ -39,6 +47,14 @@ export interface CoreInfo {
   capabilities: Array<CoreCapability>
 }
 
+/** The two halves of a session key. */
+export interface ParsedSessionKey {
+  /** Whose session it is. */
+  agentId: string
+  /** Which of its sessions. */
+  rest: string
+}
+
 /**
  * A JSON5 text as a value, equal to what npm `json5` 2.2.3 makes of it: -0, NaN, the infinities, hexadecimal
  * numbers, `__proto__` keys, duplicate keys, key order and lone surrogates included.
@@ -46,3 +62,11 @@ export interface CoreInfo {
  * Throws `CONFIG_PARSE` with npm's message, `line` and `column`; also where more than 10,000 levels nest.
  */
 export declare function parseJson5(text: string): unknown
+
+/**
+ * `agent:<agentId>:<rest>` as OpenClaw 2026.9 reads it (`parseAgentSessionKey`): folded to lower case but for the ids
+ * that Signal and Matrix own. `null` where OpenClaw returns `null`.
+ *
+ * Costs more than the TypeScript it equals, for the crossing: import it where no OpenClaw is at hand.
+ */
+export declare function parseSessionKey(key: string): ParsedSessionKey | null

@@ -6,6 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`error`] | [`CoreError`] and its [`Code`]s: the one error type |
+//! | [`types`] | the vocabulary that all capabilities share |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -14,6 +15,7 @@
 
 pub mod config;
 pub mod error;
+pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]
 #[cfg_attr(test, allow(dead_code))]

@@ -13,3 +13,4 @@ mod json;
 mod json5;
 mod settle;
 mod stream;
+mod types;

@@ -1,0 +1,3 @@
+//! The small vocabulary that every capability shares.
+
+pub mod session_key;
