@@ -11,6 +11,7 @@ mod error;
 mod info;
 mod json;
 mod json5;
+mod log;
 mod settle;
 mod stream;
 mod types;
