@@ -67,7 +67,10 @@ function writeLoader(names) {
   const loader = readFileSync(join(root, "scripts/loader-template.cjs"), "utf8")
     .replace("/* @packages */", packages.join("\n  "))
     .replace("/* @version */", manifest.version)
-    .replace("/* @exports */", names.map((name) => `exports.${name} = native.${name};`).join("\n"));
+    .replace(
+      /^module\.exports = native;.*$/m,
+      names.map((name) => `exports.${name} = native.${name};`).join("\n"),
+    );
   writeFileSync(join(root, "index.js"), loader);
 }
 

@@ -109,4 +109,4 @@ function firstLine(error) {
 
 const native = load();
 
-/* @exports */
+module.exports = native; // the build writes one line an export here

@@ -1,0 +1,235 @@
+// `npm test`: every check of the repository, in order, each part timed.
+//
+//   node scripts/test.mjs [--list] [--only part,part] [--skip part,part]
+//
+// Uses nothing but Node's own modules, since its first part is what installs the rest.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const nodes = ["20", "22", "24", "26"];
+
+/** The pinned Node of a major version, which npm brought; the one that runs this script if it is that major. */
+function nodeOf(major) {
+  const pinned = join(
+    root,
+    `__test__/node/node_modules/node${major}-${process.platform}-${process.arch}/bin/node`,
+  );
+  if (existsSync(pinned)) return pinned;
+  return process.versions.node.split(".")[0] === major ? process.execPath : undefined;
+}
+
+/** Test folders that run as one part each; `major` is the Node they need, if not the one at hand. */
+const suites = {
+  unit: {},
+  differential: { major: "24" },
+  host: { major: "24" },
+  sim: {},
+  package: {},
+};
+
+const counters = {
+  // One check, which holds or does not.
+  check: (_output, ok) => ({ passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }),
+  cargo: (output) => {
+    const sums = { passed: 0, failed: 0, skipped: 0 };
+    for (const [, passed, failed, ignored] of output.matchAll(
+      /^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored/gm,
+    )) {
+      sums.passed += Number(passed);
+      sums.failed += Number(failed);
+      sums.skipped += Number(ignored);
+    }
+    return sums;
+  },
+  node: (output) => {
+    const sum = (...names) => {
+      const lines = output.matchAll(new RegExp(`^(?:#|ℹ) (?:${names.join("|")}) (\\d+)$`, "gm"));
+      return [...lines].reduce((total, [, count]) => total + Number(count), 0);
+    };
+    return { passed: sum("pass"), failed: sum("fail", "cancelled"), skipped: sum("skipped", "todo") };
+  },
+};
+
+/** Runs one command with its output shown; resolves with what it printed. */
+function run(command, args, { env = {} } = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, {
+      cwd: root,
+      env: { ...process.env, CARGO_TERM_COLOR: "never", ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const [stream, sink] of [
+      [child.stdout, process.stdout],
+      [child.stderr, process.stderr],
+    ]) {
+      stream.setEncoding("utf8");
+      stream.on("data", (text) => {
+        output += text;
+        sink.write(text);
+      });
+    }
+    child.on("error", (error) => resolve({ ok: false, output: `${output}\n${command}: ${error.message}` }));
+    child.on("close", (status) => resolve({ ok: status === 0, output }));
+  });
+}
+
+const cargo = (...args) => run("cargo", args);
+const script = (name, ...args) => run(process.execPath, [join("scripts", name), ...args]);
+const tool = (name, ...args) => run(process.execPath, [join("node_modules", name), ...args]);
+
+function testFiles(folder) {
+  const path = join(root, "__test__", folder);
+  return existsSync(path)
+    ? readdirSync(path)
+        .filter((file) => file.endsWith(".test.mjs"))
+        .sort()
+        .map((file) => join("__test__", folder, file))
+    : [];
+}
+
+async function nodeTests(folder, major) {
+  const files = testFiles(folder);
+  if (files.length === 0) return { reason: `no test files in __test__/${folder}` };
+  const node = major ? nodeOf(major) : process.execPath;
+  if (!node) return { ok: false, output: "", error: `Node ${major} is not there: run \`npm run setup\`` };
+  // The pinned Node comes first in PATH, so that what a test spawns as "node" is the same Node.
+  const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
+  return run(node, ["--test", "--test-reporter=spec", ...files], { env });
+}
+
+const parts = [
+  { name: "setup", what: "dependencies, Node releases, stock OpenClaw", run: () => script("setup.mjs") },
+  { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
+  {
+    name: "clippy",
+    what: "clippy, warnings denied, tests included",
+    run: () => cargo("clippy", "--workspace", "--all-targets", "--", "-D", "warnings"),
+  },
+  {
+    name: "clippy-targets",
+    what: "clippy for the other seven platforms",
+    run: () => script("clippy-targets.mjs"),
+  },
+  {
+    name: "rust",
+    what: "cargo test, and the fuzz targets over their corpora",
+    count: "cargo",
+    run: () => cargo("test", "--workspace", "--no-fail-fast"),
+  },
+  {
+    name: "build",
+    what: "release build; index.d.ts is what it makes",
+    run: () => script("build.mjs", "--check"),
+  },
+  {
+    name: "biome",
+    what: "lint and format of JavaScript and TypeScript",
+    run: () => tool("@biomejs/biome/bin/biome", "check", "--error-on-warnings", "."),
+  },
+  {
+    name: "types",
+    what: "type tests of index.d.ts",
+    run: () => tool("typescript/bin/tsc", "--project", "__test__/types/tsconfig.json"),
+  },
+  ...Object.entries(suites).map(([folder, { major }]) => ({
+    name: folder,
+    what: `__test__/${folder} under Node ${major ?? process.versions.node.split(".")[0]}`,
+    count: "node",
+    run: () => nodeTests(folder, major),
+  })),
+  ...nodes.map((major) => ({
+    name: `load-${major}`,
+    what: `__test__/load under Node ${major}`,
+    count: "node",
+    run: () => nodeTests("load", major),
+  })),
+];
+
+const { values: options } = parseArgs({
+  options: { list: { type: "boolean" }, only: { type: "string" }, skip: { type: "string" } },
+});
+
+if (options.list) {
+  for (const { name, what } of parts) console.log(`${name.padEnd(16)} ${what}`);
+  process.exit(0);
+}
+
+const chosen = (text) => {
+  const names = (text ?? "").split(",").filter(Boolean);
+  const unknown = names.filter((name) => !parts.some((part) => part.name === name));
+  if (unknown.length > 0) {
+    console.error(`test: there is no part ${unknown.join(", ")}; --list shows them`);
+    process.exit(2);
+  }
+  return names;
+};
+const only = chosen(options.only);
+const skip = chosen(options.skip);
+const selected = parts.filter(
+  ({ name }) => (only.length === 0 || only.includes(name)) && !skip.includes(name),
+);
+
+// A test file in a folder that no part runs would look tested and not be.
+const known = new Set([...Object.keys(suites), "load"]);
+const orphans = readdirSync(join(root, "__test__"), { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && !known.has(entry.name) && testFiles(entry.name).length > 0)
+  .map((entry) => entry.name);
+if (orphans.length > 0) {
+  console.error(`test: no part runs __test__/${orphans.join(", __test__/")}; add it to scripts/test.mjs`);
+  process.exit(1);
+}
+if (spawnSync("cargo", ["--version"]).status !== 0) {
+  console.error("test: cargo is not there; install the Rust toolchain (https://rustup.rs) and try again");
+  process.exit(1);
+}
+
+const rows = [];
+for (const { name, what, count = "check", run: execute } of selected) {
+  console.log(`\n── ${name}: ${what}`);
+  const start = performance.now();
+  const { ok, output, reason, error } = await execute();
+  const minutes = (performance.now() - start) / 60_000;
+  if (reason) {
+    console.log(`skipped: ${reason}`);
+    rows.push({ name, minutes, passed: 0, failed: 0, skipped: 0, note: `skipped: ${reason}` });
+    continue;
+  }
+  const sums = counters[count](output, ok);
+  let note = error ?? "";
+  // A runner that fails without a failed test, or passes without a test, has not tested.
+  if (!ok && sums.failed === 0) {
+    sums.failed = 1;
+    note ||= "the runner itself failed";
+  } else if (ok && sums.passed === 0) {
+    sums.failed = 1;
+    note = "no test ran";
+  }
+  const reasons = count === "node" ? (output.match(/^.*# SKIP.*$/gm) ?? []) : [];
+  rows.push({
+    name,
+    minutes,
+    ...sums,
+    note: [note, ...reasons.map((line) => line.trim())].filter(Boolean).join("; "),
+  });
+}
+
+const total = (field) => rows.reduce((sum, row) => sum + row[field], 0);
+console.log(
+  `\n${"part".padEnd(16)} ${"minutes".padStart(7)} ${"passed".padStart(7)} ${"failed".padStart(7)} ${"skipped".padStart(7)}`,
+);
+for (const row of rows) {
+  const cells = [row.minutes.toFixed(2), row.passed, row.failed, row.skipped];
+  console.log(
+    `${row.name.padEnd(16)} ${cells.map((cell) => String(cell).padStart(7)).join(" ")}  ${row.note}`.trimEnd(),
+  );
+}
+console.log(`${"all".padEnd(16)} ${total("minutes").toFixed(2).padStart(7)}`);
+console.log(
+  `\n${total("passed")} passed, ${total("failed")} failed${total("skipped") ? `, ${total("skipped")} skipped` : ""}`,
+);
+process.exitCode = total("failed") > 0 ? 1 : 0;
