@@ -1,0 +1,181 @@
+// Where in an OpenClaw install the functions lie that the core replaces. Chunk names change with every release;
+// the bundler's `//#region <source>` markers and the function names do not, so those are what is looked for.
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join, sep } from "node:path";
+import type { Install } from "./install.js";
+import type { FunctionTarget, ModuleName, PackageTarget } from "./modules.js";
+
+/** A function to be replaced. */
+export type SwapFunction = FunctionTarget & { module: ModuleName };
+
+/** Anything the load hook replaces. */
+export type SwapTarget = (FunctionTarget | PackageTarget) & { module: ModuleName };
+
+/** A function found in a chunk. */
+export interface Found {
+  region: string;
+  name: string;
+  /** What the bundler calls it in this chunk: the name, perhaps with `$1` behind it. */
+  binding: string;
+}
+
+/** A function that stays TypeScript in some chunk, and why. */
+export interface Problem {
+  file: string;
+  name: string;
+  reason: string;
+}
+
+/** What one scan of an install found. */
+export interface ChunkIndex {
+  /** Chunk (relative to the package, with `/`) to the functions in it. */
+  chunks: Record<string, Found[]>;
+  problems: Problem[];
+}
+
+/** A ChunkIndex and how it came about. */
+export interface LoadedIndex extends ChunkIndex {
+  origin: "cache" | "scan";
+  /** Why the scan could not be kept; the next start scans again. */
+  notCached?: string;
+}
+
+const FORMAT = 1;
+
+/** The functions among `targets` that this source holds in the shape the core was written against. */
+export function findFunctions(
+  source: string,
+  targets: readonly SwapFunction[],
+): { found: Found[]; problems: Omit<Problem, "file">[] } {
+  const found: Found[] = [];
+  const problems: Omit<Problem, "file">[] = [];
+  for (const { region, name, shape } of targets) {
+    const marker = `//#region ${region}`;
+    const start = lineStart(source, marker);
+    if (start < 0) {
+      // Bundles without markers are minified; without one nothing says that this is the same function.
+      if (source.includes(`function ${name}(`) || source.includes(`function ${name}$`)) {
+        problems.push({ name, reason: `no "${marker}" marker` });
+      }
+      continue;
+    }
+    const end = source.indexOf("\n//#endregion", start);
+    const text = source.slice(start, end < 0 ? undefined : end);
+    const head = new RegExp(`^(?:async )?function (${name}(?:\\$\\d+)?)\\(`, "m").exec(text);
+    if (!head?.[1]) {
+      problems.push({ name, reason: `no top-level function of that name in ${region}` });
+      continue;
+    }
+    const close = text.indexOf("\n}", head.index);
+    const body = text.slice(head.index + head[0].length - 1, close < 0 ? undefined : close + 2);
+    if (!shape?.test(normalise(body))) {
+      problems.push({ name, reason: "its code is not the one the core was checked against" });
+      continue;
+    }
+    found.push({ region, name, binding: head[1] });
+  }
+  return { found, problems };
+}
+
+/** Reads the index of an install from the cache, or scans the install and keeps the result. */
+export function loadIndex(
+  install: Install,
+  targets: readonly SwapFunction[],
+  cache: string | undefined,
+): LoadedIndex {
+  const key = cacheKey(install, targets);
+  const file = cache && join(cache, `chunks-${key}.json`);
+  if (file) {
+    const kept = readCache(file, key);
+    if (kept) return { ...kept, origin: "cache" };
+  }
+  const index = scan(install, targets);
+  if (!file) return { ...index, origin: "scan", notCached: "no cache folder is known" };
+  try {
+    mkdirSync(cache, { recursive: true, mode: 0o700 });
+    const temporary = `${file}.${process.pid}.${Date.now().toString(36)}`;
+    try {
+      writeFileSync(temporary, JSON.stringify({ format: FORMAT, key, ...index }), {
+        mode: 0o600,
+        flag: "wx",
+      });
+      renameSync(temporary, file);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+    return { ...index, origin: "scan" };
+  } catch (error) {
+    return { ...index, origin: "scan", notCached: messageOf(error) };
+  }
+}
+
+function scan(install: Install, targets: readonly SwapFunction[]): ChunkIndex {
+  const names = targets.map(({ name }) => Buffer.from(`function ${name}`));
+  const chunks: Record<string, Found[]> = {};
+  const problems: Problem[] = [];
+  const dist = join(install.root, "dist");
+  for (const entry of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
+    if (!/\.[cm]?js$/.test(entry)) continue;
+    const bytes = readFileSync(join(dist, entry));
+    if (!names.some((name) => bytes.includes(name))) continue;
+    const file = `dist/${entry.replaceAll(sep, "/")}`;
+    const result = findFunctions(bytes.toString("utf8"), targets);
+    if (result.found.length > 0) chunks[file] = result.found;
+    for (const problem of result.problems) problems.push({ file, ...problem });
+  }
+  for (const { name, region } of targets) {
+    const somewhere = Object.values(chunks).some((found) => found.some((hit) => hit.name === name));
+    if (!somewhere && !problems.some((problem) => problem.name === name)) {
+      problems.push({ file: "dist", name, reason: `not found (looked for ${region})` });
+    }
+  }
+  return { chunks, problems };
+}
+
+/** Changes with the install, with what is looked for, and with the way of looking. */
+function cacheKey(install: Install, targets: readonly SwapFunction[]): string {
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify([FORMAT, install.root, install.version]));
+  for (const file of ["package.json", "dist", "dist/postinstall-content-inventory.json"]) {
+    const stat = statSync(join(install.root, file), { throwIfNoEntry: false });
+    hash.update(`${file}:${stat?.mtimeMs}:${stat?.size};`);
+  }
+  for (const { region, name, shape } of targets) hash.update(`${region}:${name}:${shape};`);
+  return hash.digest("hex").slice(0, 24);
+}
+
+/** A kept index; anything that is not exactly one is as good as none, and is written anew. */
+function readCache(file: string, key: string): ChunkIndex | undefined {
+  try {
+    const kept = JSON.parse(readFileSync(file, "utf8"));
+    if (kept.format !== FORMAT || kept.key !== key || !Array.isArray(kept.problems)) return undefined;
+    for (const found of Object.values(kept.chunks)) {
+      if (!Array.isArray(found) || !found.every((hit) => typeof hit.name === "string")) return undefined;
+    }
+    return { chunks: kept.chunks, problems: kept.problems };
+  } catch {
+    return undefined;
+  }
+}
+
+function lineStart(source: string, line: string): number {
+  for (let at = source.indexOf(line); at >= 0; at = source.indexOf(line, at + 1)) {
+    const before = at === 0 || source[at - 1] === "\n";
+    const after = source[at + line.length];
+    if (before && (after === "\n" || after === "\r" || after === undefined)) return at;
+  }
+  return -1;
+}
+
+function normalise(code: string): string {
+  return code
+    .replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "")
+    .replace(/\s+/g, " ")
+    .trim();
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,234 @@
+// The migration, module by module: what each one replaces in OpenClaw and how it gets there.
+// The status table of README.md, `openclaw-core status` and the load hook all read this one table.
+
+/** The modules in the order of the plan; a later one may build on an earlier one, never the other way. */
+export const MODULE_NAMES = [
+  "types",
+  "config",
+  "events",
+  "secrets",
+  "validation",
+  "auth",
+  "ipc",
+  "providers",
+  "sandbox",
+  "tools",
+  "workflow",
+  "channels",
+  "gateway",
+  "plugins",
+  "cli",
+] as const;
+
+/** A module of the plan. */
+export type ModuleName = (typeof MODULE_NAMES)[number];
+
+/** A function of OpenClaw, known by the source file it was written in and its name: both outlive a release. */
+export interface FunctionTarget {
+  kind: "function";
+  /** The path in the bundler's `//#region` marker. */
+  region: string;
+  name: string;
+  /**
+   * What the function must look like, comments and white space aside, for the replacement to be its equal.
+   * Rows that are not built have none.
+   */
+  shape?: RegExp;
+}
+
+/** An npm package that OpenClaw imports by its bare name. */
+export interface PackageTarget {
+  kind: "package";
+  package: string;
+  /** The file that both `import` and `require` of the package end in. */
+  file: string;
+  name: string;
+}
+
+/** A place where OpenClaw lets a plugin answer. */
+export interface SurfaceTarget {
+  kind: "surface";
+  name: string;
+}
+
+/** Something of OpenClaw that a module replaces. */
+export type Target = FunctionTarget | PackageTarget | SurfaceTarget;
+
+/** One row of the plan. */
+export interface Row {
+  name: ModuleName;
+  replaces: readonly Target[];
+  /** `swap`: as OpenClaw loads. `plugin`: through its plugin surface. `library`: only by `import`. */
+  attaches: "swap" | "plugin" | "library";
+  /** What the module exports from the package. */
+  exports: readonly string[];
+  state: "native" | "not built";
+  /** Why a `library` row is not attached, or what is worth knowing about the row. */
+  note?: string;
+}
+
+const fn = (region: string, name: string, shape?: RegExp): FunctionTarget =>
+  shape ? { kind: "function", region, name, shape } : { kind: "function", region, name };
+const surface = (name: string): SurfaceTarget => ({ kind: "surface", name });
+
+/** The table of the migration. */
+export const MODULES: readonly Row[] = [
+  {
+    name: "types",
+    replaces: [fn("src/sessions/session-key-utils.ts", "parseAgentSessionKey")],
+    attaches: "library",
+    exports: ["parseSessionKey", "buildSessionKey"],
+    state: "not built",
+    note: "by measurement: OpenClaw reads a session key in 0.3 µs, less than a call into native code costs",
+  },
+  {
+    name: "config",
+    replaces: [
+      fn(
+        "src/utils/parse-json-compat.ts",
+        "parseJsonWithJson5Fallback",
+        /^\(raw, json5\) \{ try \{ return JSON\.parse\(raw\); \} catch \{ return \(json5 \?\? loadJson5Parser\(\)\)\.parse\(raw\); \} \}$/,
+      ),
+      fn(
+        "src/config/io.read-helpers.ts",
+        "parseConfigJson5",
+        /^\(raw, json5 = \w+\) \{ try \{ return \{ ok: true, parsed: parseJsonWithJson5Fallback(\$\d+)?\(raw, json5\) \}; \} catch \(err\) \{ return \{ ok: false, error: String\(err\) \}; \} \}$/,
+      ),
+      { kind: "package", package: "json5", file: "lib/index.js", name: "json5.parse" },
+    ],
+    attaches: "swap",
+    exports: ["parseJson5", "Config"],
+    state: "native",
+    note: "strict JSON stays with JSON.parse, which nothing beats; what native code refuses, OpenClaw's own parser answers",
+  },
+  {
+    name: "events",
+    replaces: [surface("api.on"), surface("api.registerService")],
+    attaches: "plugin",
+    exports: ["EventStore"],
+    state: "not built",
+  },
+  {
+    name: "secrets",
+    replaces: [surface("secretProviderIntegrations")],
+    attaches: "plugin",
+    exports: ["CredentialStore", "ApiKey"],
+    state: "not built",
+  },
+  {
+    name: "validation",
+    replaces: [fn("src/logging/redact.ts", "redactSensitiveText")],
+    attaches: "swap",
+    exports: [
+      "validateMessage",
+      "resolveBeneath",
+      "redact",
+      "mightContainSecret",
+      "checkUrl",
+      "fetchChecked",
+    ],
+    state: "not built",
+  },
+  {
+    name: "auth",
+    replaces: [surface("api.registerProvider (auth)")],
+    attaches: "plugin",
+    exports: ["AuthProfiles"],
+    state: "not built",
+  },
+  {
+    name: "ipc",
+    replaces: [fn("src/infra/sqlite-readonly-location.ts", "prepareReadOnlySourceSyncInProcess")],
+    attaches: "swap",
+    exports: [],
+    state: "not built",
+    note: "in a process of its own: two SQLite libraries in one process drop each other's locks",
+  },
+  {
+    name: "providers",
+    replaces: [
+      surface("api.registerProvider"),
+      fn(
+        "packages/ai/src/transports/anthropic-transport-stream.ts",
+        "createAnthropicMessagesTransportStreamFn",
+      ),
+    ],
+    attaches: "plugin",
+    exports: ["Provider", "FailoverProvider"],
+    state: "not built",
+  },
+  {
+    name: "sandbox",
+    replaces: [surface("plugin-sdk/sandbox registerSandboxBackend")],
+    attaches: "plugin",
+    exports: ["Sandbox", "SandboxFs"],
+    state: "not built",
+  },
+  {
+    name: "tools",
+    replaces: [surface("api.registerTool")],
+    attaches: "plugin",
+    exports: ["ToolRegistry"],
+    state: "not built",
+  },
+  {
+    name: "workflow",
+    replaces: [surface("api.registerDetachedTaskRuntime")],
+    attaches: "plugin",
+    exports: [],
+    state: "not built",
+  },
+  {
+    name: "channels",
+    replaces: [surface("api.registerChannel")],
+    attaches: "plugin",
+    exports: ["Channel", "ChannelRegistry", "Router", "Allowlist", "chunkMarkdown"],
+    state: "not built",
+    note: "Router is for import only, by measurement: OpenClaw resolves a route in 1–9 µs, and crossing costs more",
+  },
+  {
+    name: "gateway",
+    replaces: [surface("api.registerGatewayMethod"), surface("api.registerHttpRoute")],
+    attaches: "plugin",
+    exports: [],
+    state: "not built",
+  },
+  {
+    name: "plugins",
+    replaces: [fn("src/plugins/installed-plugin-index.ts", "buildInstalledPluginIndex")],
+    attaches: "swap",
+    exports: [],
+    state: "not built",
+  },
+  {
+    name: "cli",
+    replaces: [surface("api.registerCli")],
+    attaches: "plugin",
+    exports: [],
+    state: "not built",
+    note: "the plugin's `openclaw core` command prints this table today; no native command yet",
+  },
+];
+
+/** The functions and packages that the load hook replaces, with the module each belongs to. */
+export function swapTargets(modules: readonly ModuleName[]): (Exclude<Target, SurfaceTarget> & {
+  module: ModuleName;
+})[] {
+  return MODULES.filter(
+    (row) => row.attaches === "swap" && row.state === "native" && modules.includes(row.name),
+  ).flatMap((row) =>
+    row.replaces.flatMap((target) => (target.kind === "surface" ? [] : [{ ...target, module: row.name }])),
+  );
+}
+
+/** What a row replaces, in a few words. */
+export function describeTarget(target: Target): string {
+  switch (target.kind) {
+    case "function":
+      return `${target.name} (${target.region})`;
+    case "package":
+      return `${target.name} (npm ${target.package})`;
+    case "surface":
+      return target.name;
+  }
+}

@@ -1,0 +1,276 @@
+// Work off the hot path: comparing native answers with the originals', and the report an operator reads before
+// switching a module on. What may be secret never reaches the report: values are described, text is masked.
+import { createHash } from "node:crypto";
+import { appendFileSync, mkdirSync, renameSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+const QUEUE_JOBS = 256;
+const QUEUE_BYTES = 16 * 1024 * 1024;
+const BATCH_MS = 5;
+const EXIT_MS = 500;
+const DISTINCT = 10_000;
+const SAMPLES = 20;
+const EXCERPT = 400;
+const FILE_BYTES = 1024 * 1024;
+const SUMMARY_MS = 60_000;
+
+/** A bounded queue of jobs that run when the event loop has nothing better to do, and at exit for a short while. */
+export class Background {
+  readonly #jobs: { bytes: number; job: () => void }[] = [];
+  #bytes = 0;
+  #scheduled = false;
+  /** Jobs that were not run because the queue was full or the process ended. */
+  dropped = 0;
+
+  /** Takes a job that holds on to `bytes` of input; false when there is no room for it. */
+  add(bytes: number, job: () => void): boolean {
+    if (this.#jobs.length >= QUEUE_JOBS || this.#bytes + bytes > QUEUE_BYTES) {
+      this.dropped++;
+      return false;
+    }
+    this.#jobs.push({ bytes, job });
+    this.#bytes += bytes;
+    this.#schedule();
+    return true;
+  }
+
+  /** Runs what is left, for at most half a second; the rest counts as dropped. */
+  finish(): void {
+    this.#run(EXIT_MS);
+    this.dropped += this.#jobs.length;
+    this.#jobs.length = 0;
+    this.#bytes = 0;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#run(BATCH_MS);
+      if (this.#jobs.length > 0) this.#schedule();
+    }).unref();
+  }
+
+  #run(milliseconds: number): void {
+    const end = performance.now() + milliseconds;
+    for (let next = this.#jobs.shift(); next; next = this.#jobs.shift()) {
+      this.#bytes -= next.bytes;
+      next.job();
+      if (performance.now() > end) return;
+    }
+  }
+}
+
+/** What one side answered. */
+export type Outcome = { value: unknown } | { error: unknown };
+
+/** Sums of one module's comparisons. */
+export interface ShadowCounts {
+  calls: number;
+  bytes: number;
+  /** Different inputs, counted to ten thousand: a thousand equal calls prove no more than one. */
+  distinct: number;
+  compared: number;
+  differences: number;
+  /** Calls that were not compared, for lack of room or time. */
+  dropped: number;
+}
+
+/** Compares both sides of one module's calls and writes down where they differ. */
+export class Shadow {
+  readonly counts: ShadowCounts = {
+    calls: 0,
+    bytes: 0,
+    distinct: 0,
+    compared: 0,
+    differences: 0,
+    dropped: 0,
+  };
+  readonly #module: string;
+  readonly #queue: Background;
+  readonly #folder: () => string | undefined;
+  readonly #context: Record<string, unknown>;
+  readonly #inputs = new Set<string>();
+  #samples = 0;
+  #reported: ShadowCounts = { ...this.counts };
+  #reportedAt = performance.now();
+
+  constructor(
+    module: string,
+    queue: Background,
+    folder: () => string | undefined,
+    context: Record<string, unknown>,
+  ) {
+    this.#module = module;
+    this.#queue = queue;
+    this.#folder = folder;
+    this.#context = context;
+  }
+
+  /** Notes a call; later runs both sides again on the same input. Both must depend on nothing else. */
+  observe(name: string, input: string, original: () => unknown, native: () => unknown): void {
+    const bytes = Buffer.byteLength(input);
+    this.counts.calls++;
+    this.counts.bytes += bytes;
+    const queued = this.#queue.add(bytes, () => {
+      this.#inputSeen(name, input);
+      this.compare(name, input, outcomeOf(original), outcomeOf(native));
+      if (performance.now() - this.#reportedAt > SUMMARY_MS) this.report();
+    });
+    if (!queued) this.counts.dropped++;
+  }
+
+  /** Holds the two outcomes against each other. */
+  compare(name: string, input: string, original: Outcome, native: Outcome): void {
+    this.counts.compared++;
+    const difference = compareOutcomes(original, native);
+    if (!difference) return;
+    this.counts.differences++;
+    if (this.#samples >= SAMPLES) return;
+    this.#samples++;
+    this.#append({
+      kind: "difference",
+      function: name,
+      ...difference,
+      inputBytes: Buffer.byteLength(input),
+      input: mask(input.slice(0, EXCERPT)),
+    });
+  }
+
+  /** Appends what was counted since the last report. */
+  report(): void {
+    const { counts } = this;
+    counts.dropped = Math.max(counts.dropped, counts.calls - counts.compared);
+    const line: Record<string, unknown> = { kind: "summary" };
+    for (const key of Object.keys(counts) as (keyof ShadowCounts)[]) {
+      line[key] = counts[key] - this.#reported[key];
+    }
+    if (line.calls === 0 && line.compared === 0) return;
+    this.#reported = { ...counts };
+    this.#reportedAt = performance.now();
+    this.#append(line);
+  }
+
+  #inputSeen(name: string, input: string): void {
+    if (this.#inputs.size >= DISTINCT) return;
+    this.#inputs.add(createHash("sha256").update(`${name}\0${input}`).digest("base64").slice(0, 16));
+    this.counts.distinct = this.#inputs.size;
+  }
+
+  #append(line: Record<string, unknown>): void {
+    const folder = this.#folder();
+    if (!folder) return;
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const file = reportFile(folder, this.#module);
+      const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+      if (size > FILE_BYTES) renameSync(file, `${file}.1`);
+      const record = { time: new Date().toISOString(), ...this.#context, ...line };
+      appendFileSync(file, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    } catch {
+      // A report that cannot be written must not disturb the host; the counts stay in the statistics.
+    }
+  }
+}
+
+/** The file that a module's differences and sums are appended to. */
+export function reportFile(folder: string, module: string): string {
+  return join(folder, `shadow-${module}.jsonl`);
+}
+
+function outcomeOf(run: () => unknown): Outcome {
+  try {
+    return { value: run() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+interface Difference {
+  what: "value" | "native refused" | "native accepted";
+  /** Positions of the keys on the way, not their names: a key may be somebody's number. */
+  at?: string;
+  original?: string;
+  native?: string;
+}
+
+function compareOutcomes(original: Outcome, native: Outcome): Difference | undefined {
+  if ("error" in original && "error" in native) return undefined; // the original's error is what the caller gets
+  if ("error" in native) return { what: "native refused" };
+  if ("error" in original) return { what: "native accepted", native: describe(native.value) };
+  const found = firstDifference(original.value, native.value);
+  return found && { what: "value", at: found.at, ...describePair(found.left, found.right) };
+}
+
+/** Where two plain values first differ: kind, -0, key order, prototype and all. Nesting costs heap, not stack. */
+export function firstDifference(
+  left: unknown,
+  right: unknown,
+): { at: string; left: unknown; right: unknown } | undefined {
+  const todo: { left: unknown; right: unknown; at: string }[] = [{ left, right, at: "" }];
+  for (let next = todo.pop(); next; next = todo.pop()) {
+    const { left, right, at } = next;
+    if (Object.is(left, right)) continue;
+    if (!isObject(left) || !isObject(right)) return { at: at || "/", left, right };
+    if (
+      Array.isArray(left) !== Array.isArray(right) ||
+      Object.getPrototypeOf(left) !== Object.getPrototypeOf(right)
+    ) {
+      return { at: at || "/", left, right };
+    }
+    const keys = Reflect.ownKeys(left);
+    const others = Reflect.ownKeys(right);
+    if (keys.length !== others.length || keys.some((key, index) => key !== others[index])) {
+      return { at: at || "/", left, right };
+    }
+    for (let index = keys.length - 1; index >= 0; index--) {
+      const key = keys[index] as string;
+      todo.push({ left: left[key], right: right[key], at: at.length < 200 ? `${at}/${index}` : at });
+    }
+  }
+  return undefined;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function describePair(left: unknown, right: unknown): { original: string; native: string } {
+  const pair = { original: describe(left), native: describe(right) };
+  if (pair.original !== pair.native) return pair;
+  const why =
+    typeof left === "string" && typeof right === "string"
+      ? `other characters from offset ${commonPrefix(left, right)} on`
+      : isObject(left)
+        ? "other keys, order of keys or prototype"
+        : "another value";
+  return { original: pair.original, native: `${pair.native}, ${why}` };
+}
+
+function commonPrefix(left: string, right: string): number {
+  let length = 0;
+  while (length < left.length && left[length] === right[length]) length++;
+  return length;
+}
+
+function describe(value: unknown): string {
+  if (typeof value === "string") return `string of ${value.length}`;
+  if (typeof value === "number") return Object.is(value, -0) ? "number -0" : `number ${mask(String(value))}`;
+  if (Array.isArray(value)) return `array of ${value.length}`;
+  if (isObject(value)) return `object of ${Object.keys(value).length} keys`;
+  return typeof value === "function" ? "function" : String(value);
+}
+
+/** Text with its syntax and length kept and its content gone: letters become x, digits 9, the rest of the world u. */
+export function mask(text: string): string {
+  return text.replace(
+    /\\[^A-Za-z0-9]|\\[bfnrtv0ux]|\b(?:true|false|null|Infinity|NaN|__proto__)\b|[A-Za-z]|[0-9]|[^\0-\x7f]/g,
+    (part) => {
+      if (part.length > 1) return /[^\0-\x7f]/.test(part) ? "\\u" : part;
+      if (/[A-Za-z]/.test(part)) return "x";
+      if (/[0-9]/.test(part)) return "9";
+      return /\s|\ufeff/.test(part) ? part : "u";
+    },
+  );
+}
