@@ -1,0 +1,216 @@
+// Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
+//
+//   node scripts/setup.mjs [--only root,node,host,addon,bwrap,targets] [--quiet]
+//
+// Each step looks first whether it is done already, so running it again costs a moment. `targets` (the Rust standard
+// libraries of all platforms, for cross-checks) runs only where it is named.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const nodeVersionsDir = join(root, "__test__", "node");
+const hostDir = join(root, "__test__", "host");
+const addonStamp = join(root, ".cache", "addon.sha256");
+
+/** A machine that cannot be made ready; the message says what to do. */
+export class SetupError extends Error {
+  name = "SetupError";
+}
+
+const steps = {
+  root: { title: "npm packages", done: () => installed(root), run: (say) => npmInstall(root, say) },
+  node: { title: "Node 20, 22, 24 and 26 for the tests", done: () => installed(nodeVersionsDir), run: (say) => npmInstall(nodeVersionsDir, say) },
+  host: {
+    title: `stock OpenClaw ${openclawVersion()}`,
+    needs: ["node"],
+    done: () => installed(hostDir) && existsSync(openclawEntry()),
+    run: (say) => npmInstall(hostDir, say, dirname(hostNode())),
+  },
+  addon: { title: "release build of the core", needs: ["root"], done: addonIsFresh, run: buildAddon },
+  bwrap: { title: "bubblewrap for the sandbox", done: () => process.platform !== "linux" || onPath("bwrap"), run: installBubblewrap },
+  targets: { title: "Rust standard libraries of all platforms", run: addTargets },
+};
+
+/** What `npm start` and `npm test` need. */
+export const DEFAULT_STEPS = ["root", "node", "host", "addon", "bwrap"];
+
+/**
+ * Runs the named steps and those they need, in order. `say` gets one line at a time.
+ * Gives the seconds each step took; throws SetupError where the machine cannot be made ready.
+ */
+export async function setup({ only = DEFAULT_STEPS, say = (line) => console.error(line) } = {}) {
+  const unknown = only.filter((name) => !Object.hasOwn(steps, name));
+  if (unknown.length) throw new SetupError(`No set-up step named ${unknown.join(", ")}; the steps are ${Object.keys(steps).join(", ")}.`);
+  const wanted = new Set(only.flatMap((name) => [...(steps[name].needs ?? []), name]));
+  const seconds = {};
+  for (const name of Object.keys(steps).filter((name) => wanted.has(name))) {
+    const { title, done, run } = steps[name];
+    const started = performance.now();
+    if (done?.()) {
+      say(`✓ ${title}`);
+    } else {
+      say(`… ${title}`);
+      const outcome = await run(say);
+      seconds[name] = (performance.now() - started) / 1000;
+      say(typeof outcome === "string" ? `! ${outcome}` : `✓ ${title}, ${seconds[name].toFixed(0)} s`);
+    }
+  }
+  return seconds;
+}
+
+// ── what is installed ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The Node of a major version that the tests use, or undefined where npm has none for this platform. */
+export function nodeBinary(major) {
+  const file = join(nodeVersionsDir, "node_modules", `node${major}-${process.platform}-${process.arch}`, "bin", "node");
+  return existsSync(file) ? file : undefined;
+}
+
+/** The Node that runs OpenClaw: npm's Node 24, else the current one if OpenClaw takes it. */
+export function hostNode() {
+  const packaged = nodeBinary(24);
+  if (packaged) return packaged;
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  if ((major === 24 && minor >= 16) || (major === 26 && minor >= 1) || major > 26) return process.execPath;
+  throw new SetupError(
+    `OpenClaw needs Node 24.16 or newer, and npm has no Node 24 for ${process.platform}-${process.arch} here: run this with Node 24 (it runs on ${process.version}).`,
+  );
+}
+
+/** The launcher of the installed OpenClaw. */
+export function openclawEntry() {
+  return join(hostDir, "node_modules", "openclaw", "openclaw.mjs");
+}
+
+/** The OpenClaw release that the host tests pin. */
+export function openclawVersion() {
+  return JSON.parse(readFileSync(join(hostDir, "package.json"), "utf8")).dependencies.openclaw;
+}
+
+/**
+ * Whether npm has installed what the lock file says. npm writes node_modules/.package-lock.json as its last act, so
+ * an interrupted install counts as none; a package missing there is fine only if it is optional.
+ */
+function installed(dir) {
+  const lock = packagesOf(join(dir, "package-lock.json"));
+  const actual = packagesOf(join(dir, "node_modules", ".package-lock.json"));
+  if (!lock || !actual) return false;
+  return (
+    Object.entries(lock).every(([path, entry]) => path === "" || (actual[path] ? actual[path].version === entry.version : entry.optional || entry.devOptional || entry.peer)) &&
+    Object.keys(actual).every((path) => lock[path])
+  );
+}
+
+function packagesOf(file) {
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")).packages : undefined;
+}
+
+async function npmInstall(dir, say, firstOnPath) {
+  const command = existsSync(join(dir, "package-lock.json")) ? "ci" : "install";
+  // A caller that is itself an npm script passes its own settings on; they are not this project's.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(lifecycle|package|config_(local_prefix|prefix|global))/i.test(name)));
+  env.PATH = [firstOnPath, process.env.PATH].filter(Boolean).join(delimiter);
+  await run("npm", [command, "--no-audit", "--no-fund", "--loglevel=error"], { cwd: dir, env, say });
+  if (!installed(dir)) throw new SetupError(`npm ${command} ended well, but ${dir} is not what its lock file says: delete its node_modules and try again.`);
+}
+
+// ── the addon ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addonSources() {
+  const files = ["Cargo.toml", "Cargo.lock", "build.rs", "package.json", "tsconfig.json", "scripts/build.mjs", "scripts/loader-template.cjs"];
+  for (const dir of ["src", "openclaw"]) {
+    if (!existsSync(join(root, dir))) continue;
+    for (const entry of readdirSync(join(root, dir), { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) files.push(join(entry.parentPath, entry.name).slice(root.length + 1));
+    }
+  }
+  return files.filter((file) => existsSync(join(root, file))).sort();
+}
+
+// By content, not by time: a branch switch or a rebase touches files without changing them.
+function addonHash() {
+  const hash = createHash("sha256");
+  for (const file of addonSources()) hash.update(`${file}\0`).update(readFileSync(join(root, file))).update("\0");
+  return hash.digest("hex");
+}
+
+function addonIsFresh() {
+  const built = readdirSync(root).some((file) => /^core\..*\.node$/.test(file)) && existsSync(join(root, "index.js"));
+  return built && existsSync(addonStamp) && readFileSync(addonStamp, "utf8") === addonHash();
+}
+
+async function buildAddon(say) {
+  if (!onPath("cargo")) throw new SetupError("The core is built with Rust, and cargo is not on PATH: install it from https://rustup.rs and open a new shell.");
+  const hash = addonHash();
+  await run("npm", ["run", "--silent", "build"], { cwd: root, say });
+  mkdirSync(dirname(addonStamp), { recursive: true });
+  writeFileSync(addonStamp, hash);
+}
+
+async function addTargets(say) {
+  if (!onPath("rustup")) throw new SetupError("Cross-checks need rustup to add platforms: install it from https://rustup.rs.");
+  const { targets } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).napi;
+  await run("rustup", ["target", "add", ...targets], { cwd: root, say });
+}
+
+// ── the system ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// The sandbox is one module of many: a machine without bubblewrap still runs everything else.
+async function installBubblewrap(say) {
+  const advice = "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
+  if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  try {
+    await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say }).catch(async () => {
+      await run("apt-get", ["update", "-qq"], { env, say });
+      await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say });
+    });
+  } catch {
+    return advice;
+  }
+}
+
+function onPath(name) {
+  const file = process.platform === "win32" ? `${name}.exe` : name;
+  return (process.env.PATH ?? "").split(delimiter).some((dir) => dir !== "" && existsSync(join(dir, file)));
+}
+
+/** Runs a command and passes its lines on, indented; throws SetupError with its last lines when it fails. */
+async function run(command, args, { cwd, env, say }) {
+  const last = [];
+  const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" });
+  const heard = (stream) => {
+    let rest = "";
+    stream.setEncoding("utf8").on("data", (text) => {
+      const lines = (rest + text).split(/\r?\n/);
+      rest = lines.pop();
+      for (const line of lines.filter((line) => line.trim())) {
+        last.push(line);
+        if (last.length > 15) last.shift();
+        say(`    ${line}`);
+      }
+    });
+  };
+  heard(child.stdout);
+  heard(child.stderr);
+  const { code, error } = await new Promise((resolve) => child.once("error", (error) => resolve({ error })).once("close", (code) => resolve({ code })));
+  if (error) throw new SetupError(`${command} cannot be started: ${error.message}`);
+  if (code !== 0) throw new SetupError(`${command} ${args.join(" ")} failed with code ${code}:\n${last.join("\n")}`);
+}
+
+// ── command line ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({ options: { only: { type: "string" }, quiet: { type: "boolean" } } });
+  try {
+    await setup({ only: values.only?.split(",").map((name) => name.trim()), say: values.quiet ? () => {} : undefined });
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    console.error(`✗ ${error.message}`);
+    process.exitCode = 1;
+  }
+}
