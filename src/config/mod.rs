@@ -1,4 +1,12 @@
 //! `openclaw.json`, whole: text, includes, environment, schema, edits, watching.
 
+pub mod dotpath;
+pub mod env;
+mod include;
+mod js;
 pub mod json5;
+mod origin;
+pub mod paths;
+pub mod redact;
+mod root_file;
 pub mod value;
