@@ -249,11 +249,11 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_reported_with_the_path_that_openclaw_writes() {
-        let mut node = parsed("{a: [{'x.y': '${NOPE}'}], '${KEY}': 1, b: '${A}${NOPE}'}");
+        let mut node = parsed("{a: [{'x.y': '${NOPE}'}], '${KEY}': true, b: '${A}${NOPE}'}");
         let found = substitute(&mut node, &[("A", "1")].into_iter().collect());
         let paths: Vec<_> = found.missing.iter().map(|missing| missing.path.as_str()).collect();
         assert_eq!(paths, ["a[0][\"x.y\"]", "b"]);
-        assert_eq!(json(&node), r#"{"a":[{"x.y":"${NOPE}"}],"${KEY}":1,"b":"1${NOPE}"}"#);
+        assert_eq!(json(&node), r#"{"a":[{"x.y":"${NOPE}"}],"${KEY}":true,"b":"1${NOPE}"}"#);
         assert_eq!(found.used.values().collect::<Vec<_>>(), ["A"]);
     }
 

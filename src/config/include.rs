@@ -342,12 +342,12 @@ mod tests {
     #[test]
     fn merging_joins_arrays_and_drops_the_keys_of_prototypes() {
         let merged = merge(
-            parsed("{a: [1], b: {x: 1, constructor: 2, y: [{prototype: 1}]}, c: 1, '2': 0}"),
-            parsed("{a: [2], b: {z: 3}, c: {prototype: 1, k: 2}, '1': 0, __proto__: {p: 1}}"),
+            parsed("{a: ['1'], b: {x: '1', constructor: 0, y: [{prototype: '1'}]}, c: 0, '2': ''}"),
+            parsed("{a: ['2'], b: {z: '3'}, c: {prototype: 0, k: '2'}, '1': '', __proto__: {p: 1}}"),
         );
         assert_eq!(
             json5::stringify(&merged.value).unwrap().text,
-            r#"{"1":0,"2":0,"a":[1,2],"b":{"x":1,"y":[{"prototype":1}],"z":3},"c":{"k":2}}"#
+            r#"{"1":"","2":"","a":["1","2"],"b":{"x":"1","y":[{"prototype":"1"}],"z":"3"},"c":{"k":"2"}}"#
         );
     }
 
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(error.code(), Code::ConfigInclude);
         assert!(error.message().starts_with("Include path escapes config directory: ../out.json (root: "));
         let details = error.details();
-        assert_eq!((details.file.as_ref(), details.line, details.column), (Some(&path), Some(2), Some(18)));
+        assert_eq!((details.file.as_ref(), details.line, details.column), (Some(&path), Some(2), Some(19)));
     }
 
     #[test]

@@ -5,8 +5,13 @@ pub mod env;
 mod include;
 mod js;
 pub mod json5;
+mod load;
 mod origin;
 pub mod paths;
 pub mod redact;
 mod root_file;
 pub mod value;
+
+pub use load::{Config, ConfigOptions, Explanation, Issue, MissingEnv, Severity, Via};
+pub use origin::Place;
+pub use paths::Env;

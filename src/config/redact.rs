@@ -191,7 +191,7 @@ mod tests {
             ("{mcp: {servers: {x: {env: {A: 'v', N: 5}}}}}", r##"{"mcp":{"servers":{"x":{"env":{"A":"#","N":"#"}}}}}"##),
             ("{hooks: {mappings: [{sessionKey: 's', id: 'i'}]}}", r##"{"hooks":{"mappings":[{"sessionKey":"#","id":"i"}]}}"##),
             ("{plugins: {entries: {p: {config: {apiKey: ['a', ' ']}}}}}", r##"{"plugins":{"entries":{"p":{"config":{"apiKey":["#"," "]}}}}}"##),
-            ("{x: {maxTokens: 1, maxtokens: 'n', serviceAccount: {a: 1}}}", r##"{"x":{"maxTokens":1,"maxtokens":"n","serviceAccount":"#"}}"##),
+            ("{x: {maxTokens: true, maxtokens: 'n', serviceAccount: {a: 1}}}", r##"{"x":{"maxTokens":true,"maxtokens":"n","serviceAccount":"#"}}"##),
             ("{mcp: {servers: {x: {url: 'https://u:p@h/'}}}}", r##"{"mcp":{"servers":{"x":{"url":"#"}}}}"##),
             ("{mcp: {servers: {x: {url: 'https://h/sse'}}}}", r#"{"mcp":{"servers":{"x":{"url":"https://h/sse"}}}}"#),
         ] {

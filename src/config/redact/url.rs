@@ -69,7 +69,8 @@ pub(super) fn may_hold_credentials(text: &str) -> bool {
 
 /// `nested`: the text was encoded inside another, where ends of an authority cannot be told.
 fn has_user(text: &str, nested: bool) -> bool {
-    let starts = text.match_indices(':').map(|(at, _)| at + 1).chain(text.match_indices("//").map(|(at, _)| at));
+    let schemes = text.match_indices(':').filter(|&(at, _)| ends_with_scheme(text.get(..at).unwrap_or_default()));
+    let starts = schemes.map(|(at, _)| at + 1).chain(text.match_indices("//").map(|(at, _)| at));
     starts.filter_map(|at| text.get(at..)).any(|rest| {
         let authority = rest.trim_start_matches('/');
         let Some(at) = authority.rfind('@') else { return false };
@@ -87,6 +88,12 @@ fn has_user(text: &str, nested: bool) -> bool {
     })
 }
 
+/// The schemes after which a URL parser sees an authority even where the slashes are missing.
+fn ends_with_scheme(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["http", "https", "ws", "wss", "ftp"].iter().any(|scheme| text.ends_with(scheme))
+}
+
 /// Whether the byte at `at` stands behind a `?` or `#`: a URL may be nested there as it is.
 fn in_a_parameter(text: &str, at: usize) -> bool {
     text.get(..at).is_some_and(|before| before.contains(['?', '#']))
@@ -95,8 +102,7 @@ fn in_a_parameter(text: &str, at: usize) -> bool {
 fn has_secret_parameter(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find(['?', '&', '#']) {
-        let (head, tail) = rest.split_at(at);
-        let _ = head;
+        let tail = rest.get(at..).unwrap_or_default();
         let fragment = tail.starts_with('#');
         rest = tail.get(1..).unwrap_or_default();
         let pair = rest.split(['?', '&', '#']).next().unwrap_or_default();
