@@ -232,14 +232,17 @@ fn text(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<String> {
 
 /// `process.env`, which in a worker thread is not that of the process.
 fn process_env(env: &Env) -> napi::Result<Option<config::Env>> {
-    let process = env.get_global()?.get::<Object<'_>>("process")?;
-    let vars = process.map(|process| process.get::<Unknown<'_>>("env")).transpose()?.flatten();
+    let global = env.get_global()?;
+    if !global.has_named_property("process")? {
+        return Ok(None);
+    }
+    let vars = global.get_named_property::<Object<'_>>("process")?.get::<Unknown<'_>>("env")?;
     vars.map(|vars| variables(env, &vars)).transpose()
 }
 
 /// Variables cross as one text; those that are undefined fall out on the way.
 fn variables(env: &Env, vars: &Unknown<'_>) -> napi::Result<config::Env> {
-    let vars: Result<indexmap::IndexMap<String, String>, _> = serde_json::from_str(&stringify(env, vars)?);
+    let vars: Result<std::collections::BTreeMap<String, String>, _> = serde_json::from_str(&stringify(env, vars)?);
     match vars {
         Ok(vars) => Ok(vars.into_iter().collect()),
         Err(_) => {
