@@ -213,7 +213,9 @@ pub fn push_key(path: &mut String, key: &Text) {
         path.push_str(&key.to_str_lossy());
     } else {
         path.push('[');
-        path.push_str(&json5::stringify(&Value::String(key.clone())).text);
+        if let Ok(quoted) = json5::stringify(&Value::String(key.clone())) {
+            path.push_str(&quoted.text);
+        }
         path.push(']');
     }
 }

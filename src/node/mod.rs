@@ -7,6 +7,7 @@
 //! - [`stream`]: async iterables, in batches.
 
 mod abort;
+mod config;
 mod error;
 mod info;
 mod json;

@@ -1,0 +1,260 @@
+//! `Config`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{Function, JsObjectValue, Object, Unknown};
+use napi::{Env, JsString, JsValue, ValueType};
+use napi_derive::napi;
+use serde_json::json;
+
+use super::abort::Abort;
+use super::error::{guard, reify, wrong_argument};
+use super::json;
+use super::settle::settle;
+use crate::config::json5::JsonText;
+use crate::config::{self, MissingEnv, Severity};
+use crate::runtime::blocking;
+use crate::{Code, CoreError};
+
+/// What to read, and how.
+#[napi(object, object_to_js = false)]
+pub struct ConfigOptions<'env> {
+    /// Default: OpenClaw's own rule (`OPENCLAW_CONFIG_PATH`, `OPENCLAW_STATE_DIR`, `~/.openclaw/openclaw.json`,
+    /// older names).
+    #[napi(ts_type = "string")]
+    pub path: Option<Unknown<'env>>,
+    /// Default: `process.env`.
+    #[napi(ts_type = "Record<string, string | undefined>")]
+    pub env: Option<Unknown<'env>>,
+    /// Directories beside the config's own that `$include` may reach. Default: `OPENCLAW_INCLUDE_ROOTS`.
+    #[napi(ts_type = "string[]")]
+    pub include_roots: Option<Unknown<'env>>,
+    /// What a reference to a variable that is unset or empty means. "warn", OpenClaw's rule and the default,
+    /// leaves the text and adds a warning; "error" fails with `CONFIG_ENV`.
+    #[napi(ts_type = "'warn' | 'error'")]
+    pub missing_env: Option<Unknown<'env>>,
+    /// Aborts the call.
+    #[napi(ts_type = "AbortSignal")]
+    pub signal: Option<Object<'env>>,
+}
+
+/// Something wrong with a config.
+#[napi(object, object_from_js = false)]
+pub struct ConfigIssue<'env> {
+    /// How bad it is: OpenClaw does not start with an error.
+    #[napi(ts_type = "'error' | 'warning'")]
+    pub severity: &'static str,
+    /// The config path; empty for the config as a whole.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// The file in which the value, or the object that lacks it, was written.
+    pub file: Option<String>,
+    /// 1-based.
+    pub line: Option<u32>,
+    /// 1-based, in UTF-16 code units.
+    pub column: Option<u32>,
+    /// The values that would be right, where they can be listed.
+    #[napi(ts_type = "unknown[]")]
+    pub allowed_values: Option<Unknown<'env>>,
+}
+
+/// Where a value came from.
+#[napi(object, object_from_js = false)]
+pub struct ConfigExplanation {
+    /// The file in which it was written.
+    pub file: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based, in UTF-16 code units.
+    pub column: u32,
+    /// The kind of file it came from, then "env" if its text refers to the environment.
+    #[napi(ts_type = "Array<'root' | 'include' | 'env'>")]
+    pub via: Vec<&'static str>,
+    /// The first environment variable that went into it.
+    pub env: Option<String>,
+}
+
+/// An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
+/// and what is wrong with it.
+#[napi]
+pub struct Config {
+    inner: Arc<config::Config>,
+}
+
+#[napi]
+impl Config {
+    /// Reads the config.
+    #[napi(ts_args_type = "options?: ConfigOptions", ts_return_type = "Promise<Config>")]
+    pub fn load<'env>(env: &'env Env, options: Option<ConfigOptions<'env>>) -> napi::Result<Object<'env>> {
+        let signal = options.as_ref().and_then(|options| options.signal);
+        let options = read_options(env, options)?;
+        let abort = Abort::from_signal(env, signal)?;
+        settle(env, abort, |_| blocking(|| config::Config::load(options)), |_, config| Ok(Self::from(config)))
+    }
+
+    /// Reads the config on the calling thread, for callers that cannot wait.
+    #[napi(ts_args_type = "options?: ConfigOptions")]
+    pub fn load_sync(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<Self> {
+        let options = read_options(env, options)?;
+        guard(env, || config::Config::load(options)).map(Self::from)
+    }
+
+    /// The config file.
+    #[napi(getter)]
+    pub fn path(&self) -> String {
+        display(self.inner.path())
+    }
+
+    /// Every file that was read, the config first.
+    #[napi(getter)]
+    pub fn files(&self) -> Vec<String> {
+        self.inner.files().into_iter().map(display).collect()
+    }
+
+    /// OpenClaw's own: SHA-256 of the config's text and, for each include, its path, target and hash.
+    #[napi(getter)]
+    pub fn revision(&self) -> &str {
+        self.inner.revision()
+    }
+
+    /// After `$include` and `${ENV}`. A fresh value at each read.
+    #[napi(getter, ts_return_type = "unknown")]
+    pub fn value<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        data(env, || self.inner.value())
+    }
+
+    /// As authored: `$include` and `${ENV}` untouched. A fresh value at each read.
+    #[napi(getter, ts_return_type = "unknown")]
+    pub fn source<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        data(env, || self.inner.source())
+    }
+
+    /// What is wrong with the config.
+    #[napi(getter, ts_return_type = "ConfigIssue[]")]
+    pub fn issues<'env>(&self, env: &'env Env) -> napi::Result<Vec<ConfigIssue<'env>>> {
+        self.inner.issues().iter().map(|issue| convert_issue(env, issue)).collect()
+    }
+
+    /// The value at a path such as `agents.list[0].id` or `models["a.b"]`; undefined if there is none.
+    #[napi(ts_return_type = "unknown")]
+    pub fn get<'env>(&self, env: &'env Env, path: String) -> napi::Result<Option<Unknown<'env>>> {
+        guard(env, || self.inner.get(&path))?.map(|found| json::parse(env, &found)).transpose()
+    }
+
+    /// Where the value at a path came from: its file and position, and through which kind of file or environment
+    /// variable; null if there is none.
+    #[napi]
+    pub fn explain(&self, env: &Env, path: String) -> napi::Result<Option<ConfigExplanation>> {
+        let found = guard(env, || self.inner.explain(&path))?;
+        Ok(found.map(|found| ConfigExplanation {
+            file: display(&found.place.file),
+            line: found.place.line,
+            column: found.place.column,
+            via: found.via.into_iter().map(config::Via::as_str).collect(),
+            env: found.env,
+        }))
+    }
+
+    /// The value with every secret replaced by OpenClaw's mark. A fresh value at each call.
+    #[napi(ts_return_type = "unknown")]
+    pub fn redacted<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        data(env, || self.inner.redacted())
+    }
+}
+
+impl From<config::Config> for Config {
+    fn from(config: config::Config) -> Self {
+        Self { inner: Arc::new(config) }
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn data<'env>(env: &'env Env, make: impl FnOnce() -> crate::Result<JsonText>) -> napi::Result<Unknown<'env>> {
+    json::parse(env, &guard(env, make)?)
+}
+
+fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<ConfigIssue<'env>> {
+    let allowed_values = issue.allowed_values.as_ref().map(|values| {
+        json::parse(env, &JsonText { text: json!(values).to_string(), nan: None })
+    });
+    let place = issue.place.as_ref();
+    Ok(ConfigIssue {
+        severity: match issue.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        path: issue.path.clone(),
+        message: issue.message.clone(),
+        file: place.map(|place| display(&place.file)),
+        line: place.map(|place| place.line),
+        column: place.map(|place| place.column),
+        allowed_values: allowed_values.transpose()?,
+    })
+}
+
+fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<config::ConfigOptions> {
+    let mut read = config::ConfigOptions { env: process_env(env)?, ..Default::default() };
+    let Some(options) = options else { return Ok(read) };
+    if let Some(path) = options.path {
+        read.path = Some(text(env, "path", path)?);
+    }
+    if let Some(vars) = options.env {
+        read.env = Some(variables(env, &vars)?);
+    }
+    if let Some(roots) = options.include_roots {
+        let wrong = || reify(env, &wrong_argument("includeRoots", "an array of strings", &roots));
+        read.include_roots = Some(serde_json::from_str(&stringify(env, &roots)?).map_err(|_| wrong())?);
+    }
+    if let Some(missing) = options.missing_env {
+        read.missing_env = match text(env, "missingEnv", missing)?.as_str() {
+            "warn" => MissingEnv::Warn,
+            "error" => MissingEnv::Error,
+            other => {
+                let message = format!("`missingEnv` must be \"warn\" or \"error\", not \"{other}\"");
+                return Err(reify(env, &CoreError::new(Code::Validation, message)));
+            }
+        };
+    }
+    Ok(read)
+}
+
+fn text(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<String> {
+    if value.get_type()? != ValueType::String {
+        return Err(reify(env, &wrong_argument(name, "a string", &value)));
+    }
+    value.coerce_to_string()?.into_utf8()?.into_owned()
+}
+
+/// `process.env`, which in a worker thread is not that of the process.
+fn process_env(env: &Env) -> napi::Result<Option<config::Env>> {
+    let global = env.get_global()?;
+    if !global.has_named_property("process")? {
+        return Ok(None);
+    }
+    let vars = global.get_named_property::<Object<'_>>("process")?.get::<Unknown<'_>>("env")?;
+    vars.map(|vars| variables(env, &vars)).transpose()
+}
+
+/// Variables cross as one text; those that are undefined fall out on the way.
+fn variables(env: &Env, vars: &Unknown<'_>) -> napi::Result<config::Env> {
+    let vars: Result<std::collections::BTreeMap<String, String>, _> = serde_json::from_str(&stringify(env, vars)?);
+    match vars {
+        Ok(vars) => Ok(vars.into_iter().collect()),
+        Err(_) => {
+            let message = "`env` must be an object of strings".to_owned();
+            Err(reify(env, &CoreError::new(Code::Validation, message)))
+        }
+    }
+}
+
+/// `JSON.stringify(value)`, with nothing for what JSON cannot say.
+fn stringify(env: &Env, value: &Unknown<'_>) -> napi::Result<String> {
+    let stringify: Function<'_, Unknown<'_>, Option<JsString<'_>>> =
+        env.get_global()?.get_named_property::<Object<'_>>("JSON")?.get_named_property("stringify")?;
+    stringify.call(*value)?.map_or_else(|| Ok(String::new()), |text| text.into_utf8()?.into_owned())
+}
