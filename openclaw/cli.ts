@@ -1,0 +1,113 @@
+#!/usr/bin/env node
+// `openclaw-core`: what is attached here and why not, and what is in the way.
+import { parseArgs } from "node:util";
+import {
+  coreVersion,
+  diagnose,
+  formatStatus,
+  type Paint,
+  plain,
+  readStatus,
+  resolveInstall,
+} from "./status.js";
+import { SwitchError } from "./switch.js";
+
+const HELP = `openclaw-core: the native core of OpenClaw
+
+usage: openclaw-core <command> [options]
+
+commands
+  status   each module: native or TypeScript in the OpenClaw found here, and why
+  doctor   checks what the core needs, with remedies; exit code 1 if something is in the way
+
+options
+  --openclaw PATH   the OpenClaw to look at (default: of this project, on PATH, or global)
+  --json            machine-readable output
+  --help, --version
+
+switches (environment)
+  OPENCLAW_CORE=auto|require|shadow|off            all modules
+  OPENCLAW_CORE_<MODULE>=auto|require|shadow|off   one module, such as OPENCLAW_CORE_CONFIG
+
+Start OpenClaw with the core:
+  NODE_OPTIONS="--import=${new URL("register.js", import.meta.url).href}" openclaw gateway run
+`;
+
+process.exitCode = main(process.argv.slice(2));
+
+function main(args: string[]): number {
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean", default: false },
+        openclaw: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+        version: { type: "boolean", short: "v", default: false },
+      },
+    });
+    const [command, ...rest] = positionals;
+    if (values.version) return print(coreVersion());
+    if (values.help || command === "help") return print(HELP.trimEnd());
+    if (rest.length > 0) return complain(`unexpected argument ${JSON.stringify(rest[0])}`);
+    switch (command) {
+      case "status":
+        return status(values.openclaw, values.json);
+      case "doctor":
+        return doctor(values.openclaw, values.json);
+      case undefined:
+        return complain("a command is needed: status or doctor");
+      default:
+        return complain(`unknown command ${JSON.stringify(command)}: it is status or doctor`);
+    }
+  } catch (error) {
+    if (error instanceof SwitchError) return complain(error.message);
+    if (isParseError(error)) return complain(error.message);
+    throw error;
+  }
+}
+
+function status(path: string | undefined, json: boolean): number {
+  const install = resolveInstall(process.cwd(), process.env, path);
+  if (path !== undefined && !install) return complain(`there is no OpenClaw at ${path}`, 1);
+  const result = readStatus(install, process.env);
+  return print(json ? JSON.stringify(result, null, 2) : formatStatus(result, paint()));
+}
+
+function doctor(path: string | undefined, json: boolean): number {
+  const checks = diagnose(resolveInstall(process.cwd(), process.env, path), process.env);
+  const failed = checks.filter(({ ok }) => !ok).length;
+  if (json) {
+    print(JSON.stringify({ ok: failed === 0, checks }, null, 2));
+  } else {
+    const colour = paint();
+    for (const { name, ok, detail, remedy } of checks) {
+      print(`${ok ? colour("good", "ok  ") : colour("bad", "FAIL")} ${name}: ${detail}`);
+      if (remedy) print(`     ${colour("note", remedy)}`);
+    }
+    print(failed === 0 ? "nothing is in the way" : `${failed} of ${checks.length} checks failed`);
+  }
+  return failed === 0 ? 0 : 1;
+}
+
+function paint(): Paint {
+  if (!process.stdout.isTTY || process.env.NO_COLOR || process.env.TERM === "dumb") return plain;
+  const codes = { good: 32, bad: 31, note: 36, quiet: 2 };
+  return (tone, text) => `\x1b[${codes[tone]}m${text}\x1b[0m`;
+}
+
+function print(text: string): number {
+  console.log(text);
+  return 0;
+}
+
+function complain(message: string, code = 2): number {
+  console.error(`openclaw-core: ${message}`);
+  if (code === 2) console.error("Try: openclaw-core --help");
+  return code;
+}
+
+function isParseError(error: unknown): error is Error {
+  return error instanceof Error && String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
+}

@@ -1,0 +1,73 @@
+// The package as an OpenClaw plugin. OpenClaw calls `register` several times in every process, most of which need
+// nothing of the core: it sets switches and names commands, and loads no addon.
+import { MODULES } from "./modules.js";
+import type { Core } from "./swap.js";
+import { Switches } from "./switch.js";
+
+/** The part of OpenClaw's plugin API that is used here. */
+interface PluginApi {
+  pluginConfig?: { modules?: Record<string, unknown> };
+  registerCli(
+    registrar: (context: { program: Command }) => void,
+    options: { descriptors: { name: string; description: string; hasSubcommands: boolean }[] },
+  ): void;
+}
+interface Command {
+  command(name: string): Command;
+  description(text: string): Command;
+  option(flags: string, description: string): Command;
+  action(run: (options: { json?: boolean }) => Promise<void>): Command;
+}
+
+const description = "Show which OpenClaw modules run natively";
+
+export default {
+  id: "core",
+  name: "OpenClaw native core",
+  description: "Runs modules of OpenClaw natively and shows which",
+  register(api: PluginApi): void {
+    applySwitches(api.pluginConfig?.modules ?? {});
+    api.registerCli(
+      ({ program }) => {
+        program
+          .command("core")
+          .description(description)
+          .option("--json", "machine-readable output")
+          .action(async ({ json }) => {
+            const { formatStatus, plain, readStatus } = await import("./status.js");
+            const { installOf } = await import("./install.js");
+            const status = readStatus(installOf(process.argv[1] ?? ""), process.env);
+            console.log(json ? JSON.stringify(status, null, 2) : formatStatus(status, plain));
+          });
+      },
+      { descriptors: [{ name: "core", description, hasSubcommands: false }] },
+    );
+  },
+};
+
+/**
+ * Hands the switches of `plugins.entries.core.config.modules` to the core that the preload put into this process.
+ * What must be native and is not is an error, which OpenClaw shows as the plugin's.
+ */
+function applySwitches(modules: Record<string, unknown>): void {
+  const switches = Switches.read(process.env, modules);
+  const core = (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
+  for (const { name, attaches, state } of MODULES) {
+    if (!switches.source(name).startsWith("plugins.")) continue;
+    const mode = switches.mode(name);
+    const runtime = core?.modules.get(name);
+    if (mode === "require") {
+      if (state !== "native")
+        throw new Error(`${switches.source(name)} is "require" and ${name} is not built`);
+      if (attaches === "swap" && !runtime) {
+        throw new Error(
+          `${switches.source(name)} is "require" and the preload is not active: start OpenClaw with ` +
+            `NODE_OPTIONS=--import=${new URL("register.js", import.meta.url).href}`,
+        );
+      }
+      const missing = core?.missing(name) ?? [];
+      if (missing.length > 0) throw new Error(`${name} is required: ${missing.join("; ")}`);
+    }
+    if (runtime) runtime.mode = mode;
+  }
+}
