@@ -108,6 +108,8 @@ class Home {
     this.workspace = join(dir, "workspace");
     this.configPath = join(this.stateDir, "openclaw.json");
     this.port = port;
+    /** The token of the home's gateway, for a config to name. */
+    this.token = randomUUID();
   }
 
   /** Writes a file under the state dir; a value that is not text is written as JSON. */
