@@ -59,14 +59,18 @@ export async function configureTurn(home, server, api = "openai-completions") {
 export async function runTurn(home, server, { note, core, timeoutMs = 120_000 } = {}) {
   await writeFile(join(home.workspace, "note.txt"), `${note}\n`);
   const before = server.requests.length;
-  const run = await home.openclaw(["agent", "--local", "--agent", "main", "--message", "What does note.txt say?", "--json"], { core, timeoutMs });
+  const run = await home.openclaw(
+    ["agent", "--local", "--agent", "main", "--message", "What does note.txt say?", "--json"],
+    { core, timeoutMs },
+  );
   const report = parse(run.stdout);
   const answer = report?.payloads?.map(({ text }) => text).join("\n");
   const requests = server.requests.slice(before);
   const problems = [];
   if (run.timedOut) problems.push(`the turn did not end within ${timeoutMs / 1000} s`);
   else if (run.code !== 0) problems.push(`OpenClaw ended with code ${run.code}`);
-  for (const { path, status, error } of requests) if (status !== 200) problems.push(`the model server refused ${path} with ${status}: ${error}`);
+  for (const { path, status, error } of requests)
+    if (status !== 200) problems.push(`the model server refused ${path} with ${status}: ${error}`);
   const asked = requests.find(({ reply }) => reply?.toolCalls?.length);
   if (!asked) problems.push("the model was not asked for a tool call");
   const answered = requests.find(({ toolResults }) => toolResults?.some(({ text }) => text.includes(note)));

@@ -2,7 +2,11 @@
 import { ApiError } from "./error.mjs";
 import { pieces, tokens } from "./script.mjs";
 
-const KEYS = new Set("max_tokens messages model cache_control container context_management inference_geo mcp_servers metadata output_config service_tier stop_sequences stream system temperature thinking tool_choice tools top_k top_p".split(" "));
+const KEYS = new Set(
+  "max_tokens messages model cache_control container context_management inference_geo mcp_servers metadata output_config service_tier stop_sequences stream system temperature thinking tool_choice tools top_k top_p".split(
+    " ",
+  ),
+);
 const VERSIONS = ["2023-01-01", "2023-06-01"];
 const BLOCKS = {
   user: ["text", "image", "document", "tool_result", "search_result"],
@@ -28,15 +32,27 @@ const common = {
     const bearer = /^Bearer\s+(\S+)$/i.exec(headers.authorization ?? "")?.[1];
     const key = headers["x-api-key"] ?? bearer;
     if (!key) throw new ApiError(401, "authentication_error", "x-api-key header is required");
-    if (key !== apiKey) throw new ApiError(401, "authentication_error", headers["x-api-key"] ? "invalid x-api-key" : "Invalid bearer token");
+    if (key !== apiKey)
+      throw new ApiError(
+        401,
+        "authentication_error",
+        headers["x-api-key"] ? "invalid x-api-key" : "Invalid bearer token",
+      );
     const version = headers["anthropic-version"];
     if (!version) throw invalid("anthropic-version: header is required");
     if (!VERSIONS.includes(version)) throw invalid(`anthropic-version: "${version}" is not a valid version`);
   },
 
-  errorBody: ({ type, message }, requestId) => ({ type: "error", error: { type, message }, request_id: requestId }),
+  errorBody: ({ type, message }, requestId) => ({
+    type: "error",
+    error: { type, message },
+    request_id: requestId,
+  }),
   streamError: ({ type, message }) => ({ type: "error", error: { type, message } }),
-  unknownUrl: (_method, _path, known) => (known ? new ApiError(405, "invalid_request_error", "Method Not Allowed") : new ApiError(404, "not_found_error", "Not found")),
+  unknownUrl: (_method, _path, known) =>
+    known
+      ? new ApiError(405, "invalid_request_error", "Method Not Allowed")
+      : new ApiError(404, "not_found_error", "Not found"),
   notJson: (why) => invalid(`The request body is not valid JSON: ${why}`),
   listModels: ({ models }) => ({
     data: models.map((id) => ({ type: "model", id, display_name: id, created_at: "2026-01-01T00:00:00Z" })),
@@ -66,11 +82,15 @@ function check({ models }, body) {
 function checkOptions(body) {
   field(body.max_tokens, "max_tokens", "integer", Number.isInteger);
   if (body.max_tokens < 1) throw invalid("max_tokens: must be greater than or equal to 1");
-  if (body.temperature !== undefined && !(body.temperature >= 0 && body.temperature <= 1)) throw invalid("temperature: range: 0..1");
-  if (body.stream !== undefined && typeof body.stream !== "boolean") throw invalid("stream: Input should be a valid boolean");
+  if (body.temperature !== undefined && !(body.temperature >= 0 && body.temperature <= 1))
+    throw invalid("temperature: range: 0..1");
+  if (body.stream !== undefined && typeof body.stream !== "boolean")
+    throw invalid("stream: Input should be a valid boolean");
   if (body.thinking?.type !== "enabled") return;
-  if (!(body.thinking.budget_tokens >= 1024)) throw invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024");
-  if (body.max_tokens <= body.thinking.budget_tokens) throw invalid("`max_tokens` must be greater than `thinking.budget_tokens`.");
+  if (!(body.thinking.budget_tokens >= 1024))
+    throw invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024");
+  if (body.max_tokens <= body.thinking.budget_tokens)
+    throw invalid("`max_tokens` must be greater than `thinking.budget_tokens`.");
 }
 
 export const anthropicMessages = {
@@ -85,18 +105,27 @@ export const anthropicMessages = {
 
   turn(_state, { messages, tools, tool_choice }) {
     const last = messages.findLastIndex(({ role }) => role === "assistant");
-    const names = new Map(blocks(messages[last]?.content).filter(({ type }) => type === "tool_use").map(({ id, name }) => [id, name]));
+    const names = new Map(
+      blocks(messages[last]?.content)
+        .filter(({ type }) => type === "tool_use")
+        .map(({ id, name }) => [id, name]),
+    );
     const since = messages.slice(last + 1).flatMap(({ content }) => blocks(content));
     const all = (tools ?? []).map(({ name }) => name);
     return {
-      user: since.filter(({ type }) => type === "text").map(({ text }) => text).join("\n"),
+      user: since
+        .filter(({ type }) => type === "text")
+        .map(({ text }) => text)
+        .join("\n"),
       tools: tool_choice?.type === "none" ? [] : tool_choice?.type === "tool" ? [tool_choice.name] : all,
       toolResults: since
         .filter(({ type }) => type === "tool_result")
         .map((result) => ({
           id: result.tool_use_id,
           name: names.get(result.tool_use_id),
-          text: blocks(result.content).map(({ text }) => text ?? "").join(""),
+          text: blocks(result.content)
+            .map(({ text }) => text ?? "")
+            .join(""),
           isError: result.is_error === true,
         })),
     };
@@ -105,7 +134,8 @@ export const anthropicMessages = {
   message(state, body, { text, toolCalls = [] }) {
     const content = [];
     if (text) content.push({ type: "text", text });
-    for (const call of toolCalls) content.push({ type: "tool_use", id: state.nextId("toolu_"), name: call.name, input: call.arguments });
+    for (const call of toolCalls)
+      content.push({ type: "tool_use", id: state.nextId("toolu_"), name: call.name, input: call.arguments });
     return {
       id: state.nextId("msg_"),
       type: "message",
@@ -114,7 +144,13 @@ export const anthropicMessages = {
       content,
       stop_reason: toolCalls.length ? "tool_use" : "end_turn",
       stop_sequence: null,
-      usage: { input_tokens: inputTokens(body), cache_creation_input_tokens: 0, cache_read_input_tokens: 0, output_tokens: tokens(content), service_tier: "standard" },
+      usage: {
+        input_tokens: inputTokens(body),
+        cache_creation_input_tokens: 0,
+        cache_read_input_tokens: 0,
+        output_tokens: tokens(content),
+        service_tier: "standard",
+      },
     };
   },
 
@@ -122,16 +158,31 @@ export const anthropicMessages = {
 
   *events(message) {
     const { usage } = message;
-    yield { type: "message_start", message: { ...message, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } } };
+    yield {
+      type: "message_start",
+      message: { ...message, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } },
+    };
     for (const [index, block] of message.content.entries()) {
       const isText = block.type === "text";
-      yield { type: "content_block_start", index, content_block: isText ? { type: "text", text: "" } : { ...block, input: {} } };
+      yield {
+        type: "content_block_start",
+        index,
+        content_block: isText ? { type: "text", text: "" } : { ...block, input: {} },
+      };
       if (index === 0) yield { type: "ping" };
-      if (isText) for (const text of pieces(block.text)) yield { type: "content_block_delta", index, delta: { type: "text_delta", text } };
-      else for (const partial_json of ["", ...JSON.stringify(block.input).match(/.{1,12}/gsu)]) yield { type: "content_block_delta", index, delta: { type: "input_json_delta", partial_json } };
+      if (isText)
+        for (const text of pieces(block.text))
+          yield { type: "content_block_delta", index, delta: { type: "text_delta", text } };
+      else
+        for (const partial_json of ["", ...JSON.stringify(block.input).match(/.{1,12}/gsu)])
+          yield { type: "content_block_delta", index, delta: { type: "input_json_delta", partial_json } };
       yield { type: "content_block_stop", index };
     }
-    yield { type: "message_delta", delta: { stop_reason: message.stop_reason, stop_sequence: null }, usage: { output_tokens: usage.output_tokens } };
+    yield {
+      type: "message_delta",
+      delta: { stop_reason: message.stop_reason, stop_sequence: null },
+      usage: { output_tokens: usage.output_tokens },
+    };
     yield { type: "message_stop" };
   },
   frame: (event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`,
@@ -178,7 +229,8 @@ function checkSystem(system) {
 function checkText(block, at, list) {
   field(block.text, `${at}.text`, "string", isString);
   if (block.text === "") throw invalid(`${list}: text content blocks must be non-empty`);
-  if (block.text.trim() === "") throw invalid(`${list}: text content blocks must contain non-whitespace text`);
+  if (block.text.trim() === "")
+    throw invalid(`${list}: text content blocks must contain non-whitespace text`);
 }
 
 function checkMessage(message, index) {
@@ -186,8 +238,12 @@ function checkMessage(message, index) {
   if (!isObject(message)) throw invalid(`${at}: Input should be a valid dictionary`);
   const { role, content } = message;
   field(role, `${at}.role`, "string", isString);
-  if (role === "system") throw invalid(`messages: Unexpected role "system". The Messages API accepts a top-level \`system\` parameter, not "system" as an input message role.`);
-  if (role !== "user" && role !== "assistant") throw invalid(`messages: Unexpected role "${role}". Allowed roles are "user" or "assistant"`);
+  if (role === "system")
+    throw invalid(
+      `messages: Unexpected role "system". The Messages API accepts a top-level \`system\` parameter, not "system" as an input message role.`,
+    );
+  if (role !== "user" && role !== "assistant")
+    throw invalid(`messages: Unexpected role "${role}". Allowed roles are "user" or "assistant"`);
   const stray = Object.keys(message).find((key) => key !== "role" && key !== "content");
   if (stray) throw invalid(`${at}.${stray}: Extra inputs are not permitted`);
   field(content, `${at}.content`, "list", (value) => isString(value) || Array.isArray(value));
@@ -196,23 +252,28 @@ function checkMessage(message, index) {
   content.forEach((block, i) => {
     const where = `${at}.content.${i}`;
     if (!BLOCKS[role].includes(block?.type)) {
-      throw invalid(`${where}: Input tag '${block?.type}' found using 'type' does not match any of the expected tags: ${BLOCKS[role].map((tag) => `'${tag}'`).join(", ")}`);
+      throw invalid(
+        `${where}: Input tag '${block?.type}' found using 'type' does not match any of the expected tags: ${BLOCKS[role].map((tag) => `'${tag}'`).join(", ")}`,
+      );
     }
     if (block.type === "text") checkText(block, where, "messages");
     if (block.type === "tool_use") {
       field(block.id, `${where}.tool_use.id`, "string", isString);
-      if (!/^[a-zA-Z0-9_-]+$/.test(block.id)) throw invalid(`${where}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'`);
+      if (!/^[a-zA-Z0-9_-]+$/.test(block.id))
+        throw invalid(`${where}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'`);
       field(block.name, `${where}.tool_use.name`, "string", isString);
       field(block.input, `${where}.tool_use.input`, "dictionary", isObject);
     }
-    if (block.type === "tool_result") field(block.tool_use_id, `${where}.tool_result.tool_use_id`, "string", isString);
+    if (block.type === "tool_result")
+      field(block.tool_use_id, `${where}.tool_result.tool_use_id`, "string", isString);
     if (block.type === "thinking") field(block.signature, `${where}.thinking.signature`, "string", isString);
   });
 }
 
 function checkLast({ role, content }) {
   const last = blocks(content).at(-1);
-  if (role === "assistant" && last.type === "text" && /\s$/.test(last.text)) throw invalid("messages: final assistant content cannot end with trailing whitespace");
+  if (role === "assistant" && last.type === "text" && /\s$/.test(last.text))
+    throw invalid("messages: final assistant content cannot end with trailing whitespace");
 }
 
 /** Each tool_use is answered at the head of the next message, and each tool_result answers one. */
@@ -225,14 +286,18 @@ function checkPairs(messages) {
       seen.add(id);
     }
     const next = messages[index + 1]?.content ?? [];
-    const head = next.slice(0, next.findIndex(({ type }) => type !== "tool_result") >>> 0).map((block) => block.tool_use_id);
+    const head = next
+      .slice(0, next.findIndex(({ type }) => type !== "tool_result") >>> 0)
+      .map((block) => block.tool_use_id);
     const open = ids.filter((id) => !head.includes(id));
     if (open.length) {
       throw invalid(
         `messages.${index}: \`tool_use\` ids were found without \`tool_result\` blocks immediately after: ${open.join(", ")}. Each \`tool_use\` block must have a corresponding \`tool_result\` block in the next message.`,
       );
     }
-    const asked = (messages[index - 1]?.content ?? []).filter(({ type }) => type === "tool_use").map(({ id }) => id);
+    const asked = (messages[index - 1]?.content ?? [])
+      .filter(({ type }) => type === "tool_use")
+      .map(({ id }) => id);
     content.forEach((block, i) => {
       if (block.type === "tool_result" && !asked.includes(block.tool_use_id)) {
         throw invalid(
@@ -241,32 +306,45 @@ function checkPairs(messages) {
       }
     });
     const answers = content.filter(({ type }) => type === "tool_result").map((block) => block.tool_use_id);
-    if (new Set(answers).size < answers.length) throw invalid(`messages.${index}.content: each tool_use must have a single result. Found multiple \`tool_result\` blocks for one id`);
+    if (new Set(answers).size < answers.length)
+      throw invalid(
+        `messages.${index}.content: each tool_use must have a single result. Found multiple \`tool_result\` blocks for one id`,
+      );
   });
 }
 
 function checkTools({ tools, tool_choice, messages }) {
   if (tools === undefined) {
     if (tool_choice !== undefined) throw invalid("tool_choice: may only be specified while providing tools");
-    const used = messages.some(({ content }) => blocks(content).some(({ type }) => type === "tool_use" || type === "tool_result"));
+    const used = messages.some(({ content }) =>
+      blocks(content).some(({ type }) => type === "tool_use" || type === "tool_result"),
+    );
     if (used) throw invalid("Requests which include `tool_use` or `tool_result` blocks must define tools");
     return;
   }
   field(tools, "tools", "list", Array.isArray);
   tools.forEach((tool, i) => {
     const at = `tools.${i}.custom`;
-    if (tool?.type !== undefined && tool.type !== "custom") throw invalid(`tools.${i}: Input tag '${tool.type}' found using 'type' does not match any of the expected tags: 'custom'`);
+    if (tool?.type !== undefined && tool.type !== "custom")
+      throw invalid(
+        `tools.${i}: Input tag '${tool.type}' found using 'type' does not match any of the expected tags: 'custom'`,
+      );
     field(tool?.name, `${at}.name`, "string", isString);
-    if (!/^[a-zA-Z0-9_-]{1,128}$/.test(tool.name)) throw invalid(`${at}.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'`);
+    if (!/^[a-zA-Z0-9_-]{1,128}$/.test(tool.name))
+      throw invalid(`${at}.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'`);
     field(tool.input_schema, `${at}.input_schema`, "dictionary", isObject);
     field(tool.input_schema.type, `${at}.input_schema.type`, "string", isString);
-    if (tool.input_schema.type !== "object") throw invalid(`${at}.input_schema.type: Input should be 'object'`);
+    if (tool.input_schema.type !== "object")
+      throw invalid(`${at}.input_schema.type: Input should be 'object'`);
   });
   const names = tools.map(({ name }) => name);
   if (new Set(names).size < names.length) throw invalid("tools: Tool names must be unique.");
   if (tool_choice === undefined) return;
   if (!["auto", "any", "tool", "none"].includes(tool_choice?.type)) {
-    throw invalid(`tool_choice: Input tag '${tool_choice?.type}' found using 'type' does not match any of the expected tags: 'auto', 'any', 'tool', 'none'`);
+    throw invalid(
+      `tool_choice: Input tag '${tool_choice?.type}' found using 'type' does not match any of the expected tags: 'auto', 'any', 'tool', 'none'`,
+    );
   }
-  if (tool_choice.type === "tool" && !names.includes(tool_choice.name)) throw invalid(`Tool '${tool_choice.name}' not found in provided tools`);
+  if (tool_choice.type === "tool" && !names.includes(tool_choice.name))
+    throw invalid(`Tool '${tool_choice.name}' not found in provided tools`);
 }

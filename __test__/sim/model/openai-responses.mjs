@@ -1,5 +1,19 @@
 // POST /v1/responses
-import { atLeast, between, checkFunction, checkModel, invalid, isObject, isString, offered, oneOf, openaiCommon, optional, require, textOf } from "./openai.mjs";
+import {
+  atLeast,
+  between,
+  checkFunction,
+  checkModel,
+  invalid,
+  isObject,
+  isString,
+  offered,
+  oneOf,
+  openaiCommon,
+  optional,
+  require,
+  textOf,
+} from "./openai.mjs";
 import { pieces, tokens } from "./script.mjs";
 
 const KEYS = new Set(
@@ -9,7 +23,12 @@ const KEYS = new Set(
 );
 const ROLES = ["assistant", "system", "developer", "user"];
 const ITEMS = ["message", "function_call", "function_call_output", "reasoning", "item_reference"];
-const PARTS = { assistant: ["output_text", "refusal"], user: ["input_text", "input_image", "input_file"], system: ["input_text"], developer: ["input_text"] };
+const PARTS = {
+  assistant: ["output_text", "refusal"],
+  user: ["input_text", "input_image", "input_file"],
+  system: ["input_text"],
+  developer: ["input_text"],
+};
 
 export const openaiResponses = {
   ...openaiCommon,
@@ -21,11 +40,21 @@ export const openaiResponses = {
     if (stray) throw invalid(`Unknown parameter: '${stray}'.`, stray, "unknown_parameter");
     checkModel(state, body);
     if (body.previous_response_id != null && !state.responses.has(body.previous_response_id)) {
-      throw invalid(`Previous response with id '${body.previous_response_id}' not found.`, "previous_response_id", "previous_response_not_found");
+      throw invalid(
+        `Previous response with id '${body.previous_response_id}' not found.`,
+        "previous_response_id",
+        "previous_response_not_found",
+      );
     }
-    require(body.input, "input", "a string or an array of objects", (value) => isString(value) || Array.isArray(value));
+    require(body.input, "input", "a string or an array of objects", (value) =>
+      isString(value) || Array.isArray(value));
     const items = conversation(state, body);
-    if (items.length === 0) throw invalid("One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided.", "input", "missing_required_parameter");
+    if (items.length === 0)
+      throw invalid(
+        "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided.",
+        "input",
+        "missing_required_parameter",
+      );
     if (Array.isArray(body.input)) body.input.forEach(checkItem);
     checkPairs(items);
     optional(body.stream, "stream", "a boolean", (value) => typeof value === "boolean");
@@ -43,24 +72,53 @@ export const openaiResponses = {
   turn(state, body) {
     const items = conversation(state, body);
     const last = items.findLastIndex((item) => item.type === "function_call" || item.role === "assistant");
-    const names = new Map(items.filter((item) => item.type === "function_call").map((item) => [item.call_id, item.name]));
+    const names = new Map(
+      items.filter((item) => item.type === "function_call").map((item) => [item.call_id, item.name]),
+    );
     const since = items.slice(last + 1);
     return {
-      user: since.filter(({ role }) => role === "user").map(({ content }) => textOf(content)).join("\n"),
-      tools: offered((body.tools ?? []).map(({ name }) => name), body.tool_choice, (choice) => choice.name),
+      user: since
+        .filter(({ role }) => role === "user")
+        .map(({ content }) => textOf(content))
+        .join("\n"),
+      tools: offered(
+        (body.tools ?? []).map(({ name }) => name),
+        body.tool_choice,
+        (choice) => choice.name,
+      ),
       toolResults: since
         .filter(({ type }) => type === "function_call_output")
-        .map((item) => ({ id: item.call_id, name: names.get(item.call_id), text: textOf(item.output), isError: false })),
+        .map((item) => ({
+          id: item.call_id,
+          name: names.get(item.call_id),
+          text: textOf(item.output),
+          isError: false,
+        })),
     };
   },
 
   message(state, body, { text, toolCalls = [] }) {
     const output = [];
-    if (text) output.push({ type: "message", id: state.nextId("msg_"), status: "completed", role: "assistant", content: [{ type: "output_text", annotations: [], logprobs: [], text }] });
+    if (text)
+      output.push({
+        type: "message",
+        id: state.nextId("msg_"),
+        status: "completed",
+        role: "assistant",
+        content: [{ type: "output_text", annotations: [], logprobs: [], text }],
+      });
     for (const call of toolCalls) {
-      output.push({ type: "function_call", id: state.nextId("fc_"), call_id: state.nextId("call_"), name: call.name, arguments: JSON.stringify(call.arguments), status: "completed" });
+      output.push({
+        type: "function_call",
+        id: state.nextId("fc_"),
+        call_id: state.nextId("call_"),
+        name: call.name,
+        arguments: JSON.stringify(call.arguments),
+        status: "completed",
+      });
     }
-    const input = tokens(conversation(state, body)) + tokens(body.tools ?? []) + tokens(body.instructions ?? "");
+    const input =
+      tokens(conversation(state, body)) + tokens(body.tools ?? []) + tokens(body.instructions ?? "");
     const used = tokens(output);
     const response = {
       id: state.nextId("resp_"),
@@ -83,7 +141,13 @@ export const openaiResponses = {
       tools: body.tools ?? [],
       top_p: body.top_p ?? 1,
       truncation: "disabled",
-      usage: { input_tokens: input, input_tokens_details: { cached_tokens: 0 }, output_tokens: used, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: input + used },
+      usage: {
+        input_tokens: input,
+        input_tokens_details: { cached_tokens: 0 },
+        output_tokens: used,
+        output_tokens_details: { reasoning_tokens: 0 },
+        total_tokens: input + used,
+      },
       metadata: body.metadata ?? {},
     };
     if (response.store) state.responses.set(response.id, [...conversation(state, body), ...output]);
@@ -102,22 +166,40 @@ export const openaiResponses = {
       const at = { item_id: item.id, output_index };
       if (item.type === "message") {
         const [part] = item.content;
-        yield event("response.output_item.added", { output_index, item: { ...item, status: "in_progress", content: [] } });
+        yield event("response.output_item.added", {
+          output_index,
+          item: { ...item, status: "in_progress", content: [] },
+        });
         yield event("response.content_part.added", { ...at, content_index: 0, part: { ...part, text: "" } });
-        for (const delta of pieces(part.text)) yield event("response.output_text.delta", { ...at, content_index: 0, delta, logprobs: [] });
+        for (const delta of pieces(part.text))
+          yield event("response.output_text.delta", { ...at, content_index: 0, delta, logprobs: [] });
         yield event("response.output_text.done", { ...at, content_index: 0, text: part.text, logprobs: [] });
         yield event("response.content_part.done", { ...at, content_index: 0, part });
       } else {
-        yield event("response.output_item.added", { output_index, item: { ...item, status: "in_progress", arguments: "" } });
-        for (const delta of item.arguments.match(/.{1,12}/gsu)) yield event("response.function_call_arguments.delta", { ...at, delta });
-        yield event("response.function_call_arguments.done", { ...at, name: item.name, arguments: item.arguments });
+        yield event("response.output_item.added", {
+          output_index,
+          item: { ...item, status: "in_progress", arguments: "" },
+        });
+        for (const delta of item.arguments.match(/.{1,12}/gsu))
+          yield event("response.function_call_arguments.delta", { ...at, delta });
+        yield event("response.function_call_arguments.done", {
+          ...at,
+          name: item.name,
+          arguments: item.arguments,
+        });
       }
       yield event("response.output_item.done", { output_index, item });
     }
     yield event("response.completed", { response });
   },
   frame: (event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`,
-  streamError: ({ type, message, param }) => ({ type: "error", code: type, message, param, sequence_number: 0 }),
+  streamError: ({ type, message, param }) => ({
+    type: "error",
+    code: type,
+    message,
+    param,
+    sequence_number: 0,
+  }),
 };
 
 /** Everything that was said, with what an earlier response holds. */
@@ -135,7 +217,8 @@ function checkItem(item, index) {
   if (type === "message") {
     require(item.role, `${at}.role`, "a string", isString);
     oneOf(item.role, `${at}.role`, ROLES);
-    require(item.content, `${at}.content`, "a string or an array of objects", (value) => isString(value) || Array.isArray(value));
+    require(item.content, `${at}.content`, "a string or an array of objects", (value) =>
+      isString(value) || Array.isArray(value));
     if (Array.isArray(item.content)) {
       item.content.forEach((part, i) => {
         require(part?.type, `${at}.content[${i}].type`, "a string", isString);
@@ -144,10 +227,13 @@ function checkItem(item, index) {
       });
     }
   }
-  if (type === "function_call") for (const key of ["call_id", "name", "arguments"]) require(item[key], `${at}.${key}`, "a string", isString);
+  if (type === "function_call")
+    for (const key of ["call_id", "name", "arguments"])
+      require(item[key], `${at}.${key}`, "a string", isString);
   if (type === "function_call_output") {
     require(item.call_id, `${at}.call_id`, "a string", isString);
-    require(item.output, `${at}.output`, "a string or an array of objects", (value) => isString(value) || Array.isArray(value));
+    require(item.output, `${at}.output`, "a string or an array of objects", (value) =>
+      isString(value) || Array.isArray(value));
   }
 }
 
@@ -157,7 +243,8 @@ function checkPairs(items) {
   for (const item of items) {
     if (item.type === "function_call") calls.add(item.call_id);
     if (item.type !== "function_call_output") continue;
-    if (!calls.has(item.call_id)) throw invalid(`No tool call found for function call output with call_id ${item.call_id}.`, "input");
+    if (!calls.has(item.call_id))
+      throw invalid(`No tool call found for function call output with call_id ${item.call_id}.`, "input");
     answered.add(item.call_id);
   }
   const open = [...calls].find((id) => !answered.has(id));

@@ -7,10 +7,13 @@
 export function readThenAnswer() {
   return (turn) => {
     const [result] = turn.toolResults;
-    if (result) return { text: `${result.isError ? "The tool failed" : "The file says"}: ${result.text.trim()}` };
+    if (result)
+      return { text: `${result.isError ? "The tool failed" : "The file says"}: ${result.text.trim()}` };
     const file = /\b[\w-]+\.(?:txt|md)\b/.exec(turn.user)?.[0];
-    if (file && turn.tools.includes("read")) return { text: `I will read ${file}.`, toolCalls: [{ name: "read", arguments: { path: file } }] };
-    if (file && turn.tools.includes("exec")) return { toolCalls: [{ name: "exec", arguments: { command: `cat ${file}` } }] };
+    if (file && turn.tools.includes("read"))
+      return { text: `I will read ${file}.`, toolCalls: [{ name: "read", arguments: { path: file } }] };
+    if (file && turn.tools.includes("exec"))
+      return { toolCalls: [{ name: "exec", arguments: { command: `cat ${file}` } }] };
     return { text: `You said: ${turn.user.trim()}` };
   };
 }

@@ -28,9 +28,18 @@ const endpoints = [openaiChat, openaiResponses, anthropicMessages, anthropicToke
  * Starts a server on a free port of 127.0.0.1. `models` are the ids it has, `apiKey` the one key it takes.
  * `requests` on the result is the log: one record a request, in order of arrival.
  */
-export async function startModelServer({ script = readThenAnswer(), models = ["sim-1"], apiKey = `sk-sim-${randomBytes(12).toString("hex")}` } = {}) {
+export async function startModelServer({
+  script = readThenAnswer(),
+  models = ["sim-1"],
+  apiKey = `sk-sim-${randomBytes(12).toString("hex")}`,
+} = {}) {
   const requests = [];
-  const state = { models, apiKey, responses: new Map(), nextId: (prefix) => `${prefix}${randomBytes(12).toString("hex")}` };
+  const state = {
+    models,
+    apiKey,
+    responses: new Map(),
+    nextId: (prefix) => `${prefix}${randomBytes(12).toString("hex")}`,
+  };
   const server = createServer((request, response) => {
     const record = { method: request.method, path: request.url, startedMs: performance.now() };
     requests.push(record);
@@ -63,7 +72,8 @@ export async function startModelServer({ script = readThenAnswer(), models = ["s
 async function answer(state, script, request, response, record) {
   const url = new URL(request.url, "http://loopback");
   // Anthropic's clients always name the version; OpenAI's never do.
-  const isAnthropic = request.headers["anthropic-version"] !== undefined || url.pathname.startsWith("/v1/messages");
+  const isAnthropic =
+    request.headers["anthropic-version"] !== undefined || url.pathname.startsWith("/v1/messages");
   const family = isAnthropic ? anthropicMessages : openaiChat;
   const requestId = state.nextId("req_");
   response.setHeader(isAnthropic ? "request-id" : "x-request-id", requestId);
@@ -74,7 +84,8 @@ async function answer(state, script, request, response, record) {
       family.authenticate(state, request.headers);
       return sendJson(response, 200, family.listModels(state), record);
     }
-    if (!endpoint || request.method !== "POST") throw family.unknownUrl(request.method, url.pathname, endpoint !== undefined);
+    if (!endpoint || request.method !== "POST")
+      throw family.unknownUrl(request.method, url.pathname, endpoint !== undefined);
     record.api = endpoint.api;
     endpoint.authenticate(state, request.headers);
     const body = parseBody(await readBody(request, endpoint), request.headers, endpoint);
@@ -87,23 +98,38 @@ async function answer(state, script, request, response, record) {
     const reply = await script(turn);
     checkReply(reply, turn);
     record.reply = reply;
-    if (reply.error) throw new ApiError(reply.error.status, reply.error.type, reply.error.message, reply.error);
+    if (reply.error)
+      throw new ApiError(reply.error.status, reply.error.type, reply.error.message, reply.error);
     const message = endpoint.message(state, body, reply);
     if (body.stream === true) await stream(response, endpoint, body, message, reply, record);
     else sendJson(response, 200, endpoint.whole(message, body), record);
   } catch (error) {
     // A fault of the script is the server's: the client sees a 500, the log says what it was.
-    const refusal = error instanceof ApiError ? error : new ApiError(500, isAnthropic ? "api_error" : "server_error", error.message);
+    const refusal =
+      error instanceof ApiError
+        ? error
+        : new ApiError(500, isAnthropic ? "api_error" : "server_error", error.message);
     record.error = refusal.message;
     if (response.headersSent) response.destroy();
-    else sendJson(response, refusal.status, (endpoint ?? family).errorBody(refusal, requestId), record, refusal.headers);
+    else
+      sendJson(
+        response,
+        refusal.status,
+        (endpoint ?? family).errorBody(refusal, requestId),
+        record,
+        refusal.headers,
+      );
   }
 }
 
 function checkReply(reply, turn) {
-  if (!reply || (reply.error === undefined && !reply.text && !reply.toolCalls?.length)) throw new Error("the script gave no text, no tool call and no error");
+  if (!reply || (reply.error === undefined && !reply.text && !reply.toolCalls?.length))
+    throw new Error("the script gave no text, no tool call and no error");
   for (const { name } of reply.toolCalls ?? []) {
-    if (!turn.tools.includes(name)) throw new Error(`the script calls ${name}, which was not on offer (${turn.tools.join(", ") || "no tools"})`);
+    if (!turn.tools.includes(name))
+      throw new Error(
+        `the script calls ${name}, which was not on offer (${turn.tools.join(", ") || "no tools"})`,
+      );
   }
 }
 
@@ -119,7 +145,8 @@ async function readBody(request, endpoint) {
 }
 
 function parseBody(text, headers, endpoint) {
-  if (!/^application\/json\b/i.test(headers["content-type"] ?? "")) throw endpoint.notJson(`Content-Type is ${headers["content-type"] ?? "missing"}`);
+  if (!/^application\/json\b/i.test(headers["content-type"] ?? ""))
+    throw endpoint.notJson(`Content-Type is ${headers["content-type"] ?? "missing"}`);
   try {
     const body = JSON.parse(text);
     if (body !== null && typeof body === "object" && !Array.isArray(body)) return body;
@@ -137,17 +164,25 @@ function sendJson(response, status, body, record, headers = {}) {
 
 async function stream(response, endpoint, body, message, reply, record) {
   record.status = 200;
-  response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", connection: "keep-alive" });
+  response.writeHead(200, {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    connection: "keep-alive",
+  });
   record.events = 0;
   for (const event of endpoint.events(message, body)) {
-    if (response.destroyed) return void (record.aborted = true);
+    if (response.destroyed) {
+      record.aborted = true;
+      return;
+    }
     if (record.events === reply.cutAfter) return void response.destroy();
     if (record.events === reply.failAfter?.events) {
       const { type, message } = reply.failAfter;
       return void response.end(endpoint.frame(endpoint.streamError(new ApiError(200, type, message))));
     }
     record.events += 1;
-    if (!response.write(endpoint.frame(event))) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    if (!response.write(endpoint.frame(event)))
+      await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
     if (reply.eventDelayMs) await new Promise((resolve) => setTimeout(resolve, reply.eventDelayMs));
   }
   response.end(endpoint.lastFrame ?? "");
