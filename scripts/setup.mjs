@@ -6,7 +6,7 @@
 // libraries of all platforms, for cross-checks) runs only where it is named.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,7 +23,11 @@ export class SetupError extends Error {
 
 const steps = {
   root: { title: "npm packages", done: () => installed(root), run: (say) => npmInstall(root, say) },
-  node: { title: "Node 20, 22, 24 and 26 for the tests", done: () => installed(nodeVersionsDir), run: (say) => npmInstall(nodeVersionsDir, say) },
+  node: {
+    title: "Node 20, 22, 24 and 26 for the tests",
+    done: () => installed(nodeVersionsDir),
+    run: (say) => npmInstall(nodeVersionsDir, say),
+  },
   host: {
     title: `stock OpenClaw ${openclawVersion()}`,
     needs: ["node"],
@@ -31,7 +35,11 @@ const steps = {
     run: (say) => npmInstall(hostDir, say, dirname(hostNode())),
   },
   addon: { title: "release build of the core", needs: ["root"], done: addonIsFresh, run: buildAddon },
-  bwrap: { title: "bubblewrap for the sandbox", done: () => process.platform !== "linux" || onPath("bwrap"), run: installBubblewrap },
+  bwrap: {
+    title: "bubblewrap for the sandbox",
+    done: () => process.platform !== "linux" || onPath("bwrap"),
+    run: installBubblewrap,
+  },
   targets: { title: "Rust standard libraries of all platforms", run: addTargets },
 };
 
@@ -44,7 +52,10 @@ export const DEFAULT_STEPS = ["root", "node", "host", "addon", "bwrap"];
  */
 export async function setup({ only = DEFAULT_STEPS, say = (line) => console.error(line) } = {}) {
   const unknown = only.filter((name) => !Object.hasOwn(steps, name));
-  if (unknown.length) throw new SetupError(`No set-up step named ${unknown.join(", ")}; the steps are ${Object.keys(steps).join(", ")}.`);
+  if (unknown.length)
+    throw new SetupError(
+      `No set-up step named ${unknown.join(", ")}; the steps are ${Object.keys(steps).join(", ")}.`,
+    );
   const wanted = new Set(only.flatMap((name) => [...(steps[name].needs ?? []), name]));
   const seconds = {};
   for (const name of Object.keys(steps).filter((name) => wanted.has(name))) {
@@ -66,7 +77,13 @@ export async function setup({ only = DEFAULT_STEPS, say = (line) => console.erro
 
 /** The Node of a major version that the tests use, or undefined where npm has none for this platform. */
 export function nodeBinary(major) {
-  const file = join(nodeVersionsDir, "node_modules", `node${major}-${process.platform}-${process.arch}`, "bin", "node");
+  const file = join(
+    nodeVersionsDir,
+    "node_modules",
+    `node${major}-${process.platform}-${process.arch}`,
+    "bin",
+    "node",
+  );
   return existsSync(file) ? file : undefined;
 }
 
@@ -100,8 +117,13 @@ function installed(dir) {
   const actual = packagesOf(join(dir, "node_modules", ".package-lock.json"));
   if (!lock || !actual) return false;
   return (
-    Object.entries(lock).every(([path, entry]) => path === "" || (actual[path] ? actual[path].version === entry.version : entry.optional || entry.devOptional || entry.peer)) &&
-    Object.keys(actual).every((path) => lock[path])
+    Object.entries(lock).every(
+      ([path, entry]) =>
+        path === "" ||
+        (actual[path]
+          ? actual[path].version === entry.version
+          : entry.optional || entry.devOptional || entry.peer),
+    ) && Object.keys(actual).every((path) => lock[path])
   );
 }
 
@@ -112,16 +134,31 @@ function packagesOf(file) {
 async function npmInstall(dir, say, firstOnPath) {
   const command = existsSync(join(dir, "package-lock.json")) ? "ci" : "install";
   // A caller that is itself an npm script passes its own settings on; they are not this project's.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(lifecycle|package|config_(local_prefix|prefix|global))/i.test(name)));
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(
+      ([name]) => !/^npm_(lifecycle|package|config_(local_prefix|prefix|global))/i.test(name),
+    ),
+  );
   env.PATH = [firstOnPath, process.env.PATH].filter(Boolean).join(delimiter);
   await run("npm", [command, "--no-audit", "--no-fund", "--loglevel=error"], { cwd: dir, env, say });
-  if (!installed(dir)) throw new SetupError(`npm ${command} ended well, but ${dir} is not what its lock file says: delete its node_modules and try again.`);
+  if (!installed(dir))
+    throw new SetupError(
+      `npm ${command} ended well, but ${dir} is not what its lock file says: delete its node_modules and try again.`,
+    );
 }
 
 // ── the addon ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function addonSources() {
-  const files = ["Cargo.toml", "Cargo.lock", "build.rs", "package.json", "tsconfig.json", "scripts/build.mjs", "scripts/loader-template.cjs"];
+  const files = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "package.json",
+    "tsconfig.json",
+    "scripts/build.mjs",
+    "scripts/loader-template.cjs",
+  ];
   for (const dir of ["src", "openclaw"]) {
     if (!existsSync(join(root, dir))) continue;
     for (const entry of readdirSync(join(root, dir), { recursive: true, withFileTypes: true })) {
@@ -134,17 +171,25 @@ function addonSources() {
 // By content, not by time: a branch switch or a rebase touches files without changing them.
 function addonHash() {
   const hash = createHash("sha256");
-  for (const file of addonSources()) hash.update(`${file}\0`).update(readFileSync(join(root, file))).update("\0");
+  for (const file of addonSources())
+    hash
+      .update(`${file}\0`)
+      .update(readFileSync(join(root, file)))
+      .update("\0");
   return hash.digest("hex");
 }
 
 function addonIsFresh() {
-  const built = readdirSync(root).some((file) => /^core\..*\.node$/.test(file)) && existsSync(join(root, "index.js"));
+  const built =
+    readdirSync(root).some((file) => /^core\..*\.node$/.test(file)) && existsSync(join(root, "index.js"));
   return built && existsSync(addonStamp) && readFileSync(addonStamp, "utf8") === addonHash();
 }
 
 async function buildAddon(say) {
-  if (!onPath("cargo")) throw new SetupError("The core is built with Rust, and cargo is not on PATH: install it from https://rustup.rs and open a new shell.");
+  if (!onPath("cargo"))
+    throw new SetupError(
+      "The core is built with Rust, and cargo is not on PATH: install it from https://rustup.rs and open a new shell.",
+    );
   const hash = addonHash();
   await run("npm", ["run", "--silent", "build"], { cwd: root, say });
   mkdirSync(dirname(addonStamp), { recursive: true });
@@ -152,7 +197,8 @@ async function buildAddon(say) {
 }
 
 async function addTargets(say) {
-  if (!onPath("rustup")) throw new SetupError("Cross-checks need rustup to add platforms: install it from https://rustup.rs.");
+  if (!onPath("rustup"))
+    throw new SetupError("Cross-checks need rustup to add platforms: install it from https://rustup.rs.");
   const { targets } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).napi;
   await run("rustup", ["target", "add", ...targets], { cwd: root, say });
 }
@@ -161,11 +207,15 @@ async function addTargets(say) {
 
 // The sandbox is one module of many: a machine without bubblewrap still runs everything else.
 async function installBubblewrap(say) {
-  const advice = "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
+  const advice =
+    "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
   if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   try {
-    await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say }).catch(async () => {
+    await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], {
+      env,
+      say,
+    }).catch(async () => {
       await run("apt-get", ["update", "-qq"], { env, say });
       await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say });
     });
@@ -182,7 +232,12 @@ function onPath(name) {
 /** Runs a command and passes its lines on, indented; throws SetupError with its last lines when it fails. */
 async function run(command, args, { cwd, env, say }) {
   const last = [];
-  const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" });
+  const child = spawn(command, args, {
+    cwd,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+    shell: process.platform === "win32",
+  });
   const heard = (stream) => {
     let rest = "";
     stream.setEncoding("utf8").on("data", (text) => {
@@ -197,9 +252,12 @@ async function run(command, args, { cwd, env, say }) {
   };
   heard(child.stdout);
   heard(child.stderr);
-  const { code, error } = await new Promise((resolve) => child.once("error", (error) => resolve({ error })).once("close", (code) => resolve({ code })));
+  const { code, error } = await new Promise((resolve) =>
+    child.once("error", (error) => resolve({ error })).once("close", (code) => resolve({ code })),
+  );
   if (error) throw new SetupError(`${command} cannot be started: ${error.message}`);
-  if (code !== 0) throw new SetupError(`${command} ${args.join(" ")} failed with code ${code}:\n${last.join("\n")}`);
+  if (code !== 0)
+    throw new SetupError(`${command} ${args.join(" ")} failed with code ${code}:\n${last.join("\n")}`);
 }
 
 // ── command line ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,7 +265,10 @@ async function run(command, args, { cwd, env, say }) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({ options: { only: { type: "string" }, quiet: { type: "boolean" } } });
   try {
-    await setup({ only: values.only?.split(",").map((name) => name.trim()), say: values.quiet ? () => {} : undefined });
+    await setup({
+      only: values.only?.split(",").map((name) => name.trim()),
+      say: values.quiet ? () => {} : undefined,
+    });
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     console.error(`✗ ${error.message}`);

@@ -13,11 +13,11 @@
  */
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, readdirSync, readlinkSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { delimiter, dirname, join } from "node:path";
 import { homedir, tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { hostNode, openclawEntry } from "../../scripts/setup.mjs";
 
@@ -78,7 +78,8 @@ export async function until(probe, { timeoutMs = 10_000, everyMs = 50, timeoutMe
   for (;;) {
     const result = await probe();
     if (result) return result;
-    if (performance.now() > end) throw new Error(typeof timeoutMessage === "function" ? timeoutMessage() : timeoutMessage);
+    if (performance.now() > end)
+      throw new Error(typeof timeoutMessage === "function" ? timeoutMessage() : timeoutMessage);
     await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
@@ -88,12 +89,16 @@ export async function until(probe, { timeoutMs = 10_000, everyMs = 50, timeoutMe
  * `config` (an object or JSON5 text) becomes openclaw.json; `files` maps further paths under the state dir to text.
  */
 export async function createHome({ config, files = {} } = {}) {
-  if (process.platform === "win32") throw new Error("The OpenClaw fixture needs a POSIX system: run the host tests on Linux or macOS.");
+  if (process.platform === "win32")
+    throw new Error("The OpenClaw fixture needs a POSIX system: run the host tests on Linux or macOS.");
   const home = new Home(realpathSync(await mkdtemp(join(tmpdir(), "openclaw-core-home-"))), await freePort());
   homes.add(home);
   await mkdir(home.stateDir, { mode: 0o700 });
   await mkdir(home.workspace);
-  for (const [path, text] of Object.entries({ ...(config === undefined ? {} : { "openclaw.json": config }), ...files })) {
+  for (const [path, text] of Object.entries({
+    ...(config === undefined ? {} : { "openclaw.json": config }),
+    ...files,
+  })) {
     await home.write(path, text);
   }
   return home;
@@ -108,13 +113,17 @@ class Home {
     this.workspace = join(dir, "workspace");
     this.configPath = join(this.stateDir, "openclaw.json");
     this.port = port;
+    /** The token of the home's gateway, for a config to name. */
+    this.token = randomUUID();
   }
 
   /** Writes a file under the state dir; a value that is not text is written as JSON. */
   async write(path, content) {
     const target = join(this.stateDir, path);
     await mkdir(dirname(target), { recursive: true });
-    await writeFile(target, typeof content === "string" ? content : `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600 });
+    await writeFile(target, typeof content === "string" ? content : `${JSON.stringify(content, null, 2)}\n`, {
+      mode: 0o600,
+    });
     return target;
   }
 
@@ -123,9 +132,24 @@ class Home {
    * own keys and settings change no test.
    */
   env({ core, env } = {}) {
-    const kept = ["LANG", "LC_ALL", "TZ", "TMPDIR", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+    const kept = [
+      "LANG",
+      "LC_ALL",
+      "TZ",
+      "TMPDIR",
+      "TERM",
+      "SSL_CERT_FILE",
+      "SSL_CERT_DIR",
+      "HTTP_PROXY",
+      "HTTPS_PROXY",
+      "NO_PROXY",
+    ];
     const base = Object.fromEntries(
-      Object.entries(process.env).filter(([name]) => kept.includes(name.toUpperCase()) || /^npm_config_(registry|cafile|proxy|https_proxy|cache)$/i.test(name)),
+      Object.entries(process.env).filter(
+        ([name]) =>
+          kept.includes(name.toUpperCase()) ||
+          /^npm_config_(registry|cafile|proxy|https_proxy|cache)$/i.test(name),
+      ),
     );
     return {
       ...base,
@@ -146,7 +170,12 @@ class Home {
    * Gives `{ code, timedOut, stdout, stderr, cpuMs, wallMs, maxRssKb, leftBehind }`; `leftBehind` lists what outlived the command.
    */
   async openclaw(args, { core, env, input, timeoutMs = 120_000, nodeArgs = [], cwd } = {}) {
-    return this.#start([hostNode(), ...launchArgs(core, nodeArgs), openclawEntry(), ...args], { core, env, input, cwd }).end(timeoutMs);
+    return this.#start([hostNode(), ...launchArgs(core, nodeArgs), openclawEntry(), ...args], {
+      core,
+      env,
+      input,
+      cwd,
+    }).end(timeoutMs);
   }
 
   /** The same for a script of one's own under OpenClaw's Node. */
@@ -156,20 +185,39 @@ class Home {
 
   /** Starts a gateway and gives it once `/healthz` answers. */
   async startGateway({ core, env, args = [], nodeArgs = [], timeoutMs = 120_000 } = {}) {
-    const command = ["gateway", "run", "--port", String(this.port), "--bind", "loopback", "--allow-unconfigured", ...args];
-    const run = this.#start([hostNode(), ...launchArgs(core, nodeArgs), openclawEntry(), ...command], { core, env });
+    const command = [
+      "gateway",
+      "run",
+      "--port",
+      String(this.port),
+      "--bind",
+      "loopback",
+      "--allow-unconfigured",
+      ...args,
+    ];
+    const run = this.#start([hostNode(), ...launchArgs(core, nodeArgs), openclawEntry(), ...command], {
+      core,
+      env,
+    });
     const url = `http://127.0.0.1:${this.port}`;
     const started = performance.now();
     let readyMs;
     try {
       await until(
         async () => {
-          if (run.exited) throw new Error(`The gateway ended with code ${run.code} before it was ready.\n${run.tail()}`);
-          const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+          if (run.exited)
+            throw new Error(`The gateway ended with code ${run.code} before it was ready.\n${run.tail()}`);
+          const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2_000) }).catch(
+            () => undefined,
+          );
           await answer?.body?.cancel();
           return answer?.ok;
         },
-        { timeoutMs, everyMs: 100, timeoutMessage: () => `The gateway was not ready after ${timeoutMs} ms.\n${run.tail()}` },
+        {
+          timeoutMs,
+          everyMs: 100,
+          timeoutMessage: () => `The gateway was not ready after ${timeoutMs} ms.\n${run.tail()}`,
+        },
       );
       readyMs = performance.now() - started;
     } catch (error) {
@@ -191,7 +239,11 @@ class Home {
   }
 
   #start(command, { core, env, input, cwd }) {
-    const run = new Run(this.dir, command, { env: this.env({ core, env }), input, cwd: cwd ?? this.workspace });
+    const run = new Run(this.dir, command, {
+      env: this.env({ core, env }),
+      input,
+      cwd: cwd ?? this.workspace,
+    });
     this.#runs.add(run);
     run.done.finally(() => this.#runs.delete(run));
     return run;
@@ -210,11 +262,14 @@ class Home {
 export function coreEnv(core) {
   if (!core) return {};
   const register = core.register ?? registerFile;
-  if (!existsSync(register)) throw new Error(`The core is not built: ${register} is missing. Run: npm run build`);
+  if (!existsSync(register))
+    throw new Error(`The core is not built: ${register} is missing. Run: npm run build`);
   return {
     ...(core.preload === "argv" ? {} : { NODE_OPTIONS: `--import=${pathToFileURL(register)}` }),
     OPENCLAW_CORE: core.mode ?? "auto",
-    ...Object.fromEntries(Object.entries(core.modules ?? {}).map(([name, mode]) => [`OPENCLAW_CORE_${name.toUpperCase()}`, mode])),
+    ...Object.fromEntries(
+      Object.entries(core.modules ?? {}).map(([name, mode]) => [`OPENCLAW_CORE_${name.toUpperCase()}`, mode]),
+    ),
     ...(core.statsDir ? { OPENCLAW_CORE_STATS_DIR: core.statsDir } : {}),
     ...(core.timing ? { OPENCLAW_CORE_STATS: "timing" } : {}),
   };
@@ -222,7 +277,8 @@ export function coreEnv(core) {
 
 // The launcher starts a second Node unless this warning is off already.
 function launchArgs(core, nodeArgs) {
-  const preload = core?.preload === "argv" ? [`--import=${pathToFileURL(core.register ?? registerFile)}`] : [];
+  const preload =
+    core?.preload === "argv" ? [`--import=${pathToFileURL(core.register ?? registerFile)}`] : [];
   return ["--disable-warning=ExperimentalWarning", ...preload, ...nodeArgs];
 }
 
@@ -240,7 +296,12 @@ class Run {
     this.mark = `${RUN_VARIABLE}=${randomUUID()}`;
     const started = performance.now();
     // Detached: its own process group, so that one signal reaches the tree and Ctrl-C reaches only us.
-    const child = spawn(shell, ["-c", guard, "guard", dir, this.mark, ...command], { env, cwd, detached: true, stdio: ["pipe", "pipe", "pipe", "pipe", "pipe"] });
+    const child = spawn(shell, ["-c", guard, "guard", dir, this.mark, ...command], {
+      env,
+      cwd,
+      detached: true,
+      stdio: ["pipe", "pipe", "pipe", "pipe", "pipe"],
+    });
     this.pid = child.pid;
     child.stdout.setEncoding("utf8").on("data", (text) => (this.stdout += text));
     child.stderr.setEncoding("utf8").on("data", (text) => (this.stderr += text));
@@ -248,9 +309,14 @@ class Run {
     child.stdio[4].on("error", () => {}); // closed from the other side at the end
     child.stdin.on("error", () => {}); // a command need not read its input
     child.stdin.end(input ?? "");
-    const sampler = setInterval(() => (this.#maxRssKb = Math.max(this.#maxRssKb, treeUsage(this.pid).maxRssKb)), 100);
+    const sampler = setInterval(
+      () => (this.#maxRssKb = Math.max(this.#maxRssKb, treeUsage(this.pid).maxRssKb)),
+      100,
+    );
     sampler.unref();
-    const exited = new Promise((resolve, reject) => child.once("error", reject).once("exit", (code, signal) => resolve({ code, signal })));
+    const exited = new Promise((resolve, reject) =>
+      child.once("error", reject).once("exit", (code, signal) => resolve({ code, signal })),
+    );
     const closed = new Promise((resolve) => child.once("close", resolve));
     this.done = (async () => {
       const { code } = await exited.finally(() => clearInterval(sampler));
@@ -260,7 +326,16 @@ class Run {
       const leftBehind = await endAll(() => living({ mark: this.mark, group: this.pid }), this.dir, 2_000);
       child.stdio[4].destroy();
       await closed;
-      return { code: this.#timedOut ? null : code, timedOut: this.#timedOut, stdout: this.stdout, stderr: this.stderr, cpuMs: childrenCpuMs(this.#report), wallMs, maxRssKb: this.#maxRssKb, leftBehind };
+      return {
+        code: this.#timedOut ? null : code,
+        timedOut: this.#timedOut,
+        stdout: this.stdout,
+        stderr: this.stderr,
+        cpuMs: childrenCpuMs(this.#report),
+        wallMs,
+        maxRssKb: this.#maxRssKb,
+        leftBehind,
+      };
     })();
     this.done.catch(() => {});
   }
@@ -321,7 +396,10 @@ async function endAll(find, dir, graceMs = 0) {
       for (const { pid } of found) signal(pid, "SIGKILL");
       return found.length === 0;
     },
-    { timeoutMessage: () => `Processes of ${dir} outlive SIGKILL: ${found.map(({ pid, command }) => `${pid} ${command}`).join("; ")}` },
+    {
+      timeoutMessage: () =>
+        `Processes of ${dir} outlive SIGKILL: ${found.map(({ pid, command }) => `${pid} ${command}`).join("; ")}`,
+    },
   );
   return killed;
 }
@@ -341,7 +419,8 @@ export function living({ dir, mark, group }) {
     const environment = read(`/proc/${pid}/environ`);
     const ofRun = (group && stat.group === group) || (mark && environment.includes(mark));
     const ofHome = dir && (environment.includes(dir) || inside(dir, pid));
-    if (ofRun || ofHome) found.push({ pid, command: read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").slice(0, 200) });
+    if (ofRun || ofHome)
+      found.push({ pid, command: read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").slice(0, 200) });
   }
   return found;
 }
@@ -385,7 +464,8 @@ function treeUsage(pid) {
     usage.maxRssKb = Math.max(usage.maxRssKb, field("VmHWM"));
     try {
       for (const task of readdirSync(`/proc/${next}/task`)) {
-        for (const child of read(`/proc/${next}/task/${task}/children`).split(" ")) if (child.trim()) queue.push(Number(child));
+        for (const child of read(`/proc/${next}/task/${task}/children`).split(" "))
+          if (child.trim()) queue.push(Number(child));
       }
     } catch {
       // ended meanwhile

@@ -8,7 +8,7 @@
  * What a chunk does not export is reached through a second copy of the chunk whose source gets one more
  * `export` clause as it loads (nothing on disk is touched); such a copy shares its imports with the first one.
  */
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import module from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -85,7 +85,8 @@ function exposeByHook() {
       const loaded = next(url, context);
       const name = url.includes(EXPOSE) ? new URL(url).searchParams.get(EXPOSE) : undefined;
       if (!name) return loaded;
-      const source = typeof loaded.source === "string" ? loaded.source : Buffer.from(loaded.source).toString("utf8");
+      const source =
+        typeof loaded.source === "string" ? loaded.source : Buffer.from(loaded.source).toString("utf8");
       return { ...loaded, source: `${source}\nexport { ${name} as __exposed };\n` };
     },
   });
