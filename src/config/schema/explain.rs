@@ -28,14 +28,15 @@ impl Finding {
 }
 
 /// The issues in a value of a core section, as zod reports them.
-pub(super) fn core(errors: ErrorIterator<'_>, prefix: &[&str]) -> Vec<Finding> {
+pub(super) fn core(errors: ErrorIterator<'_>, prefix: &[&str], schema: &Value) -> Vec<Finding> {
+    let place = Place { prefix, schema };
     let mut findings = Vec::new();
     let mut bad_keys = Vec::new();
     for error in errors {
         if let Kind::PropertyNames { error: inner } = error.kind() {
             bad_keys.push(key_path(&error, inner, prefix));
         }
-        zod(&error, prefix, &mut findings);
+        zod(&error, &place, &mut findings);
     }
     // Zod does not look at the value of a key that it refuses.
     findings.retain(|finding| {
@@ -45,7 +46,7 @@ pub(super) fn core(errors: ErrorIterator<'_>, prefix: &[&str]) -> Vec<Finding> {
 }
 
 /// The issues in a channel or in a plugin's config, as typebox reports them.
-pub(super) fn plugin(errors: ErrorIterator<'_>, prefix: &[&str]) -> Vec<Finding> {
+pub(super) fn plugin(errors: ErrorIterator<'_>, prefix: &[&str], _schema: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     for error in errors {
         typebox(&error, prefix, &mut findings);
@@ -56,17 +57,47 @@ pub(super) fn plugin(errors: ErrorIterator<'_>, prefix: &[&str]) -> Vec<Finding>
     findings
 }
 
-fn zod(error: &ValidationError<'_>, prefix: &[&str], out: &mut Vec<Finding>) {
+/// Where a part of the schema belongs.
+struct Place<'a> {
+    prefix: &'a [&'a str],
+    schema: &'a Value,
+}
+
+impl<'a> Place<'a> {
+    /// The property by which the branches of a `oneOf` are told, and its values in each.
+    fn discriminator(&self, error: &ValidationError<'_>) -> Option<(&'a str, Vec<Vec<&'a Value>>)> {
+        let branches = self.schema.pointer(error.schema_path().as_str())?.as_array()?;
+        let values = |branch: &'a Value, tag: &str| -> Option<Vec<&'a Value>> {
+            let property = branch.get("properties")?.get(tag)?;
+            match property.get("const") {
+                Some(value) => Some(vec![value]),
+                None => Some(property.get("enum")?.as_array()?.iter().collect()),
+            }
+        };
+        let first = branches.first()?.get("properties")?.as_object()?;
+        first.keys().find_map(|tag| {
+            let values = branches.iter().map(|branch| values(branch, tag)).collect::<Option<Vec<_>>>()?;
+            Some((tag.as_str(), values))
+        })
+    }
+}
+
+fn zod(error: &ValidationError<'_>, place: &Place<'_>, out: &mut Vec<Finding>) {
     match error.kind() {
-        Kind::AnyOf { context } => union(error, context, prefix, out),
-        Kind::OneOfNotValid { context } => discriminated(error, context, prefix, out),
-        _ => out.push(plain(error, prefix)),
+        Kind::AnyOf { context } => union(error, context, place, out),
+        Kind::OneOfNotValid { context } => discriminated(error, context, place, out),
+        _ => out.push(plain(error, place.prefix)),
     }
 }
 
 /// Zod takes the one branch that fails by its checks alone, if there is one, and else blames the union.
-fn union(error: &ValidationError<'_>, context: &[Vec<ValidationError<'_>>], prefix: &[&str], out: &mut Vec<Finding>) {
-    let branches = context.iter().map(|errors| branch(errors, prefix)).collect::<Vec<_>>();
+fn union(
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'_>>],
+    place: &Place<'_>,
+    out: &mut Vec<Finding>,
+) {
+    let branches = context.iter().map(|errors| branch(errors, place)).collect::<Vec<_>>();
     if let ([first, second], [of_first, of_second]) = (context, branches.as_slice())
         && (wants_null(first) || wants_null(second))
     {
@@ -79,7 +110,7 @@ fn union(error: &ValidationError<'_>, context: &[Vec<ValidationError<'_>>], pref
         out.extend(only.iter().cloned());
         return;
     }
-    let mut finding = plain(error, prefix);
+    let mut finding = plain(error, place.prefix);
     if branches.iter().all(|branch| branch.iter().any(|f| !f.allowed.is_empty()) && branch.iter().all(lists_or_is_silent)) {
         finding.allowed = branches.into_iter().flatten().flat_map(|f| f.allowed).collect();
     } else if let Some(better) = binding(&branches, &finding.path) {
@@ -131,38 +162,26 @@ fn binding(branches: &[Vec<Finding>], path: &[String]) -> Option<Finding> {
 fn discriminated(
     error: &ValidationError<'_>,
     context: &[Vec<ValidationError<'_>>],
-    prefix: &[&str],
+    place: &Place<'_>,
     out: &mut Vec<Finding>,
 ) {
-    let branches = context.iter().map(|errors| branch(errors, prefix)).collect::<Vec<_>>();
-    let mut finding = plain(error, prefix);
-    if error.instance().is_object() {
-        let depth = finding.path.len() + 1;
-        let tags = branches.iter().map(|branch| {
-            branch.iter().find(|f| f.path.len() == depth && f.fatal && (f.message == MISSING || !f.allowed.is_empty()))
-        });
-        let tags = tags.collect::<Option<Vec<_>>>();
-        match tags.as_deref() {
-            Some([first, rest @ ..]) if rest.iter().all(|tag| tag.path == first.path) => {
-                finding.path.clone_from(&first.path);
-                finding.allowed = tags.into_iter().flatten().flat_map(|tag| tag.allowed.clone()).collect();
-            }
-            _ => {
-                let chosen = branches.iter().min_by_key(|branch| {
-                    branch.iter().filter(|f| f.path.len() == depth && !f.allowed.is_empty()).count()
-                });
-                out.extend(chosen.into_iter().flatten().cloned());
-                return;
-            }
+    let mut finding = plain(error, place.prefix);
+    if let (Value::Object(instance), Some((tag, values))) = (error.instance().as_ref(), place.discriminator(error)) {
+        let chosen = instance.get(tag).and_then(|value| values.iter().position(|known| known.contains(&value)));
+        if let Some(errors) = chosen.and_then(|index| context.get(index)) {
+            out.extend(branch(errors, place));
+            return;
         }
+        finding.path.push(tag.to_owned());
+        finding.allowed = values.into_iter().flatten().cloned().collect();
     }
     out.push(finding);
 }
 
-fn branch(errors: &[ValidationError<'_>], prefix: &[&str]) -> Vec<Finding> {
+fn branch(errors: &[ValidationError<'_>], place: &Place<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for error in errors {
-        zod(error, prefix, &mut findings);
+        zod(error, place, &mut findings);
     }
     findings
 }
@@ -195,7 +214,7 @@ fn plain(error: &ValidationError<'_>, prefix: &[&str]) -> Finding {
     let mut fatal = false;
     let message = match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            (unknown_keys, fatal) = (true, true);
+            unknown_keys = true;
             let keys = unexpected.iter().map(|key| Value::from(key.as_str()).to_string()).collect::<Vec<_>>();
             format!("Unrecognized key{}: {}", if keys.len() == 1 { "" } else { "s" }, keys.join(", "))
         }
