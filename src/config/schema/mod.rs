@@ -3,11 +3,15 @@
 //! | module | holds |
 //! |---|---|
 //! | `repair` | what OpenClaw prints, made to compile, cut into parts |
+//! | [`SchemaCache`] | parts on disk, so that a start reads only what it needs |
+//! | [`Installed`] | the OpenClaw on this machine: what its schema depends on, and the schema |
 //! | `migrate` | what OpenClaw changes as it reads a config, before it looks |
 //! | `explain` | a validator's errors as issues at the paths that OpenClaw prints |
 //! | `rules` | what OpenClaw demands beyond its schema |
 
+mod cache;
 mod explain;
+mod installed;
 mod migrate;
 mod repair;
 mod rules;
@@ -21,6 +25,9 @@ use serde_json::{Map, Value};
 
 use crate::{Code, CoreError, Result};
 use explain::Finding;
+
+pub use cache::{SchemaCache, SchemaKey};
+pub use installed::Installed;
 
 /// One thing that is wrong with a config.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,13 +44,13 @@ pub struct SchemaIssue {
 
 /// A config schema, ready to use. What a config does not mention is neither read nor compiled.
 pub struct Schema {
-    parts: Map<String, Value>,
-    compiled: Mutex<HashMap<String, Arc<Validator>>>,
+    parts: Parts,
+    compiled: Mutex<HashMap<String, Arc<Part>>>,
 }
 
 impl std::fmt::Debug for Schema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Schema").field("parts", &self.parts.len()).finish_non_exhaustive()
+        f.debug_struct("Schema").finish_non_exhaustive()
     }
 }
 
@@ -53,7 +60,11 @@ impl Schema {
         let schema: Value = serde_json::from_str(text).map_err(|error| {
             CoreError::new(Code::ConfigInvalid, format!("the config schema is not JSON: {error}")).caused_by(error)
         })?;
-        Ok(Self { parts: repair::split(&schema)?, compiled: Mutex::default() })
+        Ok(Self::new(Parts::Read(repair::split(&schema)?)))
+    }
+
+    fn new(parts: Parts) -> Self {
+        Self { parts, compiled: Mutex::default() }
     }
 
     /// Everything that is wrong with a resolved config.
@@ -85,8 +96,11 @@ impl Schema {
     fn plugins(&self, config: &Value) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         // A schema that describes no channels cannot tell which there are.
-        if self.parts.contains_key(repair::CHANNELS) {
-            findings.extend(rules::channel_names(config, &|id| self.parts.contains_key(&repair::channel_part(id))));
+        if self.parts.contains(repair::CHANNELS) {
+            findings.extend(rules::channel_names(config, &|id| self.parts.contains(&repair::channel_part(id))));
+        }
+        if self.parts.describes_plugins() {
+            findings.extend(rules::memory_slot(config, &|id| self.parts.contains(&repair::plugin_part(id))));
         }
         for (id, value) in config.get("channels").and_then(Value::as_object).into_iter().flatten() {
             findings.extend(self.check(&repair::channel_part(id), value, &["channels", id], explain::plugin)?);
@@ -107,27 +121,65 @@ impl Schema {
         path: &[&str],
         explain: fn(jsonschema::ErrorIterator<'_>, &[&str], &Value) -> Vec<Finding>,
     ) -> Result<Vec<Finding>> {
-        let Some(schema) = self.parts.get(part) else { return Ok(Vec::new()) };
-        let validator = self.validator(part, schema)?;
-        if validator.is_valid(value) {
+        let Some(part) = self.part(part)? else { return Ok(Vec::new()) };
+        if part.validator.is_valid(value) {
             return Ok(Vec::new());
         }
-        Ok(explain(validator.iter_errors(value), path, schema))
+        Ok(explain(part.validator.iter_errors(value), path, &part.schema))
     }
 
-    fn validator(&self, part: &str, schema: &Value) -> Result<Arc<Validator>> {
-        if let Some(known) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(part) {
-            return Ok(Arc::clone(known));
+    fn part(&self, name: &str) -> Result<Option<Arc<Part>>> {
+        if let Some(known) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Some(Arc::clone(known)));
         }
-        let built = jsonschema::options().with_draft(Draft::Draft7).should_validate_formats(true).with_format("uri", is_url).build(schema);
-        let validator = Arc::new(built.map_err(|error| {
-            let place = error.instance_path().to_string();
-            let message = format!("the config schema does not compile at {part}{place}: {error}");
+        let Some(schema) = self.parts.read(name)? else { return Ok(None) };
+        let mut options = jsonschema::options().with_draft(Draft::Draft7);
+        options = options.should_validate_formats(true).with_format("uri", is_url);
+        let validator = options.build(&schema).map_err(|error| {
+            let message = format!("the config schema does not compile at {name}{}: {error}", error.instance_path());
             CoreError::new(Code::ConfigInvalid, message)
-        })?);
+        })?;
+        let part = Arc::new(Part { schema, validator });
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.insert(part.to_owned(), Arc::clone(&validator));
-        Ok(validator)
+        compiled.insert(name.to_owned(), Arc::clone(&part));
+        Ok(Some(part))
+    }
+}
+
+/// One part of a schema, compiled.
+struct Part {
+    schema: Value,
+    validator: Validator,
+}
+
+/// The parts of a schema, parsed or still as text.
+enum Parts {
+    Read(Map<String, Value>),
+    Stored(cache::Stored),
+}
+
+impl Parts {
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Read(parts) => parts.contains_key(name),
+            Self::Stored(stored) => stored.contains(name),
+        }
+    }
+
+    /// Whether it tells of the installed plugins: OpenClaw leaves them out where the config is invalid.
+    fn describes_plugins(&self) -> bool {
+        let entries = repair::plugin_part("");
+        match self {
+            Self::Read(parts) => parts.keys().any(|name| name.starts_with(&entries)),
+            Self::Stored(stored) => stored.names().any(|name| name.starts_with(&entries)),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Value>> {
+        match self {
+            Self::Read(parts) => Ok(parts.get(name).cloned()),
+            Self::Stored(stored) => stored.read(name),
+        }
     }
 }
 

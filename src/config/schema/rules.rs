@@ -33,11 +33,32 @@ impl Report<'_> {
     fn here(&mut self, message: impl Into<String>) {
         self.at(&[], message);
     }
+
+    /// Reports what also stops the rules that look at this value as part of another.
+    fn fatal_at(&mut self, keys: &[&str], message: impl Into<String>) {
+        self.at(keys, message);
+        if let Some(finding) = self.out.last_mut() {
+            finding.fatal = true;
+        }
+    }
 }
 
 /// What is checked together with the schema of the core sections.
 const CORE: &[(&str, Rule)] = &[
     ("agents", agents),
+    ("agents.defaults.authInheritance.agentId", not_blank),
+    ("agents.defaults.heartbeat.agentId", not_blank),
+    ("agents.defaults.sessionStore.agentId", not_blank),
+    ("agents.defaults.systemAgent.agentId", not_blank),
+    ("cloudWorkers.profiles.*.provider", not_blank),
+    ("gateway.roles.definitions.*.accessPolicyPlugin", not_blank),
+    ("hooks.mappings.*.channel", not_blank),
+    ("mcp.servers.*.oauth.authProfileId", not_blank),
+    ("mcp.servers.*.oauth.scope", not_blank),
+    ("mcp.servers.*.toolFilter.exclude.*", not_blank),
+    ("mcp.servers.*.toolFilter.include.*", not_blank),
+    ("nodeHost.workerRuns.containerImage", not_blank),
+    ("talk.agentId", not_blank),
     ("agents.defaults.decisionModel", decision_model),
     ("agents.defaults.heartbeat", heartbeat),
     ("agents.defaults.compaction.maxActiveTranscriptBytes", byte_size),
@@ -71,9 +92,9 @@ const CORE: &[(&str, Rule)] = &[
     ("gateway.portals.ingress.domain", portal_domain),
     ("gateway.publicOrigin", public_origin),
     ("gateway.remote.edgeAuth", edge_auth),
-    ("gateway.roles", operator_roles),
-    ("gateway.roles.definitions", role_definitions),
     ("gateway.roles.definitions.*.agents", role_agents),
+    ("gateway.roles.definitions", role_definitions),
+    ("gateway.roles", operator_roles),
     ("gateway.tls.certPath", not_blank),
     ("gateway.tls.keyPath", not_blank),
     ("hooks", hooks),
@@ -103,7 +124,6 @@ const CORE: &[(&str, Rule)] = &[
     ("tools.toolsBySender.*", tool_policy),
     ("tools.web.search", web_search),
     ("worktreeRoot", worktree_root),
-    ("", secret_refs),
     // Last, as in OpenClaw: it looks at the whole.
     ("", known_agents),
 ];
@@ -112,9 +132,18 @@ const CORE: &[(&str, Rule)] = &[
 /// had an agent marked as the default.
 pub(super) fn core(config: &Value, found: &[Finding], has_default_agent: bool) -> Vec<Finding> {
     let mut out = Vec::new();
+    let stopped = |path: &[String], findings: &[Finding]| {
+        let concerns = |f: &Finding| f.fatal && (f.path.starts_with(path) || path.starts_with(&f.path));
+        found.iter().any(concerns) || findings.iter().any(concerns)
+    };
+    secret_refs(config, &mut |path, value| {
+        if !stopped(path, &[]) {
+            secret_ref(value, &mut Report { base: path, out: &mut out });
+        }
+    });
     for (pattern, rule) in CORE {
         each(config, pattern, &mut |path, value| {
-            if !found.iter().any(|finding| finding.fatal && finding.path.starts_with(path)) {
+            if !stopped(path, &out) {
                 rule(value, &mut Report { base: path, out: &mut out });
             }
         });
@@ -159,7 +188,8 @@ pub(super) fn channel_names(config: &Value, knows: &dyn Fn(&str) -> bool) -> Vec
     };
     for (id, _) in object(config, "/channels") {
         let name = id.trim();
-        if !name.is_empty() && !matches!(name, "defaults" | "modelByChannel") && !knows(name) && !plugin_is_named(name) {
+        let known = matches!(name, "defaults" | "modelByChannel") || (knows(name) && name != INTERNAL_CHANNEL);
+        if !name.is_empty() && !known && !plugin_is_named(name) {
             let path = vec!["channels".to_owned(), name.to_owned()];
             out.push(Finding::new(path, format!("unknown channel id: {name}")));
         }
@@ -170,7 +200,10 @@ pub(super) fn channel_names(config: &Value, knows: &dyn Fn(&str) -> bool) -> Vec
             let name = target.trim().to_lowercase();
             if name.is_empty() {
                 out.push(Finding::new(path.to_vec(), "heartbeat target must not be empty"));
-            } else if !matches!(name.as_str(), "owner" | "last" | "none") && !knows(&name) {
+            } else if !matches!(name.as_str(), "owner" | "last" | "none")
+                && !CHANNEL_ALIASES.contains(&name.as_str())
+                && (!knows(&name) || name == INTERNAL_CHANNEL)
+            {
                 out.push(Finding::new(path.to_vec(), format!("unknown heartbeat target: {target}")));
             }
         });
@@ -182,6 +215,25 @@ pub(super) fn channel_names(config: &Value, knows: &dyn Fn(&str) -> bool) -> Vec
     });
     out
 }
+
+/// What OpenClaw says of a memory plugin that is not there.
+pub(super) fn memory_slot(config: &Value, knows: &dyn Fn(&str) -> bool) -> Option<Finding> {
+    // The first is offered for installation; the others were part of OpenClaw once.
+    const EXCUSED: [&str; 4] = ["memory-lancedb", "google-antigravity-auth", "google-gemini-cli-auth", "skill-workshop"];
+    let name = config.pointer("/plugins/slots/memory").and_then(Value::as_str)?.trim();
+    let excused = name.is_empty() || name.eq_ignore_ascii_case("none") || EXCUSED.contains(&lower(name).as_str());
+    let path = ["plugins", "slots", "memory"].map(str::to_owned).to_vec();
+    (!excused && !knows(name)).then(|| Finding::new(path, format!("plugin not found: {name}")))
+}
+
+/// Described by the schema, but for OpenClaw's own tests.
+const INTERNAL_CHANNEL: &str = "qa-channel";
+
+/// Further names of bundled channels.
+const CHANNEL_ALIASES: [&str; 11] = [
+    "gchat", "google-chat", "imsg", "internet-relay-chat", "lark", "nc", "nc-talk", "teams", "twitch-chat", "zl",
+    "zlu",
+];
 
 /// Calls `visit` with each value that a pattern names.
 fn each(config: &Value, pattern: &str, visit: &mut dyn FnMut(&[String], &Value)) {
@@ -518,7 +570,7 @@ fn browser_profile(value: &Value, report: &mut Report<'_>) {
 
 fn trimmed_keys(value: &Value, report: &mut Report<'_>) {
     for (key, _) in object(value, "").filter(|(key, _)| key.is_empty() || key.trim() != *key) {
-        report.at(&[key], "a name must not be empty or have spaces around it");
+        report.fatal_at(&[key], "a name must not be empty or have spaces around it");
     }
 }
 
@@ -542,7 +594,7 @@ fn project_profiles(value: &Value, report: &mut Report<'_>) {
             && rest.iter().all(plain)
             && !key.ends_with(".git");
         if !good {
-            report.at(&[key], "expected host/owner/repo in lower case, without .git");
+            report.fatal_at(&[key], "expected host/owner/repo in lower case, without .git");
         }
     }
 }
@@ -592,7 +644,7 @@ fn absolute_path(value: &Value, report: &mut Report<'_>) {
 
 fn worktree_root(value: &Value, report: &mut Report<'_>) {
     let path = value.as_str().unwrap_or_default().trim();
-    if !path.is_empty() && !path.starts_with('/') && path != "~" && !path.starts_with("~/") {
+    if !path.starts_with('/') && path != "~" && !path.starts_with("~/") {
         report.here("worktreeRoot must be an absolute path or start with ~");
     }
 }
@@ -709,7 +761,7 @@ fn role_definitions(value: &Value, report: &mut Report<'_>) {
 fn role_agents(value: &Value, report: &mut Report<'_>) {
     let ids = value.as_array().into_iter().flatten().filter_map(Value::as_str);
     if ids.map(str::trim).any(|id| !is_agent_id(id)) {
-        report.here("expected \"*\" or a list of agent ids");
+        report.fatal_at(&[], "expected \"*\" or a list of agent ids");
     }
 }
 
@@ -828,28 +880,18 @@ fn secret_provider(value: &Value, report: &mut Report<'_>) {
     }
 }
 
-/// Looks at every reference to a secret outside channels and plugins.
-fn secret_refs(config: &Value, report: &mut Report<'_>) {
-    fn visit(value: &Value, path: &mut Vec<String>, report: &mut Report<'_>) {
+/// Visits every reference to a secret outside channels and plugins.
+fn secret_refs(config: &Value, found: &mut dyn FnMut(&[String], &Value)) {
+    fn visit(value: &Value, path: &mut Vec<String>, found: &mut dyn FnMut(&[String], &Value)) {
         if let Value::Object(all) = value
             && all.len() == 3
-            && let (Some(Value::String(source)), Some(Value::String(_)), Some(Value::String(id))) =
-                (all.get("source"), all.get("provider"), all.get("id"))
+            && ["source", "provider", "id"].iter().all(|key| all.get(*key).is_some_and(Value::is_string))
         {
-            let good = match source.as_str() {
-                "file" => is_file_ref(id),
-                "exec" => is_exec_ref(id),
-                _ => true,
-            };
-            if !good {
-                let keys: Vec<&str> = path.iter().map(String::as_str).chain(["id"]).collect();
-                report.at(&keys, format!("not the id of a secret in a provider of source \"{source}\""));
-            }
-            return;
+            return found(path, value);
         }
         let mut step = |key: String, child: &Value| {
             path.push(key);
-            visit(child, path, report);
+            visit(child, path, found);
             path.pop();
         };
         match value {
@@ -859,7 +901,19 @@ fn secret_refs(config: &Value, report: &mut Report<'_>) {
         }
     }
     for (key, section) in object(config, "").filter(|(key, _)| !matches!(key.as_str(), "channels" | "plugins")) {
-        visit(section, &mut vec![key.clone()], report);
+        visit(section, &mut vec![key.clone()], found);
+    }
+}
+
+fn secret_ref(value: &Value, report: &mut Report<'_>) {
+    let id = text(value, "id");
+    let good = match text(value, "source") {
+        "file" => is_file_ref(id),
+        "exec" => is_exec_ref(id),
+        _ => true,
+    };
+    if !good {
+        report.at(&["id"], "not the id of a secret in a provider of this source");
     }
 }
 
