@@ -58,7 +58,8 @@ impl SchemaCache {
     /// Repairs what `openclaw config schema` printed and stores it, readable by its owner alone.
     pub fn put(&self, key: &SchemaKey, printed: &str) -> Result<Schema> {
         let schema: Value = serde_json::from_str(printed).map_err(|error| {
-            CoreError::new(Code::ConfigInvalid, format!("the config schema is not JSON: {error}")).caused_by(error)
+            CoreError::new(Code::ConfigInvalid, format!("the config schema is not JSON: {error}"))
+                .caused_by(error)
         })?;
         let bytes = serialize(&repair::split(&schema)?);
         let file = self.file(key);
@@ -66,7 +67,8 @@ impl SchemaCache {
         replace(&file, &bytes).map_err(|error| CoreError::io("write", &file, error))?;
         self.prune(&file);
         let stored = Stored::parse(bytes);
-        let stored = stored.ok_or_else(|| CoreError::new(Code::Internal, "a schema was stored that cannot be read"))?;
+        let stored = stored
+            .ok_or_else(|| CoreError::new(Code::Internal, "a schema was stored that cannot be read"))?;
         Ok(Schema::new(Parts::Stored(stored)))
     }
 

@@ -111,7 +111,10 @@ fn union(
         return;
     }
     let mut finding = plain(error, place.prefix);
-    if branches.iter().all(|branch| branch.iter().any(|f| !f.allowed.is_empty()) && branch.iter().all(lists_or_is_silent)) {
+    if branches
+        .iter()
+        .all(|branch| branch.iter().any(|f| !f.allowed.is_empty()) && branch.iter().all(lists_or_is_silent))
+    {
         finding.allowed = branches.into_iter().flatten().flat_map(|f| f.allowed).collect();
     } else if let Some(better) = binding(&branches, &finding.path) {
         finding = better;
@@ -166,8 +169,11 @@ fn discriminated(
     out: &mut Vec<Finding>,
 ) {
     let mut finding = plain(error, place.prefix);
-    if let (Value::Object(instance), Some((tag, values))) = (error.instance().as_ref(), place.discriminator(error)) {
-        let chosen = instance.get(tag).and_then(|value| values.iter().position(|known| known.contains(&value)));
+    if let (Value::Object(instance), Some((tag, values))) =
+        (error.instance().as_ref(), place.discriminator(error))
+    {
+        let chosen =
+            instance.get(tag).and_then(|value| values.iter().position(|known| known.contains(&value)));
         if let Some(errors) = chosen.and_then(|index| context.get(index)) {
             out.extend(branch(errors, place));
             return;
@@ -282,7 +288,9 @@ fn key_path(error: &ValidationError<'_>, inner: &ValidationError<'_>, prefix: &[
 fn expected(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(one) => one.to_string(),
-        TypeKind::Multiple(several) => several.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" or "),
+        TypeKind::Multiple(several) => {
+            several.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 

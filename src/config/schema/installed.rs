@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::cache::{SchemaCache, SchemaKey};
 use super::Schema;
+use super::cache::{SchemaCache, SchemaKey};
 use crate::{Code, CoreError, Result};
 
 /// An installed OpenClaw and the state folder that it uses.
@@ -25,7 +25,8 @@ pub struct Installed {
 }
 
 /// The files that tell of a plugin, and those that npm rewrites whenever it changes what is installed.
-const TELLING: [&str; 4] = ["openclaw.plugin.json", "package.json", "package-lock.json", ".package-lock.json"];
+const TELLING: [&str; 4] =
+    ["openclaw.plugin.json", "package.json", "package-lock.json", ".package-lock.json"];
 /// Folders that OpenClaw does not search for plugins.
 const SKIPPED: [&str; 7] = [".git", ".hg", ".svn", "build", "coverage", "dist", ".turbo"];
 /// Folders that one key looks into at most; a tree beyond that is described by what was seen.
@@ -41,8 +42,9 @@ impl Installed {
         let manifest = self.package.join("package.json");
         let text = fs::read_to_string(&manifest).map_err(|error| CoreError::io("read", &manifest, error))?;
         let package: Value = serde_json::from_str(&text).unwrap_or_default();
+        let version = package.get("version").and_then(Value::as_str).unwrap_or_default();
         let mut facts = Facts::default();
-        facts.line(&[b"openclaw", package["version"].as_str().unwrap_or_default().as_bytes()]);
+        facts.line(&[b"openclaw", version.as_bytes()]);
         facts.file(&manifest);
         for place in ["extensions", "npm", "git"] {
             facts.folder(&self.state_dir.join(place), 5);
@@ -63,11 +65,14 @@ impl Installed {
         let paths = config.pointer("/plugins/load/paths").and_then(Value::as_array).into_iter().flatten();
         let agents = config.get("agents");
         let list = |key: &str| agents.and_then(|agents| agents.get(key));
-        let entries = list("entries").and_then(Value::as_object).into_iter().flat_map(|entries| entries.values());
+        let entries =
+            list("entries").and_then(Value::as_object).into_iter().flat_map(|entries| entries.values());
         let listed = list("list").and_then(Value::as_array).into_iter().flatten();
-        let workspaces = list("defaults").into_iter().chain(entries).chain(listed).filter_map(|a| a.get("workspace"));
+        let workspaces =
+            list("defaults").into_iter().chain(entries).chain(listed).filter_map(|a| a.get("workspace"));
         let default = self.state_dir.join("workspace");
-        let mut places: Vec<PathBuf> = paths.filter_map(Value::as_str).map(|path| self.expand(path)).collect();
+        let mut places: Vec<PathBuf> =
+            paths.filter_map(Value::as_str).map(|path| self.expand(path)).collect();
         let workspaces = workspaces.filter_map(Value::as_str).map(|path| self.expand(path)).chain([default]);
         places.extend(workspaces.map(|workspace| workspace.join(".openclaw/extensions")));
         places.sort();
@@ -79,7 +84,9 @@ impl Installed {
         let path = path.trim();
         match path.strip_prefix('~') {
             Some("") => self.home.clone(),
-            Some(rest) if rest.starts_with(['/', '\\']) => self.home.join(rest.trim_start_matches(['/', '\\'])),
+            Some(rest) if rest.starts_with(['/', '\\']) => {
+                self.home.join(rest.trim_start_matches(['/', '\\']))
+            }
             _ => PathBuf::from(path),
         }
     }
@@ -137,8 +144,11 @@ impl Installed {
                 other => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    let what = other.err().map_or("did not end in time".to_owned(), |error| format!("failed: {error}"));
-                    return Err(CoreError::new(Code::Timeout, format!("`openclaw config schema` {what}")).in_file(&entry));
+                    let what = other
+                        .err()
+                        .map_or("did not end in time".to_owned(), |error| format!("failed: {error}"));
+                    return Err(CoreError::new(Code::Timeout, format!("`openclaw config schema` {what}"))
+                        .in_file(&entry));
                 }
             }
         };
@@ -196,7 +206,8 @@ impl Facts {
 
     fn file(&mut self, path: &Path) {
         let Ok(meta) = fs::metadata(path) else { return };
-        let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let changed =
+            meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         let (size, changed) = (meta.len().to_le_bytes(), changed.as_nanos().to_le_bytes());
         self.line(&[path.as_os_str().as_encoded_bytes(), &size, &changed]);
     }
@@ -215,7 +226,8 @@ impl Facts {
         if depth == 0 || is_modules {
             return;
         }
-        let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        let mut folders: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
         folders.sort();
         for folder in folders {
             if !folder.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped)) {
@@ -238,8 +250,7 @@ mod tests {
     fn the_key_changes_with_openclaw_and_with_every_way_to_bring_a_plugin() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
-        let installed =
-            Installed { package: at("openclaw"), state_dir: at("state"), home: at("home") };
+        let installed = Installed { package: at("openclaw"), state_dir: at("state"), home: at("home") };
         let config = json!({
             "plugins": { "load": { "paths": ["~/mine", at("one/index.js")] } },
             "agents": { "entries": { "main": { "workspace": at("work") } } },
@@ -274,7 +285,8 @@ mod tests {
     #[test]
     fn without_a_package_there_is_an_error_that_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let installed = Installed { package: dir.path().into(), state_dir: dir.path().into(), home: dir.path().into() };
+        let installed =
+            Installed { package: dir.path().into(), state_dir: dir.path().into(), home: dir.path().into() };
         let error = installed.key(&Value::Null).unwrap_err();
         assert_eq!(error.code(), Code::Io);
         assert_eq!(error.details().file.as_deref(), Some(&*dir.path().join("package.json")));
@@ -286,7 +298,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("package.json"), r#"{ "version": "1" }"#);
-        let installed = Installed { package: dir.path().into(), state_dir: dir.path().into(), home: dir.path().into() };
+        let installed =
+            Installed { package: dir.path().into(), state_dir: dir.path().into(), home: dir.path().into() };
         let cache = SchemaCache::open(dir.path().join("cache"));
         for (script, timeout, code) in [
             ("exec sleep 60", Duration::from_millis(50), Code::Timeout),

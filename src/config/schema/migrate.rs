@@ -26,7 +26,8 @@ pub(super) fn on_read(config: &Value) -> Migrated<'_> {
     if has_old_context_budget(config) {
         drop_old_context_budget(migrated.config.to_mut());
     }
-    if let Some(discovery) = config.pointer("/plugins/entries/github-copilot/config/discovery").and_then(Value::as_object)
+    if let Some(discovery) =
+        config.pointer("/plugins/entries/github-copilot/config/discovery").and_then(Value::as_object)
         && (discovery.contains_key("enabled") || discovery.is_empty())
     {
         drop_copilot_discovery(migrated.config.to_mut());
@@ -41,7 +42,9 @@ fn agents_with_budget(config: &mut Value) -> Vec<&mut Map<String, Value>> {
     for (key, value) in agents {
         match (key.as_str(), value) {
             ("defaults", Value::Object(defaults)) => found.push(defaults),
-            ("entries", Value::Object(entries)) => found.extend(entries.values_mut().filter_map(Value::as_object_mut)),
+            ("entries", Value::Object(entries)) => {
+                found.extend(entries.values_mut().filter_map(Value::as_object_mut))
+            }
             ("list", Value::Array(list)) => found.extend(list.iter_mut().filter_map(Value::as_object_mut)),
             _ => {}
         }
@@ -59,7 +62,8 @@ fn has_old_context_budget(config: &Value) -> bool {
     part("defaults").is_some_and(budget)
         || part("entries").and_then(Value::as_object).is_some_and(|all| all.values().any(budget))
         || part("list").and_then(Value::as_array).is_some_and(|all| all.iter().any(budget))
-        || providers.is_some_and(|all| all.values().any(|p| PROVIDER_BUDGETS.iter().any(|key| p.get(key).is_some())))
+        || providers
+            .is_some_and(|all| all.values().any(|p| PROVIDER_BUDGETS.iter().any(|key| p.get(key).is_some())))
 }
 
 /// Budgets moved from agents and providers to the single models.
@@ -170,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_list_of_agents_becomes_entries_by_id() {
-        let config = json!({ "agents": { "list": [{ "id": "b", "name": "B", "default": true }, { "id": "a" }] } });
+        let config =
+            json!({ "agents": { "list": [{ "id": "b", "name": "B", "default": true }, { "id": "a" }] } });
         let migrated = on_read(&config);
         assert_eq!(*migrated.config, json!({ "agents": { "entries": { "b": { "name": "B" }, "a": {} } } }));
         assert_eq!(migrated.listed_agents, ["b", "a"]);

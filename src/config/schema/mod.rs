@@ -58,7 +58,8 @@ impl Schema {
     /// Reads the JSON text that `openclaw config schema` prints.
     pub fn from_json(text: &str) -> Result<Self> {
         let schema: Value = serde_json::from_str(text).map_err(|error| {
-            CoreError::new(Code::ConfigInvalid, format!("the config schema is not JSON: {error}")).caused_by(error)
+            CoreError::new(Code::ConfigInvalid, format!("the config schema is not JSON: {error}"))
+                .caused_by(error)
         })?;
         Ok(Self::new(Parts::Read(repair::split(&schema)?)))
     }
@@ -97,15 +98,22 @@ impl Schema {
         let mut findings = Vec::new();
         // A schema that describes no channels cannot tell which there are.
         if self.parts.contains(repair::CHANNELS) {
-            findings.extend(rules::channel_names(config, &|id| self.parts.contains(&repair::channel_part(id))));
+            findings
+                .extend(rules::channel_names(config, &|id| self.parts.contains(&repair::channel_part(id))));
         }
         if self.parts.describes_plugins() {
             findings.extend(rules::memory_slot(config, &|id| self.parts.contains(&repair::plugin_part(id))));
         }
         for (id, value) in config.get("channels").and_then(Value::as_object).into_iter().flatten() {
-            findings.extend(self.check(&repair::channel_part(id), value, &["channels", id], explain::plugin)?);
+            findings.extend(self.check(
+                &repair::channel_part(id),
+                value,
+                &["channels", id],
+                explain::plugin,
+            )?);
         }
-        for (id, entry) in config.pointer("/plugins/entries").and_then(Value::as_object).into_iter().flatten() {
+        for (id, entry) in config.pointer("/plugins/entries").and_then(Value::as_object).into_iter().flatten()
+        {
             if let Some(value) = entry.get("config") {
                 let path = ["plugins", "entries", id, "config"];
                 findings.extend(self.check(&repair::plugin_part(id), value, &path, explain::plugin)?);
@@ -136,7 +144,8 @@ impl Schema {
         let mut options = jsonschema::options().with_draft(Draft::Draft7);
         options = options.should_validate_formats(true).with_format("uri", is_url);
         let validator = options.build(&schema).map_err(|error| {
-            let message = format!("the config schema does not compile at {name}{}: {error}", error.instance_path());
+            let message =
+                format!("the config schema does not compile at {name}{}: {error}", error.instance_path());
             CoreError::new(Code::ConfigInvalid, message)
         })?;
         let part = Arc::new(Part { schema, validator });

@@ -22,9 +22,22 @@ const CORE_CHANNEL_KEYS: [&str; 2] = ["defaults", "modelByChannel"];
 
 /// Keywords that say nothing about what is valid.
 const ANNOTATIONS: [&str; 12] = [
-    "$comment", "$id", "$schema", "default", "deprecated", "description", "examples", "nullable", "readOnly",
-    "title", "uiHints", "writeOnly",
+    "$comment",
+    "$id",
+    "$schema",
+    "default",
+    "deprecated",
+    "description",
+    "examples",
+    "nullable",
+    "readOnly",
+    "title",
+    "uiHints",
+    "writeOnly",
 ];
+
+/// Patterns that OpenClaw matches without regard to case, which its printed schema does not say.
+const WITHOUT_CASE: [&str; 2] = ["^[a-z0-9_][a-z0-9_-]{0,63}$", "^[a-z0-9][a-z0-9_-]{0,63}$"];
 
 /// The name of the part that describes one channel.
 pub(super) fn channel_part(id: &str) -> String {
@@ -70,7 +83,9 @@ pub(super) fn split(schema: &Value) -> Result<Map<String, Value>> {
 fn split_channels(channels: &Value, scope: &[&Value], repair: &mut Repair, parts: &mut Map<String, Value>) {
     let mut core = channels.clone();
     if let Some(Value::Object(properties)) = core.get_mut("properties") {
-        for (id, property) in properties.iter_mut().filter(|(id, _)| !CORE_CHANNEL_KEYS.contains(&id.as_str())) {
+        for (id, property) in
+            properties.iter_mut().filter(|(id, _)| !CORE_CHANNEL_KEYS.contains(&id.as_str()))
+        {
             let own = std::mem::replace(property, Value::Bool(true));
             parts.insert(channel_part(id), repair.part(&own, &[scope, &[channels]].concat()));
         }
@@ -83,7 +98,9 @@ fn split_plugins(plugins: &Value, scope: &[&Value], repair: &mut Repair, parts: 
     let base = plugins.pointer("/properties/entries/additionalProperties").map(without_config);
     if let Some(Value::Object(entries)) = core.pointer_mut("/properties/entries/properties") {
         entries.retain(|id, entry| {
-            let own = entry.pointer_mut("/properties/config").map(|config| std::mem::replace(config, Value::Bool(true)));
+            let own = entry
+                .pointer_mut("/properties/config")
+                .map(|config| std::mem::replace(config, Value::Bool(true)));
             if let Some(own) = own {
                 parts.insert(plugin_part(id), repair.part(&own, &[scope, &[plugins]].concat()));
             }
@@ -145,7 +162,11 @@ impl Repair {
                 (annotation, _) if ANNOTATIONS.contains(&annotation) => None,
                 // Every other format is an annotation to OpenClaw, or has a pattern beside it.
                 ("format", format) if format != "uri" => None,
-                ("propertyNames", Value::Object(names)) if names.len() == 1 && value["type"] == "string" => None,
+                ("propertyNames", Value::Object(names))
+                    if names.len() == 1 && names.get("type").is_some_and(|kind| kind == "string") =>
+                {
+                    None
+                }
                 ("additionalProperties", Value::Object(any)) if any.is_empty() => None,
                 ("$ref", Value::String(target)) => self.reference(target, scope, definitions),
                 ("pattern", Value::String(pattern)) => self.pattern(pattern).map(Value::String),
@@ -166,8 +187,15 @@ impl Repair {
                     Some(schemas.iter().map(|schema| self.slim(schema, scope, definitions)).collect())
                 }
                 (
-                    "additionalItems" | "additionalProperties" | "contains" | "else" | "if" | "items" | "not"
-                    | "propertyNames" | "then",
+                    "additionalItems"
+                    | "additionalProperties"
+                    | "contains"
+                    | "else"
+                    | "if"
+                    | "items"
+                    | "not"
+                    | "propertyNames"
+                    | "then",
                     schema,
                 ) => Some(self.slim(schema, scope, definitions)),
                 _ => Some(value.clone()),
@@ -177,7 +205,9 @@ impl Repair {
             }
         }
         // Draft 7 ignores what stands beside a reference; OpenClaw's validator does not.
-        if slim.len() > 1 && let Some(reference) = slim.shift_remove("$ref") {
+        if slim.len() > 1
+            && let Some(reference) = slim.shift_remove("$ref")
+        {
             let together = Value::Object(Map::from_iter([("$ref".to_owned(), reference)]));
             match slim.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
                 Value::Array(all) => all.push(together),
@@ -190,9 +220,11 @@ impl Repair {
     /// Finds what a local reference means: the innermost schema around it that has such a place.
     fn reference(&mut self, target: &str, scope: &[&Value], definitions: &mut Definitions) -> Option<Value> {
         let pointer = target.strip_prefix('#')?;
-        let (depth, found) = scope.iter().enumerate().rev().find_map(|(depth, around)| {
-            around.pointer(pointer).map(|found| (depth, found))
-        })?;
+        let (depth, found) = scope
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(depth, around)| around.pointer(pointer).map(|found| (depth, found)))?;
         // Two scopes may give one name to different things; a scope is told by where it lies in memory.
         let around = scope.get(depth).map_or(0, |around| std::ptr::from_ref(*around) as usize);
         let key = (around, pointer.to_owned());
@@ -215,11 +247,14 @@ impl Repair {
             return known.clone();
         }
         // `\0` is NUL to JavaScript, and a back reference that cannot be to Rust.
-        let repaired = [pattern.to_owned(), nul_spelled_out(pattern)].into_iter().find(|form| {
-            let mut schema = Map::new();
-            schema.insert("pattern".into(), Value::String(form.clone()));
-            jsonschema::options().build(&Value::Object(schema)).is_ok()
-        });
+        let pattern_in_force =
+            if WITHOUT_CASE.contains(&pattern) { &pattern.replace("a-z", "A-Za-z") } else { pattern };
+        let repaired =
+            [pattern_in_force.to_owned(), nul_spelled_out(pattern_in_force)].into_iter().find(|form| {
+                let mut schema = Map::new();
+                schema.insert("pattern".into(), Value::String(form.clone()));
+                jsonschema::options().build(&Value::Object(schema)).is_ok()
+            });
         self.patterns.insert(pattern.to_owned(), repaired.clone());
         repaired
     }
@@ -287,7 +322,10 @@ mod tests {
             "required": ["x", "y"], "properties": { "x": { "default": 1 }, "y": {}, "default": { "type": "string" } },
         } } });
         let parts = split(&schema).unwrap();
-        assert_eq!(parts["/a"], json!({ "required": ["y"], "properties": { "x": {}, "y": {}, "default": { "type": "string" } } }));
+        assert_eq!(
+            parts["/a"],
+            json!({ "required": ["y"], "properties": { "x": {}, "y": {}, "default": { "type": "string" } } })
+        );
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub(super) fn parse_url(text: &str) -> Option<Url<'_>> {
     let text = text.trim_matches(|c: char| c <= ' ');
     let (scheme, after) = text.split_once(':')?;
     let mut letters = scheme.chars();
-    if !letters.next()?.is_ascii_alphabetic() || !letters.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+    if !letters.next()?.is_ascii_alphabetic()
+        || !letters.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    {
         return None;
     }
     let scheme = scheme.to_ascii_lowercase();
@@ -47,7 +49,10 @@ pub(super) fn parse_url(text: &str) -> Option<Url<'_>> {
     let forbidden = |c: char| c <= ' ' || "#%/<>?@\\^|".contains(c) || c == '\u{7f}';
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let colons = host.contains([':', '[', ']']);
-    if (special && (host.is_empty() || host.contains(forbidden))) || (colons && !bracketed) || host.contains(' ') {
+    if (special && (host.is_empty() || host.contains(forbidden)))
+        || (colons && !bracketed)
+        || host.contains(' ')
+    {
         return None;
     }
     Some(Url { scheme, host: host.to_ascii_lowercase(), has_user, rest })
@@ -56,7 +61,9 @@ pub(super) fn parse_url(text: &str) -> Option<Url<'_>> {
 /// `http(s)://host[:port][/]` and nothing more.
 pub(super) fn parse_http_origin(text: &str) -> Option<Url<'_>> {
     parse_url(text).filter(|url| {
-        matches!(url.scheme.as_str(), "http" | "https") && !url.has_user && matches!(url.rest, "" | "/" | "?" | "#")
+        matches!(url.scheme.as_str(), "http" | "https")
+            && !url.has_user
+            && matches!(url.rest, "" | "/" | "?" | "#")
     })
 }
 
@@ -175,8 +182,17 @@ mod tests {
     #[test]
     fn durations_are_read_as_openclaw_reads_them() {
         for (text, expected) in [
-            ("500ms", Some(500.0)), ("1h30m", Some(5_400_000.0)), ("2", Some(120_000.0)), (" 5M ", Some(300_000.0)),
-            ("1.5s", Some(1500.0)), ("", None), ("h", None), ("1h30", None), ("1 h", None), ("-1m", None), ("1.m", None),
+            ("500ms", Some(500.0)),
+            ("1h30m", Some(5_400_000.0)),
+            ("2", Some(120_000.0)),
+            (" 5M ", Some(300_000.0)),
+            ("1.5s", Some(1500.0)),
+            ("", None),
+            ("h", None),
+            ("1h30", None),
+            ("1 h", None),
+            ("-1m", None),
+            ("1.m", None),
         ] {
             assert_eq!(parse_duration(text, "m"), expected, "{text:?}");
         }
@@ -197,7 +213,16 @@ mod tests {
         for good in ["https://a.example", "HTTP://[::1]:8080/", "http://localhost:1"] {
             assert!(parse_http_origin(good).is_some(), "{good}");
         }
-        for bad in ["https://a.example/x", "https://u@a.example", "ftp://a.example", "https://", "https:", "a.example", "http://a b", "http://a:99999"] {
+        for bad in [
+            "https://a.example/x",
+            "https://u@a.example",
+            "ftp://a.example",
+            "https://",
+            "https:",
+            "a.example",
+            "http://a b",
+            "http://a:99999",
+        ] {
             assert!(parse_http_origin(bad).is_none(), "{bad}");
         }
     }
