@@ -13,7 +13,10 @@ const logger = { warn() {}, error() {}, info() {}, debug() {} };
 for await (const line of createInterface({ input: process.stdin })) {
   writeFileSync(configPath, line);
   const io = createConfigIO({ configPath, env: process.env, logger });
-  const read = await io.readConfigFileSnapshotWithPluginMetadata({ observe: false, prepareValidation: "strict" });
+  const read = await io.readConfigFileSnapshotWithPluginMetadata({
+    observe: false,
+    prepareValidation: "strict",
+  });
   const { valid, issues } = await finish(read);
   process.stdout.write(`${JSON.stringify({ valid, issues: valid ? [] : issues })}\n`);
 }

@@ -22,12 +22,16 @@ const KNOWN_DIFFERENCES = {
   "stock lists at most eight failures of one channel or plugin": ({ side, path }, { perOwner }) =>
     side === "core" && perOwner.get(ownerOf(path)) >= 8,
   "names of web search providers, known to installed plugins": ({ side, path, message }) =>
-    side === "stock" && path === "tools.web.search.provider" && /^(?:unknown )?web_search provider/.test(message),
-  "models that a plugin's catalog retired": ({ side, message }) => side === "stock" && /^Unknown model: /.test(message),
+    side === "stock" &&
+    path === "tools.web.search.provider" &&
+    /^(?:unknown )?web_search provider/.test(message),
+  "models that a plugin's catalog retired": ({ side, message }) =>
+    side === "stock" && /^Unknown model: /.test(message),
   "kinds of secret providers against references to them": ({ side, message }) =>
     side === "stock" && /has source ".*" but ref requests/.test(message),
   "secret references where a channel takes plain text alone": ({ path }, { stock }) =>
-    path.startsWith("channels.") && stock.some(({ message }) => /^SecretRef objects are not supported/.test(message)),
+    path.startsWith("channels.") &&
+    stock.some(({ message }) => /^SecretRef objects are not supported/.test(message)),
 };
 
 /** The channel or plugin that a path belongs to. */
@@ -59,7 +63,10 @@ async function stockVerdicts(configs) {
     timeoutMs: 300_000,
   });
   assert.equal(run.code, 0, run.stderr);
-  return run.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  return run.stdout
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
 }
 
 function runCore(configs, args, env = process.env) {
@@ -71,7 +78,13 @@ function runCore(configs, args, env = process.env) {
     env,
   });
   assert.equal(run.status, 0, run.stderr);
-  return { issues: run.stdout.trimEnd().split("\n").map((line) => JSON.parse(line)), log: run.stderr };
+  return {
+    issues: run.stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line)),
+    log: run.stderr,
+  };
 }
 
 const coreIssues = (configs) => runCore(configs, [schemaFile]).issues;
@@ -106,7 +119,9 @@ async function compare(named) {
     }
     const classes = new Set();
     for (const issue of different) {
-      const known = Object.keys(KNOWN_DIFFERENCES).find((title) => KNOWN_DIFFERENCES[title](issue, { perOwner, stock: expected }));
+      const known = Object.keys(KNOWN_DIFFERENCES).find((title) =>
+        KNOWN_DIFFERENCES[title](issue, { perOwner, stock: expected }),
+      );
       if (known) classes.add(known);
       else unexplained.push({ name, ...issue, config: JSON.stringify(config).slice(0, 2_000) });
     }
@@ -144,18 +159,29 @@ test("the schema of the installed OpenClaw is fetched once, and again when a plu
   await home.write("openclaw.json", { bogus: 1 });
   const first = validate({ plugins: { entries: { webhooks: { config: { bogus: 1 } } } } });
   assert.match(first.log, /^generated$/m);
-  assert.deepEqual(first.issues[0].map(({ path }) => path), ["plugins.entries.webhooks.config"]);
+  assert.deepEqual(
+    first.issues[0].map(({ path }) => path),
+    ["plugins.entries.webhooks.config"],
+  );
   const again = validate(config);
   assert.match(again.log, /^cached$/m);
   assert.deepEqual(again.issues, [[]]);
 
-  await home.write("extensions/late/package.json", { name: "late", version: "1.0.0", type: "module", openclaw: { extensions: ["./index.js"] } });
+  await home.write("extensions/late/package.json", {
+    name: "late",
+    version: "1.0.0",
+    type: "module",
+    openclaw: { extensions: ["./index.js"] },
+  });
   await home.write("extensions/late/index.js", "export default { id: 'late', register() {} };");
   const configSchema = { type: "object", properties: { x: { type: "integer" } } };
   await home.write("extensions/late/openclaw.plugin.json", { id: "late", name: "Late", configSchema });
   const after = validate(config);
   assert.match(after.log, /^generated$/m);
-  assert.deepEqual(after.issues[0].map(({ path }) => path), ["plugins.entries.late.config.x"]);
+  assert.deepEqual(
+    after.issues[0].map(({ path }) => path),
+    ["plugins.entries.late.config.x"],
+  );
 
   for (const file of readdirSync(cache)) truncateSync(join(cache, file), 1_000);
   assert.match(validate(config).log, /^generated$/m, "a damaged file is not used");
@@ -163,7 +189,10 @@ test("the schema of the installed OpenClaw is fetched once, and again when a plu
 
 test("the verdict of one process for many is that of the command", async () => {
   const names = ["personal", "minimal"].map((name) => [name, GOOD[name]]);
-  const broken = ["channel and core", "roster: two defaults", "memory plugin that is unknown"].map((name) => [name, RULES[name]]);
+  const broken = ["channel and core", "roster: two defaults", "memory plugin that is unknown"].map((name) => [
+    name,
+    RULES[name],
+  ]);
   for (const [name, config] of [...names, ...broken]) {
     const [verdict] = await stockVerdicts([config]);
     await home.write("openclaw.json", config);

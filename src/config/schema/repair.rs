@@ -36,6 +36,13 @@ const ANNOTATIONS: [&str; 12] = [
     "writeOnly",
 ];
 
+/// What `new URL` takes, as a pattern: OpenClaw asks it about every `uri`, and it takes more than RFC 3986 does.
+const URL: &str = concat!(
+    r"^[\x00-\x20]*(?:(?:[Hh][Tt][Tt][Pp][Ss]?|[Ww][Ss][Ss]?|[Ff][Tt][Pp]):[\\/]*(?:[^\\/?#]*@)?",
+    r"(?:\[[0-9A-Fa-f:.]+\]|[^\x00-\x20#/:<>?@\[\\\]^|\x7f]+)(?::[0-9]{0,5})?(?:[\\/?#]|[\x00-\x20]*$)",
+    r"|(?!(?:[Hh][Tt][Tt][Pp][Ss]?|[Ww][Ss][Ss]?|[Ff][Tt][Pp]):)[A-Za-z][A-Za-z0-9+.-]*:)",
+);
+
 /// Patterns that OpenClaw matches without regard to case, which its printed schema does not say.
 const WITHOUT_CASE: [&str; 2] = ["^[a-z0-9_][a-z0-9_-]{0,63}$", "^[a-z0-9][a-z0-9_-]{0,63}$"];
 
@@ -161,7 +168,7 @@ impl Repair {
                 ("$defs" | "definitions", _) => None,
                 (annotation, _) if ANNOTATIONS.contains(&annotation) => None,
                 // Every other format is an annotation to OpenClaw, or has a pattern beside it.
-                ("format", format) if format != "uri" => None,
+                ("format", _) => None,
                 ("propertyNames", Value::Object(names))
                     if names.len() == 1 && names.get("type").is_some_and(|kind| kind == "string") =>
                 {
@@ -204,15 +211,15 @@ impl Repair {
                 slim.insert(keyword.clone(), kept);
             }
         }
+        if keywords.get("format").is_some_and(|format| format == "uri") {
+            also(&mut slim, Value::Object(Map::from_iter([("pattern".to_owned(), Value::from(URL))])));
+        }
         // Draft 7 ignores what stands beside a reference; OpenClaw's validator does not.
         if slim.len() > 1
             && let Some(reference) = slim.shift_remove("$ref")
         {
             let together = Value::Object(Map::from_iter([("$ref".to_owned(), reference)]));
-            match slim.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
-                Value::Array(all) => all.push(together),
-                other => *other = together,
-            }
+            also(&mut slim, together);
         }
         Value::Object(slim)
     }
@@ -253,10 +260,18 @@ impl Repair {
             [pattern_in_force.to_owned(), nul_spelled_out(pattern_in_force)].into_iter().find(|form| {
                 let mut schema = Map::new();
                 schema.insert("pattern".into(), Value::String(form.clone()));
-                jsonschema::options().build(&Value::Object(schema)).is_ok()
+                jsonschema::draft7::new(&Value::Object(schema)).is_ok()
             });
         self.patterns.insert(pattern.to_owned(), repaired.clone());
         repaired
+    }
+}
+
+/// Adds one more schema that the value must fit.
+fn also(schema: &mut Map<String, Value>, further: Value) {
+    match schema.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(all) => all.push(further),
+        other => *other = further,
     }
 }
 
@@ -332,6 +347,27 @@ mod tests {
     fn a_nul_escape_is_spelled_so_that_rust_reads_it() {
         let parts = split(&json!({ "properties": { "a": { "pattern": r"^\/[^\0]*\\0$" } } })).unwrap();
         assert_eq!(parts["/a"], json!({ "pattern": r"^\/[^\x00]*\\0$" }));
+    }
+
+    #[test]
+    fn a_uri_is_what_javascripts_url_takes() {
+        let parts = split(&json!({ "properties": { "a": { "type": "string", "format": "uri" } } })).unwrap();
+        let validator = jsonschema::draft7::new(&parts["/a"]).unwrap();
+        for good in [
+            "https://a.example/x?y",
+            "HTTP:a.example",
+            " http://u:p@[::1]:80",
+            "mailto:x",
+            "redis://h:1/0",
+            "a:",
+        ] {
+            assert!(validator.is_valid(&json!(good)), "{good:?}");
+        }
+        for bad in
+            ["", "x", "http://", "http:", "https://a b", "http://a:x", "//a.example", "1a:b", "http://[x]"]
+        {
+            assert!(!validator.is_valid(&json!(bad)), "{bad:?}");
+        }
     }
 
     #[test]
