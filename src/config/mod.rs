@@ -10,6 +10,7 @@ mod origin;
 pub mod paths;
 pub mod redact;
 mod root_file;
+pub mod schema;
 pub mod value;
 
 pub use load::{Config, ConfigOptions, Explanation, Issue, MissingEnv, Severity, Via};
