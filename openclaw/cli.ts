@@ -17,8 +17,9 @@ const HELP = `openclaw-core: the native core of OpenClaw
 usage: openclaw-core <command> [options]
 
 commands
-  status   each module: native or TypeScript in the OpenClaw found here, and why
-  doctor   checks what the core needs, with remedies; exit code 1 if something is in the way
+  status     each module: native or TypeScript in the OpenClaw found here, and why
+  doctor     checks what the core needs, with remedies; exit code 1 if something is in the way
+  register   prints the preload's URL, which works from every folder
 
 options
   --openclaw PATH   the OpenClaw to look at (default: of this project, on PATH, or global)
@@ -30,8 +31,9 @@ switches (environment)
   OPENCLAW_CORE_<MODULE>=auto|require|shadow|off   one module, such as OPENCLAW_CORE_CONFIG
 
 Start OpenClaw with the core:
-  NODE_OPTIONS="--import=${new URL("register.js", import.meta.url).href}" openclaw gateway run
+  NODE_OPTIONS="--import=$(openclaw-core register)" openclaw gateway run
 `;
+const COMMANDS = "status, doctor or register";
 
 process.exitCode = main(process.argv.slice(2));
 
@@ -56,10 +58,12 @@ function main(args: string[]): number {
         return status(values.openclaw, values.json);
       case "doctor":
         return doctor(values.openclaw, values.json);
+      case "register":
+        return print(new URL("register.js", import.meta.url).href);
       case undefined:
-        return complain("a command is needed: status or doctor");
+        return complain(`a command is needed: ${COMMANDS}`);
       default:
-        return complain(`unknown command ${JSON.stringify(command)}: it is status or doctor`);
+        return complain(`unknown command ${JSON.stringify(command)}: it is ${COMMANDS}`);
     }
   } catch (error) {
     if (error instanceof SwitchError) return complain(error.message);

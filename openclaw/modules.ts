@@ -78,7 +78,7 @@ export const MODULES: readonly Row[] = [
     replaces: [fn("src/sessions/session-key-utils.ts", "parseAgentSessionKey")],
     attaches: "library",
     exports: ["parseSessionKey", "buildSessionKey"],
-    state: "not built",
+    state: "native",
     note: "by measurement: OpenClaw reads a session key in 0.3 µs, less than a call into native code costs",
   },
   {

@@ -98,6 +98,7 @@ function moduleStatus(row: Row, switches: Switches, core: Core | undefined, env:
   };
   if (mode === "off") return { ...status, attached: "off", reason: `switched off by ${status.modeSource}` };
   if (row.state !== "native") return { ...status, reason: row.note ? `not built; ${row.note}` : "not built" };
+  if (row.attaches === "library") return { ...status, reason: row.note ?? "only by import" };
   if (!core) return { ...status, reason: "no OpenClaw found here" };
   const missing = core.missing(row.name);
   if (missing.length > 0) return { ...status, reason: missing.join("; ") };

@@ -257,8 +257,9 @@ export class Core {
     const runtime = this.modules.get(name);
     const mode = runtime?.mode ?? this.#switches.mode(name);
     if (mode === "off") return { attached: "off", how, functions: {}, reason: this.#switches.source(name) };
-    if (row?.state !== "native") {
-      return { attached: "typescript", how, functions: {}, reason: row?.note ?? "not built" };
+    if (row?.state !== "native") return { attached: "typescript", how, functions: {}, reason: "not built" };
+    if (how === "library") {
+      return { attached: "typescript", how, functions: {}, reason: row.note ?? "only by import" };
     }
     const functions = Object.fromEntries(runtime?.functions ?? []);
     const { error } = addonState();
