@@ -31,7 +31,7 @@ fn main() -> Result<()> {
                 schema
             } else {
                 eprintln!("generated");
-                installed.refresh(&cache, node.as_ref(), config, &[], Duration::from_secs(60))?
+                installed.refresh(&cache, node.as_ref(), config, &[], Duration::from_mins(1))?
             }
         }
         _ => return Err("usage: validate <schema.json> | <package> <state-dir> <node> <cache>".into()),

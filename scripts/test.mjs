@@ -103,7 +103,11 @@ async function nodeTests(folder, major) {
 }
 
 const parts = [
-  { name: "setup", what: "dependencies, Node releases, stock OpenClaw", run: () => script("setup.mjs") },
+  {
+    name: "setup",
+    what: "dependencies, Node releases, stock OpenClaw",
+    run: () => script("setup.mjs", "--only", "root,node,host,bwrap"),
+  },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {
     name: "clippy",

@@ -7,7 +7,8 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { hostNode, openclawEntry } from "../../scripts/setup.mjs";
 import { createHome } from "../host/fixture.mjs";
-import { GOOD, RULES, variations } from "./configs.mjs";
+import { GOOD, variations } from "./configs.mjs";
+import { RULES } from "./rule-configs.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const seed = Number(process.env.SEED ?? 20260921);

@@ -303,8 +303,8 @@ mod tests {
         let cache = SchemaCache::open(dir.path().join("cache"));
         for (script, timeout, code) in [
             ("exec sleep 60", Duration::from_millis(50), Code::Timeout),
-            ("exit 3", Duration::from_secs(60), Code::Io),
-            ("echo oops", Duration::from_secs(60), Code::ConfigInvalid),
+            ("exit 3", Duration::from_mins(1), Code::Io),
+            ("echo oops", Duration::from_mins(1), Code::ConfigInvalid),
         ] {
             let node = dir.path().join("node");
             fs::write(&node, format!("#!/bin/sh\n{script}\n")).unwrap();

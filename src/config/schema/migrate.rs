@@ -43,7 +43,7 @@ fn agents_with_budget(config: &mut Value) -> Vec<&mut Map<String, Value>> {
         match (key.as_str(), value) {
             ("defaults", Value::Object(defaults)) => found.push(defaults),
             ("entries", Value::Object(entries)) => {
-                found.extend(entries.values_mut().filter_map(Value::as_object_mut))
+                found.extend(entries.values_mut().filter_map(Value::as_object_mut));
             }
             ("list", Value::Array(list)) => found.extend(list.iter_mut().filter_map(Value::as_object_mut)),
             _ => {}

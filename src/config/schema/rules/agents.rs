@@ -174,7 +174,7 @@ pub(super) fn channel_acp_bindings(value: &Value, report: &mut Report<'_>) {
         match value {
             Value::Object(all) => all.iter().for_each(|(key, child)| step(key.clone(), child)),
             Value::Array(all) => {
-                all.iter().enumerate().for_each(|(index, child)| step(index.to_string(), child))
+                all.iter().enumerate().for_each(|(index, child)| step(index.to_string(), child));
             }
             _ => {}
         }

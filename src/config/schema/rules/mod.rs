@@ -263,7 +263,7 @@ fn walk(value: &Value, keys: &[&str], path: &mut Vec<String>, visit: &mut dyn Fn
     match value {
         Value::Object(all) if *key == "*" => all.iter().for_each(|(name, child)| step(name.clone(), child)),
         Value::Array(all) if *key == "*" => {
-            all.iter().enumerate().for_each(|(i, child)| step(i.to_string(), child))
+            all.iter().enumerate().for_each(|(i, child)| step(i.to_string(), child));
         }
         Value::Object(all) => {
             if let Some(child) = all.get(*key) {

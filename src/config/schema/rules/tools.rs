@@ -183,7 +183,7 @@ pub(super) fn secret_refs(config: &Value, found: &mut dyn FnMut(&[String], &Valu
         match value {
             Value::Object(all) => all.iter().for_each(|(key, child)| step(key.clone(), child)),
             Value::Array(all) => {
-                all.iter().enumerate().for_each(|(index, child)| step(index.to_string(), child))
+                all.iter().enumerate().for_each(|(index, child)| step(index.to_string(), child));
             }
             _ => {}
         }
