@@ -10,6 +10,12 @@ export declare class Config {
   static load(options?: ConfigOptions): Promise<Config>
   /** Reads the config on the calling thread, for callers that cannot wait. */
   static loadSync(options?: ConfigOptions): Config
+  /**
+   * Has the installed OpenClaw print the schema of its config, plugins included, and stores it, mode 0600, below
+   * its state folder, for every `load` until OpenClaw or its plugins change. Runs `node` (default: this one) for
+   * some seconds. Fails with `CONFIG_NOT_FOUND` if there is no OpenClaw.
+   */
+  static refreshSchema(options?: ConfigOptions, node?: string): Promise<void>
   /** The config file. */
   get path(): string
   /** Every file that was read, the config first. */
@@ -104,6 +110,16 @@ export interface ConfigOptions {
    * leaves the text and adds a warning; "error" fails with `CONFIG_ENV`.
    */
   missingEnv?: 'warn' | 'error'
+  /**
+   * JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. Default: that of
+   * the OpenClaw at `openclaw`, if `Config.refreshSchema()` has stored it; a warning tells if not.
+   */
+  schema?: object | false
+  /**
+   * The folder of the installed package `openclaw`. Default: the one that this process belongs to, or that Node
+   * would find from the working directory, if any.
+   */
+  openclaw?: string
   /** Aborts the call. */
   signal?: AbortSignal
 }

@@ -22,6 +22,7 @@ use super::json5::{self, JsonText};
 use super::origin::{Place, SourceFile, Sources};
 use super::paths::{Env, Host};
 use super::redact;
+use super::validate::SchemaSource;
 use super::value::{Node, Value};
 use crate::{Code, CoreError, Result};
 
@@ -38,6 +39,8 @@ pub struct ConfigOptions {
     pub include_roots: Option<Vec<String>>,
     /// What a reference to a variable that is unset or empty means.
     pub missing_env: MissingEnv,
+    /// What the value is held against.
+    pub schema: SchemaSource,
 }
 
 /// What a reference to a variable that is unset or empty means.
@@ -148,12 +151,21 @@ impl Config {
         config.check_root()?;
         config.check_references()?;
         config.check_encoding();
+        config.check_schema()?;
         Ok(config)
     }
 
     /// Reads the same config again, with the options of the first time.
     pub fn reload(&self) -> Result<Self> {
-        Self::load(ConfigOptions { path: Some(self.path.to_string_lossy().into_owned()), ..self.options.clone() })
+        Self::load(ConfigOptions {
+            path: Some(self.path.to_string_lossy().into_owned()),
+            ..self.options.clone()
+        })
+    }
+
+    /// What it was read with.
+    pub(super) const fn options(&self) -> &ConfigOptions {
+        &self.options
     }
 
     /// The file.
@@ -230,22 +242,11 @@ impl Config {
         &self.issues
     }
 
-    /// Adds an issue that a check of the value found; its place is looked up by the path's segments.
-    pub fn add_issue<S: AsRef<str>>(
-        &mut self,
-        severity: Severity,
-        segments: &[S],
-        message: impl Into<String>,
-        allowed_values: Option<Vec<serde_json::Value>>,
-    ) {
+    /// Adds an issue about the value at these segments; its place is looked up here.
+    pub(super) fn add_issue<S: AsRef<str>>(&mut self, segments: &[S], mut issue: Issue) {
         let (node, _) = dotpath::nearest(&self.root, segments);
-        self.issues.push(Issue {
-            severity,
-            path: dotpath::format(segments, &self.root),
-            message: message.into(),
-            place: self.sources.place(node.origin),
-            allowed_values,
-        });
+        issue.place = self.sources.place(node.origin);
+        self.issues.push(issue);
     }
 
     fn check_root(&self) -> Result<()> {
@@ -269,8 +270,10 @@ impl Config {
         for missing in &self.substitution.missing {
             let place = self.sources.place(missing.origin);
             if self.options.missing_env == MissingEnv::Error {
-                let message =
-                    format!("Missing env var \"{}\" referenced at config path: {}", missing.name, missing.path);
+                let message = format!(
+                    "Missing env var \"{}\" referenced at config path: {}",
+                    missing.name, missing.path
+                );
                 let error = CoreError::new(Code::ConfigEnv, message).at_path(&missing.path);
                 return Err(match place {
                     Some(place) => error.in_file(place.file).at(place.line, place.column),
@@ -409,8 +412,8 @@ mod tests {
             Config::load(ConfigOptions {
                 path: Some(self.path("openclaw.json").to_string_lossy().into_owned()),
                 env: Some(env.iter().copied().collect()),
-                include_roots: None,
                 missing_env,
+                ..ConfigOptions::default()
             })
         }
 
@@ -459,9 +462,15 @@ mod tests {
     fn an_issue_about_what_is_missing_stands_at_the_object_that_lacks_it() {
         let fixture = Fixture::new(&[("openclaw.json", "{\n  a: [\n    {}]}")]);
         let mut config = fixture.load(&[]).unwrap();
-        config.add_issue(Severity::Error, &["a", "0", "b.c"], "required", None);
+        let required = Issue {
+            severity: Severity::Error,
+            path: "a.0.b.c".into(),
+            message: "required".into(),
+            place: None,
+            allowed_values: None,
+        };
+        config.add_issue(&["a", "0", "b.c"], required);
         let issue = &config.issues()[0];
-        assert_eq!(issue.path, "a[0][\"b.c\"]");
         let place = issue.place.as_ref().unwrap();
         assert_eq!((place.line, place.column), (3, 5));
     }
@@ -480,7 +489,11 @@ mod tests {
         ] {
             let error = Fixture::new(&[("openclaw.json", text)]).load(&[]).unwrap_err();
             let details = error.details();
-            assert_eq!((error.code(), details.line, details.column), (code, Some(place.0), Some(place.1)), "{text}");
+            assert_eq!(
+                (error.code(), details.line, details.column),
+                (code, Some(place.0), Some(place.1)),
+                "{text}"
+            );
             assert!(error.message().contains(reason), "{text}: {error}");
             assert!(details.file.is_some(), "{text}");
         }

@@ -11,8 +11,10 @@ pub mod paths;
 pub mod redact;
 mod root_file;
 pub mod schema;
+mod validate;
 pub mod value;
 
 pub use load::{Config, ConfigOptions, Explanation, Issue, MissingEnv, Severity, Via};
 pub use origin::Place;
 pub use paths::Env;
+pub use validate::SchemaSource;

@@ -198,6 +198,30 @@ impl Value {
     }
 }
 
+/// The value as plain JSON: what JSON cannot say (NaN, the infinities) becomes `null`, a lone surrogate U+FFFD.
+impl From<&Value> for serde_json::Value {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => whole(*number).map_or_else(|| (*number).into(), Into::into),
+            Value::String(text) => Self::String(text.to_str_lossy().into_owned()),
+            Value::Array(items) => items.iter().map(|item| Self::from(&item.value)).collect(),
+            Value::Object(object) => object
+                .iter()
+                .map(|(key, node)| (key.to_str_lossy().into_owned(), Self::from(&node.value)))
+                .collect(),
+        }
+    }
+}
+
+/// A double that is an integer, as far as integers are exact.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "an integer within the exact range")]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
 /// Puts keys in the order in which JavaScript enumerates them: array indices ascending, then as written.
 pub fn sort_like_javascript(object: &mut Object) {
     if object.keys().any(|key| key.array_index().is_some()) {

@@ -24,12 +24,6 @@ impl Abort {
         Self { token: CancellationToken::new(), listening: None }
     }
 
-    /// Listens to `options.signal`, if there is one.
-    pub(super) fn from_options(env: &Env, options: Option<&Object<'_>>) -> napi::Result<Self> {
-        let signal = options.map(|options| options.get::<Object<'_>>("signal")).transpose()?.flatten();
-        Self::from_signal(env, signal)
-    }
-
     /// Listens to a signal, if there is one.
     pub(super) fn from_signal(env: &Env, signal: Option<Object<'_>>) -> napi::Result<Self> {
         let Some(signal) = signal else { return Ok(Self::never()) };

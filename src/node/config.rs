@@ -34,6 +34,14 @@ pub struct ConfigOptions<'env> {
     /// leaves the text and adds a warning; "error" fails with `CONFIG_ENV`.
     #[napi(ts_type = "'warn' | 'error'")]
     pub missing_env: Option<Unknown<'env>>,
+    /// JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. Default: that of
+    /// the OpenClaw at `openclaw`, if `Config.refreshSchema()` has stored it; a warning tells if not.
+    #[napi(ts_type = "object | false")]
+    pub schema: Option<Unknown<'env>>,
+    /// The folder of the installed package `openclaw`. Default: the one that this process belongs to, or that Node
+    /// would find from the working directory, if any.
+    #[napi(ts_type = "string")]
+    pub openclaw: Option<Unknown<'env>>,
     /// Aborts the call.
     #[napi(ts_type = "AbortSignal")]
     pub signal: Option<Object<'env>>,
@@ -99,6 +107,26 @@ impl Config {
     pub fn load_sync(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<Self> {
         let options = read_options(env, options)?;
         guard(env, || config::Config::load(options)).map(Self::from)
+    }
+
+    /// Has the installed OpenClaw print the schema of its config, plugins included, and stores it, mode 0600, below
+    /// its state folder, for every `load` until OpenClaw or its plugins change. Runs `node` (default: this one) for
+    /// some seconds. Fails with `CONFIG_NOT_FOUND` if there is no OpenClaw.
+    #[napi(ts_args_type = "options?: ConfigOptions, node?: string", ts_return_type = "Promise<void>")]
+    pub fn refresh_schema<'env>(
+        env: &'env Env,
+        options: Option<ConfigOptions<'env>>,
+        node: Option<Unknown<'env>>,
+    ) -> napi::Result<Object<'env>> {
+        let signal = options.as_ref().and_then(|options| options.signal);
+        let options = read_options(env, options)?;
+        let node = match node {
+            Some(node) => text(env, "node", node)?,
+            None => process_text(env, "execPath")?.unwrap_or_else(|| "node".into()),
+        };
+        let abort = Abort::from_signal(env, signal)?;
+        let refresh = move || config::Config::refresh_schema(options, Path::new(&node));
+        settle(env, abort, |_| blocking(refresh), |_, ()| Ok(()))
     }
 
     /// The config file.
@@ -179,9 +207,10 @@ fn data<'env>(env: &'env Env, make: impl FnOnce() -> crate::Result<JsonText>) ->
 }
 
 fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<ConfigIssue<'env>> {
-    let allowed_values = issue.allowed_values.as_ref().map(|values| {
-        json::parse(env, &JsonText { text: json!(values).to_string(), nan: None })
-    });
+    let allowed_values = issue
+        .allowed_values
+        .as_ref()
+        .map(|values| json::parse(env, &JsonText { text: json!(values).to_string(), nan: None }));
     let place = issue.place.as_ref();
     Ok(ConfigIssue {
         severity: match issue.severity {
@@ -199,7 +228,10 @@ fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<Co
 
 fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<config::ConfigOptions> {
     let mut read = config::ConfigOptions { env: process_env(env)?, ..Default::default() };
-    let Some(options) = options else { return Ok(read) };
+    let Some(options) = options else {
+        read.schema = schema_source(env, None, None)?;
+        return Ok(read);
+    };
     if let Some(path) = options.path {
         read.path = Some(text(env, "path", path)?);
     }
@@ -210,6 +242,7 @@ fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<c
         let wrong = || reify(env, &wrong_argument("includeRoots", "an array of strings", &roots));
         read.include_roots = Some(serde_json::from_str(&stringify(env, &roots)?).map_err(|_| wrong())?);
     }
+    read.schema = schema_source(env, options.schema, options.openclaw)?;
     if let Some(missing) = options.missing_env {
         read.missing_env = match text(env, "missingEnv", missing)?.as_str() {
             "warn" => MissingEnv::Warn,
@@ -223,6 +256,36 @@ fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<c
     Ok(read)
 }
 
+fn schema_source(
+    env: &Env,
+    schema: Option<Unknown<'_>>,
+    openclaw: Option<Unknown<'_>>,
+) -> napi::Result<config::SchemaSource> {
+    if let Some(schema) = schema {
+        return match schema.get_type()? {
+            ValueType::Boolean => Ok(config::SchemaSource::None),
+            ValueType::Object => Ok(config::SchemaSource::Text(stringify(env, &schema)?.into())),
+            _ => Err(reify(env, &wrong_argument("schema", "an object or false", &schema))),
+        };
+    }
+    if let Some(package) = openclaw {
+        return Ok(config::SchemaSource::At(text(env, "openclaw", package)?.into()));
+    }
+    // The OpenClaw whose script this process runs, else the one in or above the working directory.
+    let argv = process(env)?.map(|process| process.get::<Vec<String>>("argv")).transpose()?.flatten();
+    let script = argv.and_then(|argv| argv.into_iter().nth(1)).map(Into::into);
+    Ok(config::SchemaSource::Near(script.into_iter().chain(std::env::current_dir()).collect()))
+}
+
+fn process<'env>(env: &'env Env) -> napi::Result<Option<Object<'env>>> {
+    let global = env.get_global()?;
+    global.has_named_property("process")?.then(|| global.get_named_property("process")).transpose()
+}
+
+fn process_text(env: &Env, name: &str) -> napi::Result<Option<String>> {
+    Ok(process(env)?.map(|process| process.get::<String>(name)).transpose()?.flatten())
+}
+
 fn text(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<String> {
     if value.get_type()? != ValueType::String {
         return Err(reify(env, &wrong_argument(name, "a string", &value)));
@@ -232,17 +295,14 @@ fn text(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<String> {
 
 /// `process.env`, which in a worker thread is not that of the process.
 fn process_env(env: &Env) -> napi::Result<Option<config::Env>> {
-    let global = env.get_global()?;
-    if !global.has_named_property("process")? {
-        return Ok(None);
-    }
-    let vars = global.get_named_property::<Object<'_>>("process")?.get::<Unknown<'_>>("env")?;
+    let vars = process(env)?.map(|process| process.get::<Unknown<'_>>("env")).transpose()?.flatten();
     vars.map(|vars| variables(env, &vars)).transpose()
 }
 
 /// Variables cross as one text; those that are undefined fall out on the way.
 fn variables(env: &Env, vars: &Unknown<'_>) -> napi::Result<config::Env> {
-    let vars: Result<std::collections::BTreeMap<String, String>, _> = serde_json::from_str(&stringify(env, vars)?);
+    let vars: Result<std::collections::BTreeMap<String, String>, _> =
+        serde_json::from_str(&stringify(env, vars)?);
     match vars {
         Ok(vars) => Ok(vars.into_iter().collect()),
         Err(_) => {

@@ -34,6 +34,16 @@ const MAX_FOLDERS: usize = 2_000;
 const MAX_PRINTED: u64 = 64 * 1024 * 1024;
 
 impl Installed {
+    /// The folder of the package `openclaw` that `start` lies in, or that Node would find from there.
+    pub fn find_package(start: &Path) -> Option<PathBuf> {
+        let start = fs::canonicalize(start).ok()?;
+        start.ancestors().find_map(|folder| {
+            [folder.to_owned(), folder.join("node_modules/openclaw")]
+                .into_iter()
+                .find(|package| is_openclaw(package))
+        })
+    }
+
     /// What the schema depends on: OpenClaw itself, and the manifests in every folder where it looks for plugins
     /// (its own installs, the workspaces of agents, `plugins.load.paths`). A few dozen `stat` calls.
     ///
@@ -159,6 +169,14 @@ impl Installed {
         }
         Ok(printed)
     }
+}
+
+fn is_openclaw(package: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(package.join("package.json")) else { return false };
+    // Most package.json files that are met on the way up are others'.
+    text.contains("\"openclaw\"")
+        && serde_json::from_str::<Value>(&text)
+            .is_ok_and(|package| package.get("name") == Some(&"openclaw".into()))
 }
 
 fn describes_plugins(printed: &str) -> bool {
