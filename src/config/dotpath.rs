@@ -34,7 +34,8 @@ fn parse_segments(raw: &str) -> Result<Vec<String>, String> {
         let after = rest.get(c.len_utf8()..).unwrap_or_default();
         match c {
             '\\' => {
-                let next = after.chars().next().ok_or_else(|| format!("Invalid path (trailing escape): {raw}"))?;
+                let next =
+                    after.chars().next().ok_or_else(|| format!("Invalid path (trailing escape): {raw}"))?;
                 current.push(next);
                 rest = after.get(next.len_utf8()..).unwrap_or_default();
             }
@@ -52,7 +53,8 @@ fn parse_segments(raw: &str) -> Result<Vec<String>, String> {
                     return Err(format!("Invalid path (empty segment): {raw}"));
                 }
                 take_segment(&mut current, &mut parts);
-                let close = find_close(after).ok_or_else(|| format!("Invalid path (missing \"]\"): {raw}"))?;
+                let close =
+                    find_close(after).ok_or_else(|| format!("Invalid path (missing \"]\"): {raw}"))?;
                 let (inside, tail) = after.split_at(close);
                 parts.push(bracket_segment(js::trim(inside), raw)?);
                 rest = tail.get(1..).unwrap_or_default();

@@ -158,7 +158,8 @@ impl Resolver<'_> {
             }
             other => {
                 let got = type_of(other);
-                let message = format!("Invalid $include value: expected string or array of strings, got {got}");
+                let message =
+                    format!("Invalid $include value: expected string or array of strings, got {got}");
                 Err(self.error(message, directive.origin))
             }
         }
@@ -224,7 +225,9 @@ impl Resolver<'_> {
             without_trailing_separator(parent(at.file).join(name))
         });
         if js::length(&path.to_string_lossy()) >= MAX_PATH_LENGTH {
-            return Err(format!("Resolved include path exceeds maximum length ({MAX_PATH_LENGTH} characters)"));
+            return Err(format!(
+                "Resolved include path exceeds maximum length ({MAX_PATH_LENGTH} characters)"
+            ));
         }
         let config_dir = self.boundary.config.named.display();
         let Some(named) = self.boundary.containing(|root| is_inside(&root.named, &path)) else {
@@ -233,7 +236,9 @@ impl Resolver<'_> {
         self.includes.watch.insert(path.clone());
         let root = match real_path(&without_trailing_separator(path.clone())) {
             Ok(real) => self.boundary.containing(|root| is_inside(&root.real, &real)).ok_or_else(|| {
-                format!("Include path resolves outside config directory (symlink): {name} (root: {config_dir})")
+                format!(
+                    "Include path resolves outside config directory (symlink): {name} (root: {config_dir})"
+                )
             })?,
             // Reading it will say so.
             Err(error) if root_file::is_missing(&error) => named,
@@ -281,7 +286,9 @@ fn merge(earlier: Node, later: Node) -> Node {
                 }
                 let before = merged.get_mut(&key);
                 match (before, &mut node.value) {
-                    (Some(slot), Value::Object(_)) if slot.value.as_object().is_some() => take_merged(slot, node),
+                    (Some(slot), Value::Object(_)) if slot.value.as_object().is_some() => {
+                        take_merged(slot, node);
+                    }
                     (Some(slot), Value::Array(_)) if matches!(slot.value, Value::Array(_)) => {
                         take_merged(slot, node);
                     }

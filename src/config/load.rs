@@ -153,7 +153,10 @@ impl Config {
 
     /// Reads the same config again, with the options of the first time.
     pub fn reload(&self) -> Result<Self> {
-        Self::load(ConfigOptions { path: Some(self.path.to_string_lossy().into_owned()), ..self.options.clone() })
+        Self::load(ConfigOptions {
+            path: Some(self.path.to_string_lossy().into_owned()),
+            ..self.options.clone()
+        })
     }
 
     /// The file.
@@ -269,8 +272,10 @@ impl Config {
         for missing in &self.substitution.missing {
             let place = self.sources.place(missing.origin);
             if self.options.missing_env == MissingEnv::Error {
-                let message =
-                    format!("Missing env var \"{}\" referenced at config path: {}", missing.name, missing.path);
+                let message = format!(
+                    "Missing env var \"{}\" referenced at config path: {}",
+                    missing.name, missing.path
+                );
                 let error = CoreError::new(Code::ConfigEnv, message).at_path(&missing.path);
                 return Err(match place {
                     Some(place) => error.in_file(place.file).at(place.line, place.column),
@@ -480,7 +485,11 @@ mod tests {
         ] {
             let error = Fixture::new(&[("openclaw.json", text)]).load(&[]).unwrap_err();
             let details = error.details();
-            assert_eq!((error.code(), details.line, details.column), (code, Some(place.0), Some(place.1)), "{text}");
+            assert_eq!(
+                (error.code(), details.line, details.column),
+                (code, Some(place.0), Some(place.1)),
+                "{text}"
+            );
             assert!(error.message().contains(reason), "{text}: {error}");
             assert!(details.file.is_some(), "{text}");
         }

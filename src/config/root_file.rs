@@ -149,7 +149,10 @@ impl Identity {
             return Err(Refusal::Unsafe);
         }
         #[cfg(windows)]
-        return Self::of_handle(&winapi_util::Handle::from_path_any(path).map_err(Refusal::Unreadable)?, None);
+        return Self::of_handle(
+            &winapi_util::Handle::from_path_any(path).map_err(Refusal::Unreadable)?,
+            None,
+        );
         #[cfg(unix)]
         Ok(Self::of_metadata(&found))
     }
@@ -220,7 +223,8 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
