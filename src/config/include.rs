@@ -287,7 +287,7 @@ fn merge(earlier: Node, later: Node) -> Node {
                 let before = merged.get_mut(&key);
                 match (before, &mut node.value) {
                     (Some(slot), Value::Object(_)) if slot.value.as_object().is_some() => {
-                        take_merged(slot, node)
+                        take_merged(slot, node);
                     }
                     (Some(slot), Value::Array(_)) if matches!(slot.value, Value::Array(_)) => {
                         take_merged(slot, node);

@@ -104,7 +104,7 @@ impl<'a> Host<'a> {
             return self.os_home().map(|home| self.absolute(&home));
         };
         if after_tilde(explicit).is_some() {
-            return self.os_home().map(|home| self.absolute(&replace_tilde(explicit, &home)));
+            return self.os_home().map(|home| self.absolute(replace_tilde(explicit, &home)));
         }
         Some(self.absolute(explicit))
     }
@@ -149,7 +149,7 @@ impl<'a> Host<'a> {
         }
         let home = self.home()?;
         let home = home.to_string_lossy();
-        Ok(self.absolute(&replace_tilde(trimmed, real_name(&home).unwrap_or(&home))))
+        Ok(self.absolute(replace_tilde(trimmed, real_name(&home).unwrap_or(&home))))
     }
 
     /// The directory of mutable data: `OPENCLAW_STATE_DIR`, else `~/.openclaw`, else an older one that exists.

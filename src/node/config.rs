@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Function, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Either, Function, JsObjectValue, Object, Unknown};
 use napi::{Env, JsString, JsValue, ValueType};
 use napi_derive::napi;
 use serde_json::json;
@@ -166,15 +166,20 @@ impl Config {
     }
 
     /// The value at a path such as `agents.list[0].id` or `models["a.b"]`; undefined if there is none.
-    #[napi(ts_return_type = "unknown")]
-    pub fn get<'env>(&self, env: &'env Env, path: String) -> napi::Result<Option<Unknown<'env>>> {
-        guard(env, || self.inner.get(&path))?.map(|found| json::parse(env, &found)).transpose()
+    #[napi(ts_args_type = "path: string", ts_return_type = "unknown")]
+    pub fn get<'env>(&self, env: &'env Env, path: Unknown<'env>) -> napi::Result<Either<Unknown<'env>, ()>> {
+        let path = text(env, "path", path)?;
+        Ok(match guard(env, || self.inner.get(&path))? {
+            Some(found) => Either::A(json::parse(env, &found)?),
+            None => Either::B(()),
+        })
     }
 
     /// Where the value at a path came from: its file and position, and through which kind of file or environment
     /// variable; null if there is none.
-    #[napi]
-    pub fn explain(&self, env: &Env, path: String) -> napi::Result<Option<ConfigExplanation>> {
+    #[napi(ts_args_type = "path: string")]
+    pub fn explain(&self, env: &Env, path: Unknown<'_>) -> napi::Result<Option<ConfigExplanation>> {
+        let path = text(env, "path", path)?;
         let found = guard(env, || self.inner.explain(&path))?;
         Ok(found.map(|found| ConfigExplanation {
             file: display(&found.place.file),
@@ -202,7 +207,7 @@ fn display(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn data<'env>(env: &'env Env, make: impl FnOnce() -> crate::Result<JsonText>) -> napi::Result<Unknown<'env>> {
+fn data(env: &Env, make: impl FnOnce() -> crate::Result<JsonText>) -> napi::Result<Unknown<'_>> {
     json::parse(env, &guard(env, make)?)
 }
 
@@ -303,13 +308,8 @@ fn process_env(env: &Env) -> napi::Result<Option<config::Env>> {
 fn variables(env: &Env, vars: &Unknown<'_>) -> napi::Result<config::Env> {
     let vars: Result<std::collections::BTreeMap<String, String>, _> =
         serde_json::from_str(&stringify(env, vars)?);
-    match vars {
-        Ok(vars) => Ok(vars.into_iter().collect()),
-        Err(_) => {
-            let message = "`env` must be an object of strings".to_owned();
-            Err(reify(env, &CoreError::new(Code::Validation, message)))
-        }
-    }
+    vars.map(|vars| vars.into_iter().collect())
+        .map_err(|_| reify(env, &CoreError::new(Code::Validation, "`env` must be an object of strings")))
 }
 
 /// `JSON.stringify(value)`, with nothing for what JSON cannot say.
