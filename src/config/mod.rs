@@ -1,13 +1,16 @@
 //! `openclaw.json`, whole: text, includes, environment, schema, edits, watching.
 
+mod commit;
 pub mod dotpath;
 pub mod env;
 mod include;
 mod js;
 pub mod json5;
 mod load;
+pub mod lock;
 mod origin;
 pub mod paths;
+mod process;
 pub mod redact;
 mod root_file;
 pub mod schema;
