@@ -13,6 +13,9 @@ use super::json5::{self, Container, Content, MAX_TREE_DEPTH, Number, Sink, Span}
 use super::value::{Node, Object, Origin, Text, Value};
 use crate::{Code, CoreError, Result};
 
+/// The largest index that OpenClaw accepts in a path.
+const MAX_INDEX: u32 = 100_000;
+
 /// One step of a path: a key in an object, an index in an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -24,7 +27,8 @@ pub struct Step {
 
 impl Step {
     fn index(&self) -> Option<usize> {
-        super::dotpath::array_index(&self.key)
+        let index = Text::from(self.key.as_str()).array_index().filter(|&index| index <= MAX_INDEX)?;
+        usize::try_from(index).ok()
     }
 }
 
@@ -70,9 +74,10 @@ fn missing(path: &[Step]) -> CoreError {
 /// As stock, which could not write them as JSON.
 fn finite(value: &Value) -> Result<()> {
     match value {
-        Value::Number(number) if !number.is_finite() => {
-            Err(CoreError::new(Code::ConfigInvalid, format!("{number} is not a number that a config may hold")))
-        }
+        Value::Number(number) if !number.is_finite() => Err(CoreError::new(
+            Code::ConfigInvalid,
+            format!("{number} is not a number that a config may hold"),
+        )),
         Value::Array(items) => items.iter().try_for_each(|item| finite(&item.value)),
         Value::Object(object) => object.values().try_for_each(|item| finite(&item.value)),
         _ => Ok(()),
@@ -119,9 +124,9 @@ impl Item {
     /// The member that counts: of equal keys the last.
     fn property(&self, key: &[u8]) -> Option<&Member> {
         match &self.kind {
-            Kind::Object(members) => {
-                members.iter().rfind(|member| member.key.as_ref().is_some_and(|(name, _)| name.as_bytes() == key))
-            }
+            Kind::Object(members) => members
+                .iter()
+                .rfind(|member| member.key.as_ref().is_some_and(|(name, _)| name.as_bytes() == key)),
             _ => None,
         }
     }
@@ -204,7 +209,8 @@ impl Sink for Outline {
     }
 
     fn comma(&mut self, at: usize) {
-        if let Some((Item { kind: Kind::Object(members) | Kind::Array(members), .. }, _)) = self.open.last_mut()
+        if let Some((Item { kind: Kind::Object(members) | Kind::Array(members), .. }, _)) =
+            self.open.last_mut()
             && let Some(member) = members.last_mut()
         {
             member.comma = Some(at);
@@ -281,8 +287,7 @@ impl Census {
             }
             if let (None, Some(first), true) = (&self.unit, members.first(), on_lines) {
                 let (outer, inner) = (indent_at(text, item.span.start), indent_at(text, first.start()));
-                self.unit =
-                    inner.strip_prefix(outer).filter(|unit| !unit.is_empty()).map(ToOwned::to_owned);
+                self.unit = inner.strip_prefix(outer).filter(|unit| !unit.is_empty()).map(ToOwned::to_owned);
             }
             for member in members {
                 if let Some((_, span)) = &member.key {
@@ -413,7 +418,10 @@ impl Editor<'_> {
                 },
                 Kind::Array(members) => {
                     let index = step.index().ok_or_else(|| {
-                        path_error(path, format!("{} is an array: {:?} is not an index", show(here), step.key))
+                        path_error(
+                            path,
+                            format!("{} is an array: {:?} is not an index", show(here), step.key),
+                        )
                     })?;
                     match members.get(index) {
                         Some(member) => item = &member.value,
@@ -424,7 +432,8 @@ impl Editor<'_> {
                         }
                         None => {
                             let len = members.len();
-                            let message = format!("{} has {len} elements: the next index is {len}", show(here));
+                            let message =
+                                format!("{} has {len} elements: the next index is {len}", show(here));
                             return Err(path_error(path, message));
                         }
                     }
@@ -435,7 +444,8 @@ impl Editor<'_> {
                     return Ok(());
                 }
                 Kind::Scalar(_) => {
-                    let message = format!("{} is {}: nothing can be set beneath it", show(here), item.describe());
+                    let message =
+                        format!("{} is {}: nothing can be set beneath it", show(here), item.describe());
                     return Err(path_error(path, message));
                 }
             }
@@ -476,7 +486,9 @@ impl Editor<'_> {
                     let Some((key, _)) = &member.key else { continue };
                     // An earlier member of the same name says nothing.
                     let counts = item.property(key.as_bytes()).is_some_and(|last| std::ptr::eq(last, member));
-                    if let (true, false, Some(node)) = (counts, gone.contains(&at), object.get(key.as_bytes())) {
+                    if let (true, false, Some(node)) =
+                        (counts, gone.contains(&at), object.get(key.as_bytes()))
+                    {
                         self.reconcile(&member.value, &node.value, inner);
                     }
                 }
@@ -522,7 +534,9 @@ impl Editor<'_> {
         let survivor = survivor.and_then(|at| members.get(at));
         if new.is_empty() {
             // A file that was strict JSON stays strict JSON.
-            if let (Some(Member { comma: Some(comma), .. }), false, Some(false)) = (survivor, stays_last, trailing) {
+            if let (Some(Member { comma: Some(comma), .. }), false, Some(false)) =
+                (survivor, stays_last, trailing)
+            {
                 self.splice(*comma..comma + 1, String::new());
             }
             return;
@@ -538,7 +552,14 @@ impl Editor<'_> {
         }
     }
 
-    fn append_behind(&mut self, container: &Item, last: &Member, new: &[Addition<'_>], lines: bool, trailing: bool) {
+    fn append_behind(
+        &mut self,
+        container: &Item,
+        last: &Member,
+        new: &[Addition<'_>],
+        lines: bool,
+        trailing: bool,
+    ) {
         if last.comma.is_none() {
             self.splice(last.value.span.end..last.value.span.end, ",".into());
         }
@@ -752,7 +773,10 @@ impl Editor<'_> {
 
 fn positions(item: &Item, wanted: impl Fn(&Text) -> bool) -> Vec<usize> {
     let members = item.members().iter().enumerate();
-    members.filter(|(_, member)| member.key.as_ref().is_some_and(|(key, _)| wanted(key))).map(|(at, _)| at).collect()
+    members
+        .filter(|(_, member)| member.key.as_ref().is_some_and(|(key, _)| wanted(key)))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// JavaScript's `String(number)`, but for -0, which stays what it is.
@@ -809,7 +833,8 @@ fn verify(text: &str, path: &[Step], change: &Change, edited: &str) -> Result<()
     match json5::parse(edited.as_bytes(), 0) {
         Ok(node) if same(&node.value, &expected) => Ok(()),
         _ => {
-            let message = format!("the edit of {} came out wrong and was not written; please report it", show(path));
+            let message =
+                format!("the edit of {} came out wrong and was not written; please report it", show(path));
             Err(CoreError::new(Code::Internal, message).at_path(show(path)))
         }
     }

@@ -60,7 +60,9 @@ impl WriteLock {
 /// The path with its folder's links followed, as stock names the lock file; the file itself may be a link.
 fn in_real_folder(path: &Path) -> Result<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(CoreError::new(Code::Io, format!("{} does not name a file", path.display())).in_file(path));
+        return Err(
+            CoreError::new(Code::Io, format!("{} does not name a file", path.display())).in_file(path)
+        );
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let real = fs::canonicalize(folder).map_err(|error| CoreError::io("find the folder", folder, error))?;
@@ -115,11 +117,8 @@ impl Wait<'_> {
                 .in_file(self.path));
         }
         if Instant::now() >= self.deadline {
-            let message = format!(
-                "{} is locked by {}; try again when it is done",
-                self.path.display(),
-                holder()
-            );
+            let message =
+                format!("{} is locked by {}; try again when it is done", self.path.display(), holder());
             return Err(CoreError::new(Code::Timeout, message).in_file(self.path));
         }
         #[expect(clippy::cast_possible_truncation, reason = "a remainder below 1000")]
@@ -236,7 +235,8 @@ fn publish(config: &Path, path: &Path, alone: bool) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let content = payload();
-    let linked = if alone { link_finished(config, path, &content) } else { Err(ErrorKind::Unsupported.into()) };
+    let linked =
+        if alone { link_finished(config, path, &content) } else { Err(ErrorKind::Unsupported.into()) };
     let published = match linked {
         // Without hard links, as stock does it, and with stock's gap between creating and filling.
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
@@ -332,7 +332,8 @@ fn is_abandoned(found: &Found, alone: bool) -> bool {
 
 fn describe(found: &Found, path: &Path) -> String {
     let owner: Value = serde_json::from_slice(&found.content).unwrap_or_default();
-    let who = owner["pid"].as_u64().map_or_else(|| "an unknown process".into(), |pid| format!("process {pid}"));
+    let who =
+        owner["pid"].as_u64().map_or_else(|| "an unknown process".into(), |pid| format!("process {pid}"));
     format!("{who} ({})", path.display())
 }
 

@@ -1,6 +1,7 @@
 //! `openclaw.json`, whole: text, includes, environment, schema, edits, watching.
 
 mod commit;
+pub mod document;
 pub mod dotpath;
 pub mod env;
 mod include;
