@@ -9,28 +9,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::dotpath::Step;
 use super::json5::{self, Container, Content, MAX_TREE_DEPTH, Number, Sink, Span};
 use super::value::{Node, Object, Origin, Text, Value};
 use crate::{Code, CoreError, Result};
-
-/// The largest index that OpenClaw accepts in a path.
-const MAX_INDEX: u32 = 100_000;
-
-/// One step of a path: a key in an object, an index in an array.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The key or index, as text.
-    pub key: String,
-    /// Whether it names a key even where an index could be meant, because it was written in quotes.
-    pub is_key: bool,
-}
-
-impl Step {
-    fn index(&self) -> Option<usize> {
-        let index = Text::from(self.key.as_str()).array_index().filter(|&index| index <= MAX_INDEX)?;
-        usize::try_from(index).ok()
-    }
-}
 
 /// What an edit does.
 #[derive(Clone, Debug)]
@@ -795,7 +777,7 @@ fn node(value: Value) -> Node {
 
 /// `value` beneath the containers that `steps`, the end of `path`, name.
 fn nest(path: &[Step], steps: &[Step], value: &Value) -> Result<Value> {
-    steps.iter().rev().try_fold(value.clone(), |value, step| match step.index().filter(|_| !step.is_key) {
+    steps.iter().rev().try_fold(value.clone(), |value, step| match step.index().filter(|_| !step.quoted) {
         Some(0) => Ok(Value::Array(vec![node(value)])),
         Some(_) => {
             let message = format!("a new array begins at 0, not at {0}; for a key write [\"{0}\"]", step.key);

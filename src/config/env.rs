@@ -266,7 +266,9 @@ mod tests {
         let mut env: Env = [("SET", "process"), ("LATER", " ")].into_iter().collect();
         apply_block(&config, &mut env);
         let expected: Env =
-            [("SET", "process"), ("LATER", " "), ("A", "inline"), ("T", "t"), ("ESC", "$${A}")].into_iter().collect();
+            [("SET", "process"), ("LATER", " "), ("A", "inline"), ("T", "t"), ("ESC", "$${A}")]
+                .into_iter()
+                .collect();
         assert_eq!(env, expected);
     }
 }

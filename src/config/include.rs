@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::dotpath::is_blocked_key;
 use super::js;
 use super::json5::{self, MAX_TREE_DEPTH};
-use super::origin::{SourceFile, Sources};
+use super::origin::{Draft, SourceFile, Sources};
 use super::paths::{is_inside, normalize, parent, real_path, without_trailing_separator};
 use super::root_file::{self, Refusal};
 use super::value::{Node, Object, Origin, Value, sort_like_javascript};
@@ -39,10 +39,12 @@ pub(crate) fn resolve(
     root: &mut Node,
     config_path: &Path,
     include_roots: &[PathBuf],
+    draft: Option<&Draft>,
     sources: &mut Sources,
 ) -> Result<Includes> {
     let mut resolver = Resolver {
         boundary: Boundary::new(config_path, include_roots),
+        draft,
         sources,
         includes: Includes::default(),
     };
@@ -89,6 +91,7 @@ struct At<'a> {
 
 struct Resolver<'a> {
     boundary: Boundary,
+    draft: Option<&'a Draft>,
     sources: &'a mut Sources,
     includes: Includes,
 }
@@ -158,7 +161,8 @@ impl Resolver<'_> {
             }
             other => {
                 let got = type_of(other);
-                let message = format!("Invalid $include value: expected string or array of strings, got {got}");
+                let message =
+                    format!("Invalid $include value: expected string or array of strings, got {got}");
                 Err(self.error(message, directive.origin))
             }
         }
@@ -190,7 +194,8 @@ impl Resolver<'_> {
                 return Err(error(self, message).caused_by(cause));
             }
         };
-        let file = SourceFile::decode(path.clone(), real.clone(), bytes);
+        let mut file = SourceFile::decode(path.clone(), real.clone(), bytes);
+        Draft::replace(self.draft, &mut file);
         let hash = hex(Sha256::new().chain_update(b"present\0").chain_update(&file.text));
         self.includes.revisions.insert(path.clone(), (real.clone(), hash));
         self.includes.watch.insert(real);
@@ -224,7 +229,9 @@ impl Resolver<'_> {
             without_trailing_separator(parent(at.file).join(name))
         });
         if js::length(&path.to_string_lossy()) >= MAX_PATH_LENGTH {
-            return Err(format!("Resolved include path exceeds maximum length ({MAX_PATH_LENGTH} characters)"));
+            return Err(format!(
+                "Resolved include path exceeds maximum length ({MAX_PATH_LENGTH} characters)"
+            ));
         }
         let config_dir = self.boundary.config.named.display();
         let Some(named) = self.boundary.containing(|root| is_inside(&root.named, &path)) else {
@@ -233,7 +240,9 @@ impl Resolver<'_> {
         self.includes.watch.insert(path.clone());
         let root = match real_path(&without_trailing_separator(path.clone())) {
             Ok(real) => self.boundary.containing(|root| is_inside(&root.real, &real)).ok_or_else(|| {
-                format!("Include path resolves outside config directory (symlink): {name} (root: {config_dir})")
+                format!(
+                    "Include path resolves outside config directory (symlink): {name} (root: {config_dir})"
+                )
             })?,
             // Reading it will say so.
             Err(error) if root_file::is_missing(&error) => named,
@@ -281,7 +290,9 @@ fn merge(earlier: Node, later: Node) -> Node {
                 }
                 let before = merged.get_mut(&key);
                 match (before, &mut node.value) {
-                    (Some(slot), Value::Object(_)) if slot.value.as_object().is_some() => take_merged(slot, node),
+                    (Some(slot), Value::Object(_)) if slot.value.as_object().is_some() => {
+                        take_merged(slot, node)
+                    }
                     (Some(slot), Value::Array(_)) if matches!(slot.value, Value::Array(_)) => {
                         take_merged(slot, node);
                     }
@@ -358,7 +369,7 @@ mod tests {
         let text = "{\n  a: [{$include: ['../out.json']}]\n}";
         let mut sources = Sources::default();
         sources.add(SourceFile::decode(path.clone(), path.clone(), text.into()));
-        let error = resolve(&mut parsed(text), &path, &[], &mut sources).unwrap_err();
+        let error = resolve(&mut parsed(text), &path, &[], None, &mut sources).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInclude);
         assert!(error.message().starts_with("Include path escapes config directory: ../out.json (root: "));
         let details = error.details();
@@ -374,7 +385,7 @@ mod tests {
         std::fs::write(dir.path().join("b.json"), deep("1")).unwrap();
         let mut sources = Sources::default();
         sources.add(SourceFile::decode(path.clone(), path.clone(), text.clone().into_bytes()));
-        let error = resolve(&mut parsed(&text), &path, &[], &mut sources).unwrap_err();
+        let error = resolve(&mut parsed(&text), &path, &[], None, &mut sources).unwrap_err();
         assert_eq!(error.message(), "Includes nest values deeper than 1000 levels");
     }
 }

@@ -3,6 +3,7 @@
 mod commit;
 pub mod document;
 pub mod dotpath;
+mod edit;
 pub mod env;
 mod include;
 mod js;
@@ -17,6 +18,8 @@ mod root_file;
 pub mod schema;
 pub mod value;
 
+pub use document::Change;
+pub use edit::{Edit, EditOptions};
 pub use load::{Config, ConfigOptions, Explanation, Issue, MissingEnv, Severity, Via};
 pub use origin::Place;
 pub use paths::Env;

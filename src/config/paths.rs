@@ -304,7 +304,10 @@ mod tests {
             (&[("OPENCLAW_HOME", "undefined"), ("HOME", "null"), ("USERPROFILE", "/u")], "/u"),
             (&[("HOME", "rel")], "/cwd/rel"),
             (&[("HOME", "")], "/home/os"),
-            (&[("PREFIX", "/data/data/com.termux/files/usr/"), ("ANDROID_DATA", "/data")], "/data/data/com.termux/files/home"),
+            (
+                &[("PREFIX", "/data/data/com.termux/files/usr/"), ("ANDROID_DATA", "/data")],
+                "/data/data/com.termux/files/home",
+            ),
             (&[("PREFIX", "/xcom.termux/files/usr"), ("ANDROID_DATA", "/data")], "/home/os"),
         ];
         for (pairs, expected) in cases {
@@ -327,7 +330,10 @@ mod tests {
         };
         assert_eq!(path(&[]), Path::new("/h/.openclaw/openclaw.json"));
         assert_eq!(path(&["/h/.clawdbot/clawdbot.json"]), Path::new("/h/.clawdbot/clawdbot.json"));
-        assert_eq!(path(&["/h/.clawdbot/clawdbot.json", "/h/.openclaw/x"]), Path::new("/h/.clawdbot/clawdbot.json"));
+        assert_eq!(
+            path(&["/h/.clawdbot/clawdbot.json", "/h/.openclaw/x"]),
+            Path::new("/h/.clawdbot/clawdbot.json")
+        );
         assert_eq!(
             path(&["/h/.clawdbot/openclaw.json", "/h/.openclaw/clawdbot.json"]),
             Path::new("/h/.openclaw/clawdbot.json")
@@ -336,9 +342,13 @@ mod tests {
 
     #[test]
     fn normalizing_keeps_a_trailing_separator_and_stops_at_the_root() {
-        for (path, expected) in
-            [("/a/./b/../c/", "/a/c/"), ("/../a", "/a"), ("a/../../b", "../b"), ("a/..", "."), ("//a//b", "/a/b")]
-        {
+        for (path, expected) in [
+            ("/a/./b/../c/", "/a/c/"),
+            ("/../a", "/a"),
+            ("a/../../b", "../b"),
+            ("a/..", "."),
+            ("//a//b", "/a/b"),
+        ] {
             assert_eq!(normalize(Path::new(path)).as_os_str(), OsStr::new(expected), "{path}");
         }
     }

@@ -60,9 +60,9 @@ fn is_followed_by_key(path: &str, word: &str) -> bool {
     path.match_indices(word).any(|(at, _)| {
         let rest = path.get(at + word.len()..).unwrap_or_default();
         let mut chars = rest.chars();
-        let parted = chars.next().is_some_and(|c| {
-            c.len_utf16() == 1 && !matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}')
-        });
+        let parted = chars
+            .next()
+            .is_some_and(|c| c.len_utf16() == 1 && !matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}'));
         rest.starts_with("key") || (parted && chars.as_str().starts_with("key"))
     })
 }
@@ -134,7 +134,9 @@ impl Redactor {
             Value::Object(_) if sensitive && !known && is_secret_as_a_whole(&path) => {
                 node.value = Value::String(REDACTED.into());
             }
-            Value::String(text) if url::is_url_path(&path) && url::may_hold_credentials(&text.to_str_lossy()) => {
+            Value::String(text)
+                if url::is_url_path(&path) && url::may_hold_credentials(&text.to_str_lossy()) =>
+            {
                 *text = REDACTED.into();
             }
             _ => self.node(node, &path, false),
@@ -182,18 +184,36 @@ mod tests {
     #[test]
     fn secrets_are_found_by_schema_by_name_and_in_urls() {
         for (text, expected) in [
-            ("{gateway: {auth: {token: 't', mode: 'token'}}}", r##"{"gateway":{"auth":{"token":"#","mode":"token"}}}"##),
+            (
+                "{gateway: {auth: {token: 't', mode: 'token'}}}",
+                r##"{"gateway":{"auth":{"token":"#","mode":"token"}}}"##,
+            ),
             ("{gateway: {auth: {token: '${T}'}}}", r#"{"gateway":{"auth":{"token":"${T}"}}}"#),
             (
                 "{gateway: {auth: {token: {source: 'env', provider: 'p', id: 'T'}}}}",
                 r##"{"gateway":{"auth":{"token":{"source":"env","provider":"p","id":"#"}}}}"##,
             ),
-            ("{mcp: {servers: {x: {env: {A: 'v', N: 5}}}}}", r##"{"mcp":{"servers":{"x":{"env":{"A":"#","N":"#"}}}}}"##),
-            ("{hooks: {mappings: [{sessionKey: 's', id: 'i'}]}}", r##"{"hooks":{"mappings":[{"sessionKey":"#","id":"i"}]}}"##),
-            ("{plugins: {entries: {p: {config: {apiKey: ['a', ' ']}}}}}", r##"{"plugins":{"entries":{"p":{"config":{"apiKey":["#"," "]}}}}}"##),
-            ("{x: {maxTokens: true, maxtokens: 'n', serviceAccount: {a: 1}}}", r##"{"x":{"maxTokens":true,"maxtokens":"n","serviceAccount":"#"}}"##),
+            (
+                "{mcp: {servers: {x: {env: {A: 'v', N: 5}}}}}",
+                r##"{"mcp":{"servers":{"x":{"env":{"A":"#","N":"#"}}}}}"##,
+            ),
+            (
+                "{hooks: {mappings: [{sessionKey: 's', id: 'i'}]}}",
+                r##"{"hooks":{"mappings":[{"sessionKey":"#","id":"i"}]}}"##,
+            ),
+            (
+                "{plugins: {entries: {p: {config: {apiKey: ['a', ' ']}}}}}",
+                r##"{"plugins":{"entries":{"p":{"config":{"apiKey":["#"," "]}}}}}"##,
+            ),
+            (
+                "{x: {maxTokens: true, maxtokens: 'n', serviceAccount: {a: 1}}}",
+                r##"{"x":{"maxTokens":true,"maxtokens":"n","serviceAccount":"#"}}"##,
+            ),
             ("{mcp: {servers: {x: {url: 'https://u:p@h/'}}}}", r##"{"mcp":{"servers":{"x":{"url":"#"}}}}"##),
-            ("{mcp: {servers: {x: {url: 'https://h/sse'}}}}", r#"{"mcp":{"servers":{"x":{"url":"https://h/sse"}}}}"#),
+            (
+                "{mcp: {servers: {x: {url: 'https://h/sse'}}}}",
+                r#"{"mcp":{"servers":{"x":{"url":"https://h/sse"}}}}"#,
+            ),
         ] {
             assert_eq!(redacted(text), expected, "{text}");
         }

@@ -149,7 +149,10 @@ impl Identity {
             return Err(Refusal::Unsafe);
         }
         #[cfg(windows)]
-        return Self::of_handle(&winapi_util::Handle::from_path_any(path).map_err(Refusal::Unreadable)?, None);
+        return Self::of_handle(
+            &winapi_util::Handle::from_path_any(path).map_err(Refusal::Unreadable)?,
+            None,
+        );
         #[cfg(unix)]
         Ok(Self::of_metadata(&found))
     }

@@ -179,9 +179,10 @@ fn data<'env>(env: &'env Env, make: impl FnOnce() -> crate::Result<JsonText>) ->
 }
 
 fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<ConfigIssue<'env>> {
-    let allowed_values = issue.allowed_values.as_ref().map(|values| {
-        json::parse(env, &JsonText { text: json!(values).to_string(), nan: None })
-    });
+    let allowed_values = issue
+        .allowed_values
+        .as_ref()
+        .map(|values| json::parse(env, &JsonText { text: json!(values).to_string(), nan: None }));
     let place = issue.place.as_ref();
     Ok(ConfigIssue {
         severity: match issue.severity {
@@ -242,7 +243,8 @@ fn process_env(env: &Env) -> napi::Result<Option<config::Env>> {
 
 /// Variables cross as one text; those that are undefined fall out on the way.
 fn variables(env: &Env, vars: &Unknown<'_>) -> napi::Result<config::Env> {
-    let vars: Result<std::collections::BTreeMap<String, String>, _> = serde_json::from_str(&stringify(env, vars)?);
+    let vars: Result<std::collections::BTreeMap<String, String>, _> =
+        serde_json::from_str(&stringify(env, vars)?);
     match vars {
         Ok(vars) => Ok(vars.into_iter().collect()),
         Err(_) => {

@@ -4,7 +4,7 @@ use super::*;
 
 fn steps(path: &str) -> Vec<Step> {
     path.split('.')
-        .map(|key| Step { key: key.trim_matches('"').into(), is_key: key.starts_with('"') })
+        .map(|key| Step { key: key.trim_matches('"').into(), quoted: key.starts_with('"') })
         .collect()
 }
 
@@ -273,7 +273,7 @@ fn walk(root: &Value, choices: &[usize]) -> Vec<Step> {
             }
             _ => break,
         };
-        path.push(Step { key, is_key: choice % 7 == 0 });
+        path.push(Step { key, quoted: choice % 7 == 0 });
     }
     path
 }

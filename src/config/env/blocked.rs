@@ -69,7 +69,8 @@ fn is_cargo_target_tool(upper: &str) -> bool {
         .strip_prefix("CARGO_TARGET_")
         .and_then(|rest| rest.strip_suffix("_LINKER").or_else(|| rest.strip_suffix("_RUNNER")))
         .is_some_and(|triple| {
-            !triple.is_empty() && triple.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            !triple.is_empty()
+                && triple.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
         })
 }
 

@@ -69,7 +69,8 @@ pub(super) fn may_hold_credentials(text: &str) -> bool {
 
 /// `nested`: the text was encoded inside another, where ends of an authority cannot be told.
 fn has_user(text: &str, nested: bool) -> bool {
-    let schemes = text.match_indices(':').filter(|&(at, _)| ends_with_scheme(text.get(..at).unwrap_or_default()));
+    let schemes =
+        text.match_indices(':').filter(|&(at, _)| ends_with_scheme(text.get(..at).unwrap_or_default()));
     let starts = schemes.map(|(at, _)| at + 1).chain(text.match_indices("//").map(|(at, _)| at));
     starts.filter_map(|at| text.get(at..)).any(|rest| {
         let authority = rest.trim_start_matches('/');
@@ -82,7 +83,8 @@ fn has_user(text: &str, nested: bool) -> bool {
         let before = authority.get(..end).unwrap_or_default();
         // A password may hold delimiters, and then spills over the authority's end; a port may not.
         let user_in_front = before.contains('@');
-        let password = before.split_once(':').is_some_and(|(_, port)| !port.bytes().all(|b| b.is_ascii_digit()));
+        let password =
+            before.split_once(':').is_some_and(|(_, port)| !port.bytes().all(|b| b.is_ascii_digit()));
         let bracketed = before.starts_with('[') && before.contains(']');
         user_in_front || (password && !bracketed) || in_a_parameter(authority, at)
     })
