@@ -164,7 +164,7 @@ fn a_value_is_edited_in_the_file_where_it_lives() {
         ("gateway.auth", Some("{}"), vec!["a.json5", "b.json5"]),
         ("gateway.tags[0]", Some("1"), vec!["a.json5", "b.json5"]),
         ("gateway.$include", Some("'x'"), vec!["$include"]),
-        ("gateway.nope.x", None, vec!["nothing there"]),
+        ("gateway.nope.x", None, vec!["nothing"]),
     ] {
         let fixture = Fixture::new(&files);
         let error = fixture.edit(&[(path, value)]).unwrap_err();
