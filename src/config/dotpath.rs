@@ -13,14 +13,36 @@ pub(crate) fn is_blocked_key(key: &[u8]) -> bool {
     matches!(key, b"__proto__" | b"prototype" | b"constructor")
 }
 
+/// One segment of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The key or index, as text.
+    pub key: String,
+    /// Whether it was written in quotes: a container that it makes is an object even if it could be an index.
+    pub quoted: bool,
+}
+
+impl Step {
+    /// The array index that it names, if it is written as one.
+    pub fn index(&self) -> Option<usize> {
+        array_index(&self.key)
+    }
+}
+
+impl AsRef<str> for Step {
+    fn as_ref(&self) -> &str {
+        &self.key
+    }
+}
+
 /// Reads a path into its segments. Array indices stay text: only the value tells an index from a key.
 ///
 /// Dots separate; `\` takes the next character as it is; brackets hold an index, a bare key or a quoted key.
-pub fn parse(path: &str) -> Result<Vec<String>> {
+pub fn parse(path: &str) -> Result<Vec<Step>> {
     parse_segments(path).map_err(|message| CoreError::new(Code::ConfigPath, message).at_path(path))
 }
 
-fn parse_segments(raw: &str) -> Result<Vec<String>, String> {
+fn parse_segments(raw: &str) -> Result<Vec<Step>, String> {
     let trimmed = js::trim(raw);
     if trimmed.is_empty() {
         return Err("Path is empty.".into());
@@ -73,15 +95,15 @@ fn parse_segments(raw: &str) -> Result<Vec<String>, String> {
         return Err(format!("Invalid path (empty segment): {raw}"));
     }
     take_segment(&mut current, &mut parts);
-    match parts.iter().find(|part| is_blocked_key(part.as_bytes())) {
-        Some(part) => Err(format!("Invalid path segment: {part}")),
+    match parts.iter().find(|part| is_blocked_key(part.key.as_bytes())) {
+        Some(part) => Err(format!("Invalid path segment: {}", part.key)),
         None => Ok(parts),
     }
 }
 
-fn take_segment(current: &mut String, parts: &mut Vec<String>) {
+fn take_segment(current: &mut String, parts: &mut Vec<Step>) {
     if !current.is_empty() {
-        parts.push(js::trim(current).to_owned());
+        parts.push(Step { key: js::trim(current).to_owned(), quoted: false });
         current.clear();
     }
 }
@@ -110,15 +132,16 @@ fn find_close(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket_segment(inside: &str, raw: &str) -> Result<String, String> {
+fn bracket_segment(inside: &str, raw: &str) -> Result<Step, String> {
     if inside.is_empty() {
         return Err(format!("Invalid path (empty \"[]\"): {raw}"));
     }
     if !inside.starts_with(['"', '\'']) {
-        return Ok(inside.to_owned());
+        return Ok(Step { key: inside.to_owned(), quoted: false });
     }
     unquote(inside)
         .filter(|text| !js::is_blank(text))
+        .map(|key| Step { key, quoted: true })
         .ok_or_else(|| format!("Invalid path bracket string ({inside}): {raw}"))
 }
 
@@ -263,7 +286,8 @@ mod tests {
             ("a['\\x41\\v']", &["a", "A\u{b}"]),
             ("a['it\\'s \"q\"']", &["a", "it's \"q\""]),
         ] {
-            assert_eq!(parse(path).unwrap(), expected, "{path}");
+            let keys: Vec<_> = parse(path).unwrap().into_iter().map(|step| step.key).collect();
+            assert_eq!(keys, expected, "{path}");
         }
     }
 

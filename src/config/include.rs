@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::dotpath::is_blocked_key;
 use super::js;
 use super::json5::{self, MAX_TREE_DEPTH};
-use super::origin::{SourceFile, Sources};
+use super::origin::{Draft, SourceFile, Sources};
 use super::paths::{is_inside, normalize, parent, real_path, without_trailing_separator};
 use super::root_file::{self, Refusal};
 use super::value::{Node, Object, Origin, Value, sort_like_javascript};
@@ -39,10 +39,12 @@ pub(crate) fn resolve(
     root: &mut Node,
     config_path: &Path,
     include_roots: &[PathBuf],
+    draft: Option<&Draft>,
     sources: &mut Sources,
 ) -> Result<Includes> {
     let mut resolver = Resolver {
         boundary: Boundary::new(config_path, include_roots),
+        draft,
         sources,
         includes: Includes::default(),
     };
@@ -89,6 +91,7 @@ struct At<'a> {
 
 struct Resolver<'a> {
     boundary: Boundary,
+    draft: Option<&'a Draft>,
     sources: &'a mut Sources,
     includes: Includes,
 }
@@ -191,7 +194,8 @@ impl Resolver<'_> {
                 return Err(error(self, message).caused_by(cause));
             }
         };
-        let file = SourceFile::decode(path.clone(), real.clone(), bytes);
+        let mut file = SourceFile::decode(path.clone(), real.clone(), bytes);
+        Draft::replace(self.draft, &mut file);
         let hash = hex(Sha256::new().chain_update(b"present\0").chain_update(&file.text));
         self.includes.revisions.insert(path.clone(), (real.clone(), hash));
         self.includes.watch.insert(real);
@@ -365,7 +369,7 @@ mod tests {
         let text = "{\n  a: [{$include: ['../out.json']}]\n}";
         let mut sources = Sources::default();
         sources.add(SourceFile::decode(path.clone(), path.clone(), text.into()));
-        let error = resolve(&mut parsed(text), &path, &[], &mut sources).unwrap_err();
+        let error = resolve(&mut parsed(text), &path, &[], None, &mut sources).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInclude);
         assert!(error.message().starts_with("Include path escapes config directory: ../out.json (root: "));
         let details = error.details();
@@ -381,7 +385,7 @@ mod tests {
         std::fs::write(dir.path().join("b.json"), deep("1")).unwrap();
         let mut sources = Sources::default();
         sources.add(SourceFile::decode(path.clone(), path.clone(), text.clone().into_bytes()));
-        let error = resolve(&mut parsed(&text), &path, &[], &mut sources).unwrap_err();
+        let error = resolve(&mut parsed(&text), &path, &[], None, &mut sources).unwrap_err();
         assert_eq!(error.message(), "Includes nest values deeper than 1000 levels");
     }
 }

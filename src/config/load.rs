@@ -19,7 +19,7 @@ use super::env::{self, Substitution};
 use super::include::{self, Includes};
 use super::js;
 use super::json5::{self, JsonText};
-use super::origin::{Place, SourceFile, Sources};
+use super::origin::{Draft, Place, SourceFile, Sources};
 use super::paths::{Env, Host};
 use super::redact;
 use super::validate::SchemaSource;
@@ -125,7 +125,12 @@ pub struct Config {
 
 impl Config {
     /// Reads the config. Blocks.
-    pub fn load(mut options: ConfigOptions) -> Result<Self> {
+    pub fn load(options: ConfigOptions) -> Result<Self> {
+        Self::load_with(options, None)
+    }
+
+    /// Reads the config as it would be with `draft` on disk.
+    pub(super) fn load_with(mut options: ConfigOptions, draft: Option<&Draft>) -> Result<Self> {
         let mut env = options.env.get_or_insert_with(Env::from_process).clone();
         let host = Host::of_process(&env);
         let path = match &options.path {
@@ -137,11 +142,12 @@ impl Config {
             None => host.include_roots()?,
         };
 
-        let file = read_root(&path)?;
+        let mut file = read_root(&path)?;
+        Draft::replace(draft, &mut file);
         let mut root = json5::parse(file.text.as_bytes(), 0).map_err(|error| explain_parse(&file, &error))?;
         let mut sources = Sources::default();
         sources.add(file);
-        let includes = include::resolve(&mut root, &path, &include_roots, &mut sources)?;
+        let includes = include::resolve(&mut root, &path, &include_roots, draft, &mut sources)?;
         env::apply_block(&root, &mut env);
         let substitution = env::substitute(&mut root, &env);
 
@@ -157,15 +163,22 @@ impl Config {
 
     /// Reads the same config again, with the options of the first time.
     pub fn reload(&self) -> Result<Self> {
-        Self::load(ConfigOptions {
-            path: Some(self.path.to_string_lossy().into_owned()),
-            ..self.options.clone()
-        })
+        Self::load(self.reload_options())
     }
 
-    /// What it was read with.
+    /// The options of the first time, for the file that was found then.
+    pub(super) fn reload_options(&self) -> ConfigOptions {
+        ConfigOptions { path: Some(self.path.to_string_lossy().into_owned()), ..self.options.clone() }
+    }
+
+    /// The options of the first time, the environment included.
     pub(super) const fn options(&self) -> &ConfigOptions {
         &self.options
+    }
+
+    /// The files' texts.
+    pub(super) const fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The file.

@@ -37,6 +37,25 @@ impl SourceFile {
     }
 }
 
+/// What a file is to hold, while another text is on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    /// The file, links followed.
+    pub(crate) real_path: PathBuf,
+    /// Its next text.
+    pub(crate) text: String,
+}
+
+impl Draft {
+    /// Puts the draft in the place of the text that was read, if it is for that file.
+    pub(crate) fn replace(draft: Option<&Self>, file: &mut SourceFile) {
+        if let Some(draft) = draft.filter(|draft| draft.real_path == file.real_path) {
+            file.text.clone_from(&draft.text);
+            file.first_invalid = None;
+        }
+    }
+}
+
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -1,0 +1,108 @@
+//! One file replaced by its next content: all of it or nothing, and never absent in between.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::lock::{companion, create_private, with_suffix};
+use crate::{CoreError, Result};
+
+/// How many backups stock keeps: `.bak`, `.bak.1` … `.bak.4`.
+const BACKUPS: usize = 5;
+
+/// Replaces the content of `target`, which is no symlink, by `next`, keeping `previous` as the newest backup.
+///
+/// Both are on disk in full before the first name changes. When this fails, `target` holds what it held, and no
+/// file of the attempt is left. The caller holds the [`WriteLock`](super::lock::WriteLock) of the file.
+pub(super) fn replace(target: &Path, previous: &[u8], next: &[u8]) -> Result<()> {
+    let next = Draft::write(target, "next", next)?;
+    let backup = Draft::write(target, "bak", previous)?;
+    let newest = backup_path(target, 0);
+    for slot in (0..BACKUPS - 1).rev() {
+        let (from, to) = (backup_path(target, slot), backup_path(target, slot + 1));
+        match rename(&from, &to) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(CoreError::io("keep the backup", &from, error));
+            }
+            _ => {}
+        }
+    }
+    backup.publish(&newest).map_err(|error| CoreError::io("write the backup", &newest, error))?;
+    next.publish(target).map_err(|error| CoreError::io("replace", target, error))?;
+    sync_folder(target).map_err(|error| {
+        // The new name may not survive a power cut, and the caller is told that nothing was written: make that so.
+        let _ = rename(&newest, target);
+        CoreError::io("make durable the change to", target, error)
+    })
+}
+
+fn backup_path(target: &Path, slot: usize) -> PathBuf {
+    with_suffix(target, &if slot == 0 { ".bak".into() } else { format!(".bak.{slot}") })
+}
+
+/// A private file beside its destination, whole and on disk; gone when dropped.
+struct Draft {
+    path: PathBuf,
+}
+
+impl Draft {
+    fn write(target: &Path, what: &str, content: &[u8]) -> Result<Self> {
+        let path = companion(target, what);
+        let file = create_private(&path).map_err(|error| CoreError::io("create", &path, error))?;
+        let draft = Self { path };
+        fill(file, content).map_err(|error| CoreError::io("write", &draft.path, error))?;
+        Ok(draft)
+    }
+
+    fn publish(self, destination: &Path) -> io::Result<()> {
+        rename(&self.path, destination)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After a publication there is nothing to remove.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn fill(mut file: File, content: &[u8]) -> io::Result<()> {
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(not(windows))]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Scanners and indexers hold files open for moments, and Windows then refuses to replace them.
+#[cfg(windows)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let mut pause = std::time::Duration::from_millis(10);
+    loop {
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && pause.as_millis() < 400 => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(of: &Path) -> io::Result<()> {
+    let folder = of.parent().unwrap_or(Path::new("."));
+    match File::open(folder)?.sync_all() {
+        // Some file systems know no such thing.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature on all platforms")]
+const fn sync_folder(_of: &Path) -> io::Result<()> {
+    Ok(())
+}
