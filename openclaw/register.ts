@@ -27,13 +27,12 @@ async function attach(install: Install): Promise<void> {
   const names = MODULES.map(({ name }) => name);
   const on = names.filter((name) => switches.mode(name) !== "off");
   const counted = Boolean(process.env.OPENCLAW_CORE_STATS_DIR);
-  // A module asked for by its own name must be there; OPENCLAW_CORE=require means those that are built.
-  const required = on.filter(
-    (name) =>
+  // A module asked for by its own name must be there; OPENCLAW_CORE=require means those that attach today.
+  const required = MODULES.filter(
+    ({ name, state, attaches }) =>
       switches.mode(name) === "require" &&
-      (switches.source(name) !== "OPENCLAW_CORE" ||
-        MODULES.some((row) => row.name === name && row.state === "native")),
-  );
+      (switches.source(name) !== "OPENCLAW_CORE" || (state === "native" && attaches !== "library")),
+  ).map(({ name }) => name);
   if (swapTargets(on).length === 0 && required.length === 0 && !counted) return;
 
   const { Core, CORE, canHook, noHooks } = await import("./swap.js");
