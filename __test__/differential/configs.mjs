@@ -243,7 +243,7 @@ export const GOOD = {
       modelByChannel: { telegram: { "-1001": "openai/gpt-5" } },
     },
     surfaces: { telegram: { silentReply: { group: "allow" } } },
-    logging: { file: "/tmp/openclaw.log" },
+    logging: { file: "/var/log/openclaw.log" },
   },
   remote: {
     gateway: {
