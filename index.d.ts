@@ -2,6 +2,38 @@
 /* eslint-disable */
 
 /**
+ * An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
+ * and what is wrong with it.
+ */
+export declare class Config {
+  /** Reads the config. */
+  static load(options?: ConfigOptions): Promise<Config>
+  /** Reads the config on the calling thread, for callers that cannot wait. */
+  static loadSync(options?: ConfigOptions): Config
+  /** The config file. */
+  get path(): string
+  /** Every file that was read, the config first. */
+  get files(): Array<string>
+  /** OpenClaw's own: SHA-256 of the config's text and, for each include, its path, target and hash. */
+  get revision(): string
+  /** After `$include` and `${ENV}`. A fresh value at each read. */
+  get value(): unknown
+  /** As authored: `$include` and `${ENV}` untouched. A fresh value at each read. */
+  get source(): unknown
+  /** What is wrong with the config. */
+  get issues(): ConfigIssue[]
+  /** The value at a path such as `agents.list[0].id` or `models["a.b"]`; undefined if there is none. */
+  get(path: string): unknown
+  /**
+   * Where the value at a path came from: its file and position, and through which kind of file or environment
+   * variable; null if there is none.
+   */
+  explain(path: string): ConfigExplanation | null
+  /** The value with every secret replaced by OpenClaw's mark. A fresh value at each call. */
+  redacted(): unknown
+}
+
+/**
  * An async iterable over what the core sends. `break` (or `return()`) stops the producer; the stream ends when the
  * producer drops its sender. An error ends it too.
  */
@@ -23,6 +55,58 @@ export declare class CoreStream {
  * Throws `VALIDATION` for a kind or scope that does not exist.
  */
 export declare function buildSessionKey(parts: { agentId: string; channel?: string; accountId?: string; peer?: { kind: 'direct' | 'group' | 'channel'; id: string }; dmScope?: 'main' | 'per-peer' | 'per-channel-peer' | 'per-account-channel-peer'; threadId?: string }): string
+
+/** Where a value came from. */
+export interface ConfigExplanation {
+  /** The file in which it was written. */
+  file: string
+  /** 1-based. */
+  line: number
+  /** 1-based, in UTF-16 code units. */
+  column: number
+  /** The kind of file it came from, then "env" if its text refers to the environment. */
+  via: Array<'root' | 'include' | 'env'>
+  /** The first environment variable that went into it. */
+  env?: string
+}
+
+/** Something wrong with a config. */
+export interface ConfigIssue {
+  /** How bad it is: OpenClaw does not start with an error. */
+  severity: 'error' | 'warning'
+  /** The config path; empty for the config as a whole. */
+  path: string
+  /** What is wrong. */
+  message: string
+  /** The file in which the value, or the object that lacks it, was written. */
+  file?: string
+  /** 1-based. */
+  line?: number
+  /** 1-based, in UTF-16 code units. */
+  column?: number
+  /** The values that would be right, where they can be listed. */
+  allowedValues?: unknown[]
+}
+
+/** What to read, and how. */
+export interface ConfigOptions {
+  /**
+   * Default: OpenClaw's own rule (`OPENCLAW_CONFIG_PATH`, `OPENCLAW_STATE_DIR`, `~/.openclaw/openclaw.json`,
+   * older names).
+   */
+  path?: string
+  /** Default: `process.env`. */
+  env?: Record<string, string | undefined>
+  /** Directories beside the config's own that `$include` may reach. Default: `OPENCLAW_INCLUDE_ROOTS`. */
+  includeRoots?: string[]
+  /**
+   * What a reference to a variable that is unset or empty means. "warn", OpenClaw's rule and the default,
+   * leaves the text and adds a warning; "error" fails with `CONFIG_ENV`.
+   */
+  missingEnv?: 'warn' | 'error'
+  /** Aborts the call. */
+  signal?: AbortSignal
+}
 
 /** A capability of the core, and whether it can run here. */
 export interface CoreCapability {
@@ -46,6 +130,28 @@ export interface CoreInfo {
   /** Each capability that is built in. */
   capabilities: Array<CoreCapability>
 }
+
+/** One record of the core's log. */
+export interface LogRecord {
+  /** Milliseconds since 1970. */
+  timeMs: number
+  /** `error`, `warn`, `info`, `debug` or `trace`. */
+  level: string
+  /** The module that speaks. */
+  target: string
+  /** What it says. */
+  message: string
+  /** Its fields. */
+  fields: Record<string, unknown>
+}
+
+/**
+ * Sends the core's log to a listener, in batches, on a later turn of the event loop. A listener that falls more than
+ * 1,024 records behind misses some, and a record says how many. Listening does not keep the process alive.
+ *
+ * Returns a function that stops it. Throws `VALIDATION` for a level that does not exist.
+ */
+export declare function onLog(level: 'error' | 'warn' | 'info' | 'debug' | 'trace', listener: (records: LogRecord[]) => void): () => void
 
 /** The two halves of a session key. */
 export interface ParsedSessionKey {
