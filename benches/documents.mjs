@@ -1,7 +1,8 @@
 // JSON5 documents such as people keep: an openclaw.json with comments, bare keys and trailing commas.
 import { random } from "./measure.mjs";
 
-const words = "main helper review research support night travel home garden ledger archive build deploy".split(" ");
+const words =
+  "main helper review research support night travel home garden ledger archive build deploy".split(" ");
 const models = ["anthropic/claude-opus", "openai/gpt", "google/gemini-pro", "ollama/llama"];
 
 /** A document of about this many bytes (never fewer), and the JSON text of the same value. */

@@ -30,7 +30,8 @@ export async function run() {
   }
   const added = ours.map(({ added }, turn) => added - without[turn].added);
   const file = readdirSync(root).find((name) => name.startsWith(`core.${process.platform}-${process.arch}`));
-  if (!file || !existsSync(root + file)) throw new Error("there is no binary for this platform: run `npm run build`");
+  if (!file || !existsSync(root + file))
+    throw new Error("there is no binary for this platform: run `npm run build`");
   const megabytes = statSync(root + file).size / 1e6;
   return [
     row({

@@ -17,7 +17,13 @@ export async function run() {
     ["1 MB", 1_000_000, 8, "≥ 8× npm json5"],
   ];
   return sizes.map(([size, bytes, factor, text]) => {
-    const source = bytes === 1 ? document(1).replace(/agents: \{\s+list: \[\s+\],\s+\},\s+/, "agents: { list: [{ id: 'main', tools: ['read', 'exec',], }] },\n  session: { scope: 'per-sender', resetMinutes: 0x3C, },\n") : document(bytes);
+    const source =
+      bytes === 1
+        ? document(1).replace(
+            /agents: \{\s+list: \[\s+\],\s+\},\s+/,
+            "agents: { list: [{ id: 'main', tools: ['read', 'exec',], }] },\n  session: { scope: 'per-sender', resetMinutes: 0x3C, },\n",
+          )
+        : document(bytes);
     const json = JSON.stringify(JSON5.parse(source));
     assert.deepEqual(parseJson5(source), JSON5.parse(source));
     const samples = compare(

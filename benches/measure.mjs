@@ -39,7 +39,12 @@ export function row({ title, unit, samples, target, smallerIsBetter = true, note
   const contenders = Object.fromEntries(
     Object.entries(samples).map(([name, values]) => [
       name,
-      { median: median(values), p5: quantile(values, 0.05), p95: quantile(values, 0.95), samples: values.length },
+      {
+        median: median(values),
+        p5: quantile(values, 0.05),
+        p95: quantile(values, 0.95),
+        samples: values.length,
+      },
     ]),
   );
   const ratios = Object.fromEntries(others.map(([name, values]) => [name, ratio(values, own)]));
