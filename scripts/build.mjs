@@ -1,6 +1,6 @@
 // Builds the package: the native binary, index.d.ts, index.js and dist/.
 //
-//   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|ts]
+//   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|ts|loader]
 //
 // --check   fails when the committed index.d.ts is not what the build makes.
 // --zig     links with zig through cargo-zigbuild; a glibc floor may follow the triple (…-gnu.2.17).
@@ -154,5 +154,8 @@ function buildTypeScript() {
   console.log(`built dist/ from ${sources.length} TypeScript files`);
 }
 
-if (options.only !== "ts") buildNative();
-if (options.only !== "native") buildTypeScript();
+const parts = options.only ? [options.only] : ["native", "ts"];
+if (parts.includes("native")) buildNative();
+// From the committed index.d.ts, where the binary was built elsewhere.
+if (parts.includes("loader")) writeLoader(declaredExports(readFileSync(join(root, "index.d.ts"), "utf8")));
+if (parts.includes("ts")) buildTypeScript();
