@@ -1,11 +1,8 @@
 // The native addon, loaded at first use and never before.
 import { createRequire } from "node:module";
 
-/** What the TypeScript side calls of the package; index.d.ts has the whole of it. */
-export interface Addon {
-  parseJson5(text: string): unknown;
-  [name: string]: unknown;
-}
+/** The package's own exports. */
+export type Addon = typeof import("../index.js");
 
 let loaded: { addon: Addon } | { error: Error } | undefined;
 let loadNs = 0;

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `openclaw-core`: what is attached here and why not, and what is in the way.
 import { parseArgs } from "node:util";
+import { loadAddon } from "./addon.js";
 import {
   coreVersion,
   diagnose,
@@ -19,6 +20,7 @@ usage: openclaw-core <command> [options]
 commands
   status     each module: native or TypeScript in the OpenClaw found here, and why
   doctor     checks what the core needs, with remedies; exit code 1 if something is in the way
+  schema     asks OpenClaw for the schema of its config and keeps it, so that configs can be validated
   register   prints the preload's URL, which works from every folder
 
 options
@@ -33,11 +35,11 @@ switches (environment)
 Start OpenClaw with the core:
   NODE_OPTIONS="--import=$(openclaw-core register)" openclaw gateway run
 `;
-const COMMANDS = "status, doctor or register";
+const COMMANDS = "status, doctor, schema or register";
 
-process.exitCode = main(process.argv.slice(2));
+process.exitCode = await main(process.argv.slice(2));
 
-function main(args: string[]): number {
+async function main(args: string[]): Promise<number> {
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -58,6 +60,8 @@ function main(args: string[]): number {
         return status(values.openclaw, values.json);
       case "doctor":
         return doctor(values.openclaw, values.json);
+      case "schema":
+        return await schema(values.openclaw);
       case "register":
         return print(new URL("register.js", import.meta.url).href);
       case undefined:
@@ -93,6 +97,19 @@ function doctor(path: string | undefined, json: boolean): number {
     print(failed === 0 ? "nothing is in the way" : `${failed} of ${checks.length} checks failed`);
   }
   return failed === 0 ? 0 : 1;
+}
+
+async function schema(path: string | undefined): Promise<number> {
+  const install = resolveInstall(process.cwd(), process.env, path);
+  if (!install) return complain(path ? `there is no OpenClaw at ${path}` : "there is no OpenClaw here", 1);
+  const addon = loadAddon();
+  if ("error" in addon) return complain(addon.error.message, 1);
+  try {
+    await addon.addon.Config.refreshSchema({ openclaw: install.root });
+  } catch (error) {
+    return complain(error instanceof Error ? error.message : String(error), 1);
+  }
+  return print(`the schema of OpenClaw ${install.version} and its plugins is kept`);
 }
 
 function paint(): Paint {

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { addonState, loadAddon } from "./addon.js";
+import { type Addon, addonState, loadAddon } from "./addon.js";
 import type { Problem } from "./chunks.js";
 import { findInstall, type Install, installAt, installOf, stateDir } from "./install.js";
 import { describeTarget, MODULES, type ModuleName, type Row } from "./modules.js";
@@ -137,7 +137,7 @@ function shadowTotals(name: ModuleName, env: Environment): ModuleStatus["shadow"
 /** Looks at everything the core needs; every failed check says what to do. */
 export function diagnose(install: Install | undefined, env: Environment): Check[] {
   const checks: Check[] = [];
-  const check = (name: string, ok: boolean, detail: string, remedy: string) =>
+  const check: Report = (name, ok, detail, remedy) =>
     checks.push(ok ? { name, ok, detail } : { name, ok, detail, remedy });
 
   const addon = loadAddon();
@@ -202,23 +202,33 @@ export function diagnose(install: Install | undefined, env: Environment): Check[
   const config = env.OPENCLAW_CONFIG_PATH?.trim() || join(state, "openclaw.json");
   checkMode(check, "config mode", config, 0o077);
   if ("addon" in addon && existsSync(config)) {
-    try {
-      addon.addon.parseJson5(readFileSync(config, "utf8"));
-      check("config", true, `${config} is well-formed`, "");
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      check("config", false, `${config}: ${message}`, "correct the file, or run `openclaw doctor`");
-    }
+    checkConfig(check, config, addon.addon, install);
   }
   return checks;
 }
 
-function checkMode(
-  check: (name: string, ok: boolean, detail: string, remedy: string) => void,
-  name: string,
-  path: string,
-  forbidden: number,
-): void {
+type Report = (name: string, ok: boolean, detail: string, remedy: string) => void;
+
+function checkConfig(check: Report, path: string, addon: Addon, install: Install | undefined): void {
+  const remedy = "correct the file, or run `openclaw doctor`";
+  try {
+    const { issues } = addon.Config.loadSync({ path, ...(install && { openclaw: install.root }) });
+    const errors = issues.filter(({ severity }) => severity === "error");
+    const [first] = errors;
+    if (first) {
+      const where = [first.file, first.line, first.column].filter((part) => part !== undefined).join(":");
+      const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : "";
+      check("config", false, `${where} ${first.path}: ${first.message}${more}`, remedy);
+    } else {
+      const warnings = issues.map(({ message }) => message);
+      check("config", true, [`${path} is in order`, ...warnings].join("; "), "");
+    }
+  } catch (error) {
+    check("config", false, error instanceof Error ? error.message : String(error), remedy);
+  }
+}
+
+function checkMode(check: Report, name: string, path: string, forbidden: number): void {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (!stat) {
     check(name, true, `${path} does not exist yet`, "");
