@@ -28,6 +28,7 @@ const suites = {
   differential: { major: "24" },
   host: { major: "24" },
   sim: {},
+  docs: { major: "24" },
   package: {},
 };
 
@@ -139,6 +140,11 @@ const parts = [
     name: "types",
     what: "type tests of index.d.ts",
     run: () => tool("typescript/bin/tsc", "--project", "__test__/types/tsconfig.json"),
+  },
+  {
+    name: "status-table",
+    what: "the README's table is that of openclaw/modules.ts",
+    run: () => script("status-table.mjs", "--check"),
   },
   ...Object.entries(suites).map(([folder, { major }]) => ({
     name: folder,
