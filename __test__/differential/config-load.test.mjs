@@ -10,6 +10,8 @@ import core from "../../index.js";
 import { stockFunction, stockRoot, stockValue } from "../host/stock.mjs";
 
 const { Config } = core;
+// What the schema says is another test's matter.
+const loadSync = (options) => Config.loadSync({ schema: false, ...options });
 const JSON5 = createRequire(path.join(stockRoot, "package.json"))("json5");
 const REDACTED = "__OPENCLAW_REDACTED__";
 
@@ -115,7 +117,7 @@ function checkPlaces(config, env, value) {
 /** Loads the same tree with both and compares everything there is; returns what kind of end it came to. */
 function compare(configPath, env) {
   const theirs = outcome(() => readStock(configPath, env));
-  const ours = outcome(() => Config.loadSync({ path: configPath, env }));
+  const ours = outcome(() => loadSync({ path: configPath, env }));
   if (theirs.error) {
     assert.ok(ours.error, `OpenClaw fails: ${theirs.error.message}`);
     const message = theirs.error.message;
@@ -505,7 +507,7 @@ test("the root file fails or reads with the same words, line and column", () => 
   }
   for (const bytes of [[0x7b, 0x61, 0x3a, 0x22, 0xff, 0xed, 0xa0, 0x80, 0x22, 0x7d]]) {
     const config = path.join(written({ "openclaw.json": Buffer.from(bytes) }), "openclaw.json");
-    const ours = Config.loadSync({ path: config, env: {} });
+    const ours = loadSync({ path: config, env: {} });
     const theirs = readStock(config, {});
     assert.deepEqual([show(ours.value), ours.revision], [show(theirs.value), theirs.revision]);
   }
@@ -583,7 +585,7 @@ test("the config file is found by the same rules", () => {
         "rel/x.json",
       ]);
     const expected = stock.configPath(env, stock.stateDir(env, os.homedir), os.homedir);
-    const ours = outcome(() => Config.loadSync({ env }));
+    const ours = outcome(() => loadSync({ env }));
     assert.equal(ours.error ? ours.error.file : ours.value.path, expected, JSON.stringify(env));
     if (ours.error) assert.equal(ours.error.code, "CONFIG_NOT_FOUND");
     found.add(
@@ -598,7 +600,7 @@ test("paths are read by the same grammar, and fail with the same words", () => {
   const dir = written({
     "openclaw.json": "{a: {b: [{c: 'x', '0': 1}, [2]], 'x.y': {'': 1, ' ': 2}}, '10': [], 'it\\'s': 3}",
   });
-  const config = Config.loadSync({ path: path.join(dir, "openclaw.json"), env: {} });
+  const config = loadSync({ path: path.join(dir, "openclaw.json"), env: {} });
   const random = generator(11);
   const pieces = [
     "a",
@@ -645,7 +647,7 @@ test("paths are read by the same grammar, and fail with the same words", () => {
 
 const redactedBy = (tree) => {
   const file = path.join(written({ "openclaw.json": JSON.stringify(tree) }), "openclaw.json");
-  return Config.loadSync({ path: file, env: {} }).redacted();
+  return loadSync({ path: file, env: {} }).redacted();
 };
 
 test("the table of secret paths is that of the installed schema", () => {
@@ -858,7 +860,7 @@ test("every URL in which OpenClaw finds credentials is replaced, and ordinary on
 
 test("load() gives what loadSync() gives, and rejects with the same error", async () => {
   const file = path.join(written({ "openclaw.json": "{a: '${X}', n: NaN}" }), "openclaw.json");
-  const config = await Config.load({ path: file, env: { X: "1", Y: undefined } });
+  const config = await Config.load({ schema: false, path: file, env: { X: "1", Y: undefined } });
   assert.ok(config instanceof Config);
   assert.deepEqual(config.value, { a: "1", n: Number.NaN });
   assert.deepEqual(config.source, { a: "${X}", n: Number.NaN });
@@ -891,28 +893,50 @@ test("options of the wrong type are refused by name", () => {
     [{ includeRoots: "x" }, /`includeRoots`/],
     [{ missingEnv: "maybe" }, /`missingEnv`/],
   ]) {
-    assert.throws(() => Config.loadSync(options), { code: "VALIDATION", message: name });
+    assert.throws(() => loadSync(options), { code: "VALIDATION", message: name });
   }
-  const config = Config.loadSync({ path: path.join(written({ "openclaw.json": "{}" }), "openclaw.json") });
+  const config = loadSync({ path: path.join(written({ "openclaw.json": "{}" }), "openclaw.json") });
   assert.throws(() => config.get(5), { code: "VALIDATION", message: /`path`/ });
   assert.throws(() => config.explain(), { code: "VALIDATION", message: /`path`/ });
+});
+
+test("a schema's issues come with the places of what they are about", async () => {
+  const schema = {
+    type: "object",
+    properties: { logging: { type: "object", properties: { level: { enum: ["info", "debug"] } } } },
+  };
+  const file = path.join(written({ "openclaw.json": "{\n  logging: {level: 'loud'}}" }), "openclaw.json");
+  const config = await Config.load({ path: file, env: {}, schema });
+  const [issue] = config.issues;
+  assert.deepEqual(
+    { ...issue, message: typeof issue.message },
+    {
+      severity: "error",
+      path: "logging.level",
+      message: "string",
+      file,
+      line: 2,
+      column: 20,
+      allowedValues: ["info", "debug"],
+    },
+  );
 });
 
 test("process.env is the default environment, as it is at the time of the call", () => {
   const file = path.join(written({ "openclaw.json": "{a: '${OPENCLAW_CORE_LOAD_TEST}'}" }), "openclaw.json");
   process.env.OPENCLAW_CORE_LOAD_TEST = "now";
   try {
-    assert.equal(Config.loadSync({ path: file }).get("a"), "now");
+    assert.equal(loadSync({ path: file }).get("a"), "now");
   } finally {
     delete process.env.OPENCLAW_CORE_LOAD_TEST;
   }
-  assert.equal(Config.loadSync({ path: file }).issues.length, 1);
+  assert.equal(loadSync({ path: file }).issues.length, 1);
 });
 
 test("a config of 10 MB is read", () => {
   const entries = Array.from({ length: 100000 }, (_, index) => `"k${index}": {"text": "${"x".repeat(80)}"}`);
   const file = path.join(written({ "openclaw.json": `{${entries.join(",\n")}}` }), "openclaw.json");
   assert.ok(fs.statSync(file).size > 1e7);
-  const config = Config.loadSync({ path: file, env: {} });
+  const config = loadSync({ path: file, env: {} });
   assert.equal(config.explain("k99999.text").line, 100000);
 });

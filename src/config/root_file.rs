@@ -191,7 +191,7 @@ impl Identity {
     #[cfg(windows)]
     fn of_open_file(file: &File, max_bytes: u64) -> Result<Self, Refusal> {
         Self::regular(&file.metadata().map_err(Refusal::Unreadable)?)?;
-        Self::of_handle(&winapi_util::HandleRef::from_file(file), Some(max_bytes))
+        Self::of_handle(winapi_util::HandleRef::from_file(file), Some(max_bytes))
     }
 
     #[cfg(windows)]

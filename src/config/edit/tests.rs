@@ -27,6 +27,7 @@ impl Fixture {
             env: Some(env),
             include_roots: Some(vec![]),
             missing_env: MissingEnv::Warn,
+            schema: crate::config::SchemaSource::None,
         })
         .unwrap()
     }
