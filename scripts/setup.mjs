@@ -212,12 +212,20 @@ async function installBubblewrap(say) {
   if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   try {
-    await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], {
-      env,
-      say,
-    }).catch(async () => {
+    await run(
+      "apt-get",
+      ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap"],
+      {
+        env,
+        say,
+      },
+    ).catch(async () => {
       await run("apt-get", ["update", "-qq"], { env, say });
-      await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say });
+      await run(
+        "apt-get",
+        ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap"],
+        { env, say },
+      );
     });
   } catch {
     return advice;
@@ -243,7 +251,8 @@ async function run(command, args, { cwd, env, say }) {
     stream.setEncoding("utf8").on("data", (text) => {
       const lines = (rest + text).split(/\r?\n/);
       rest = lines.pop();
-      for (const line of lines.filter((line) => line.trim())) {
+      // A progress display rewrites its line; the last state is enough.
+      for (const line of lines.map((line) => line.split("\r").at(-1)).filter((line) => line.trim())) {
         last.push(line);
         if (last.length > 15) last.shift();
         say(`    ${line}`);

@@ -166,7 +166,7 @@ class Home {
 
   /**
    * Runs one OpenClaw command to its end.
-   * `core`: undefined for plain stock, or `{ mode, modules: { config: "shadow" }, statsDir, timing, preload: "env" | "argv", register }`.
+   * `core`: undefined for plain stock, or `{ mode, modules: { config: "shadow" }, statsDir, timing, runId, preload: "env" | "argv", register }`.
    * Gives `{ code, timedOut, stdout, stderr, cpuMs, wallMs, maxRssKb, leftBehind }`; `leftBehind` lists what outlived the command.
    */
   async openclaw(args, { core, env, input, timeoutMs = 120_000, nodeArgs = [], cwd } = {}) {
@@ -272,6 +272,7 @@ export function coreEnv(core) {
     ),
     ...(core.statsDir ? { OPENCLAW_CORE_STATS_DIR: core.statsDir } : {}),
     ...(core.timing ? { OPENCLAW_CORE_STATS: "timing" } : {}),
+    ...(core.runId ? { OPENCLAW_CORE_RUN_ID: core.runId } : {}),
   };
 }
 
