@@ -210,22 +210,15 @@ async function installBubblewrap(say) {
   const advice =
     "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
   if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const aptGet = (...args) =>
+    run("apt-get", [...args, "-qq"], { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, say });
+  const install = () =>
+    aptGet("install", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap");
   try {
-    await run(
-      "apt-get",
-      ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap"],
-      {
-        env,
-        say,
-      },
-    ).catch(async () => {
-      await run("apt-get", ["update", "-qq"], { env, say });
-      await run(
-        "apt-get",
-        ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap"],
-        { env, say },
-      );
+    await install().catch(async () => {
+      // A fresh machine has no package lists yet.
+      await aptGet("update");
+      await install();
     });
   } catch {
     return advice;
