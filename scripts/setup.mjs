@@ -210,14 +210,15 @@ async function installBubblewrap(say) {
   const advice =
     "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
   if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const aptGet = (...args) =>
+    run("apt-get", [...args, "-qq"], { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, say });
+  const install = () =>
+    aptGet("install", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap");
   try {
-    await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], {
-      env,
-      say,
-    }).catch(async () => {
-      await run("apt-get", ["update", "-qq"], { env, say });
-      await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "bubblewrap"], { env, say });
+    await install().catch(async () => {
+      // A fresh machine has no package lists yet.
+      await aptGet("update");
+      await install();
     });
   } catch {
     return advice;
@@ -243,7 +244,8 @@ async function run(command, args, { cwd, env, say }) {
     stream.setEncoding("utf8").on("data", (text) => {
       const lines = (rest + text).split(/\r?\n/);
       rest = lines.pop();
-      for (const line of lines.filter((line) => line.trim())) {
+      // A progress display rewrites its line; the last state is enough.
+      for (const line of lines.map((line) => line.split("\r").at(-1)).filter((line) => line.trim())) {
         last.push(line);
         if (last.length > 15) last.shift();
         say(`    ${line}`);
