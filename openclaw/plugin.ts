@@ -1,15 +1,26 @@
 // The package as an OpenClaw plugin. OpenClaw calls `register` several times in every process, most of which need
 // nothing of the core: it sets switches and names commands, and loads no addon.
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { MODULES } from "./modules.js";
 import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
 interface PluginApi {
+  /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
+  rootDir?: string;
   pluginConfig?: { modules?: Record<string, unknown> };
   registerCli(
     registrar: (context: { program: Command }) => void,
-    options: { descriptors: { name: string; description: string; hasSubcommands: boolean }[] },
+    options: {
+      descriptors: {
+        name: string;
+        description: string;
+        hasSubcommands: boolean;
+        machineOutput(context: { argv: readonly string[] }): boolean;
+      }[];
+    },
   ): void;
 }
 interface Command {
@@ -26,7 +37,9 @@ export default {
   name: "OpenClaw native core",
   description: "Runs modules of OpenClaw natively and shows which",
   register(api: PluginApi): void {
-    applySwitches(api.pluginConfig?.modules ?? {});
+    const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
+    const modules = api.pluginConfig?.modules ?? {};
+    applySwitches(modules, folder);
     api.registerCli(
       ({ program }) => {
         program
@@ -36,11 +49,21 @@ export default {
           .action(async ({ json }) => {
             const { formatStatus, plain, readStatus } = await import("./status.js");
             const { installOf } = await import("./install.js");
-            const status = readStatus(installOf(process.argv[1] ?? ""), process.env);
-            console.log(json ? JSON.stringify(status, null, 2) : formatStatus(status, plain));
+            const status = readStatus(installOf(process.argv[1] ?? ""), process.env, { folder, modules });
+            // OpenClaw sends what goes through console to its log when the output is for a machine.
+            process.stdout.write(`${json ? JSON.stringify(status, null, 2) : formatStatus(status, plain)}\n`);
           });
       },
-      { descriptors: [{ name: "core", description, hasSubcommands: false }] },
+      {
+        descriptors: [
+          {
+            name: "core",
+            description,
+            hasSubcommands: false,
+            machineOutput: ({ argv }) => argv.includes("--json"),
+          },
+        ],
+      },
     );
   },
 };
@@ -49,7 +72,7 @@ export default {
  * Hands the switches of `plugins.entries.core.config.modules` to the core that the preload put into this process.
  * What must be native and is not is an error, which OpenClaw shows as the plugin's.
  */
-function applySwitches(modules: Record<string, unknown>): void {
+function applySwitches(modules: Record<string, unknown>, folder: string): void {
   const switches = Switches.read(process.env, modules);
   const core = (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
   for (const { name, attaches, state } of MODULES) {
@@ -62,7 +85,7 @@ function applySwitches(modules: Record<string, unknown>): void {
       if (attaches === "swap" && !runtime) {
         throw new Error(
           `${switches.source(name)} is "require" and the preload is not active: start OpenClaw with ` +
-            `NODE_OPTIONS=--import=${new URL("register.js", import.meta.url).href}`,
+            `NODE_OPTIONS=--import=${pathToFileURL(join(folder, "dist/register.js"))}`,
         );
       }
       const missing = core?.missing(name) ?? [];

@@ -1,7 +1,7 @@
 // What the core would do, or does, in the OpenClaw found here; read by `openclaw-core` and by `openclaw core`.
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { type Addon, addonState, loadAddon } from "./addon.js";
 import type { Problem } from "./chunks.js";
 import { findInstall, type Install, installAt, installOf, stateDir } from "./install.js";
@@ -54,22 +54,37 @@ export function coreVersion(): string {
   return JSON.parse(readFileSync(file, "utf8")).version;
 }
 
+/** The preload of the package in `folder`, as `--import` takes it from every working directory. */
+export function registerUrl(folder: string): string {
+  return pathToFileURL(join(folder, "dist/register.js")).href;
+}
+
 /** The OpenClaw that is meant: the one given, or the one found from `cwd`. */
 export function resolveInstall(cwd: string, env: Environment, given?: string): Install | undefined {
   if (given === undefined) return findInstall(cwd, env);
   return installAt(given) ?? installAt(join(given, "node_modules/openclaw")) ?? installOf(given);
 }
 
-/** The state of every module in an OpenClaw, or without one. */
-export function readStatus(install: Install | undefined, env: Environment): Status {
-  const switches = Switches.read(env);
-  const running = (globalThis as Record<symbol, unknown>)[CORE] instanceof Core;
+/**
+ * The state of every module in an OpenClaw, or without one. The plugin, which runs as a copy of the package, says where
+ * the package is installed, and what its config switches.
+ */
+export function readStatus(
+  install: Install | undefined,
+  env: Environment,
+  {
+    folder = fileURLToPath(new URL("..", import.meta.url)),
+    modules = {},
+  }: { folder?: string; modules?: Readonly<Record<string, unknown>> } = {},
+): Status {
+  const switches = Switches.read(env, modules);
+  const running = (globalThis as Record<symbol, unknown>)[CORE] !== undefined;
   const core = install && new Core(install, switches, env, () => {});
   const addon = loadAddon();
   return {
     core: {
       version: coreVersion(),
-      register: new URL("register.js", import.meta.url).href,
+      register: registerUrl(folder),
       addon: "addon" in addon ? "loads" : addon.error.message,
     },
     node: process.versions.node,

@@ -1,0 +1,101 @@
+// The packed package as a plugin of stock OpenClaw: installed from its tarball, listed, and answering.
+import assert from "node:assert/strict";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { MODULE_NAMES } from "../../dist/modules.js";
+import { MODES } from "../../dist/switch.js";
+import { binary, npm, run } from "../package/packed.mjs";
+import { createHome } from "./fixture.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
+
+test("the plugin's manifest agrees with package.json and the table of modules", () => {
+  const manifest = json("openclaw.plugin.json");
+  assert.equal(manifest.id, "core");
+  assert.equal(manifest.version, json("package.json").version);
+  const { properties } = manifest.configSchema.properties.modules;
+  assert.deepEqual(Object.keys(properties), [...MODULE_NAMES]);
+  for (const schema of Object.values(properties)) assert.deepEqual(schema.enum, [...MODES]);
+});
+
+describe("stock OpenClaw with the packed plugin", () => {
+  let scratch;
+  let home;
+
+  before(async () => {
+    scratch = mkdtempSync(join(tmpdir(), "openclaw-core-plugin-"));
+    home = await createHome();
+    // A release brings the binary in a package of its own, fetched from the registry. Here it rides in the tarball.
+    npm(["pack", "--ignore-scripts", "--pack-destination", scratch], root);
+    const tarball = readdirSync(scratch).find((name) => name.endsWith(".tgz"));
+    assert.equal(run("tar", ["-xzf", tarball], { cwd: scratch }).status, 0);
+    const staged = join(scratch, "package");
+    const manifest = JSON.parse(readFileSync(join(staged, "package.json"), "utf8"));
+    manifest.files.push(binary);
+    // Not published yet, so npm could not find them.
+    delete manifest.optionalDependencies;
+    writeFileSync(join(staged, "package.json"), JSON.stringify(manifest));
+    copyFileSync(join(root, binary), join(staged, binary));
+    rmSync(join(scratch, tarball));
+    npm(["pack", "--ignore-scripts", "--pack-destination", scratch], staged);
+    const packed = join(scratch, tarball);
+
+    const installed = await home.openclaw(
+      ["plugins", "install", `npm-pack:${packed}`, "--force", "--accept-capabilities"],
+      // npm talks to the registry; where that has a certificate authority of its own, npm must know it.
+      { timeoutMs: 120_000, env: { NODE_EXTRA_CA_CERTS: process.env.NODE_EXTRA_CA_CERTS } },
+    );
+    assert.equal(installed.code, 0, `${installed.stdout}\n${installed.stderr}`);
+  });
+  after(async () => {
+    await home?.remove();
+    rmSync(scratch, { recursive: true, force: true });
+  });
+
+  test("lists it, loaded and without a complaint", async () => {
+    const { code, stdout, stderr } = await home.openclaw(["plugins", "list", "--json"]);
+    assert.equal(code, 0, stderr);
+    const { plugins, diagnostics } = JSON.parse(stdout);
+    const plugin = plugins.find(({ id }) => id === "core");
+    assert.ok(plugin, stdout.slice(0, 2000));
+    assert.equal(plugin.enabled, true);
+    assert.equal(plugin.error, undefined);
+    assert.deepEqual(
+      (diagnostics ?? []).filter((line) => JSON.stringify(line).includes('"core"')),
+      [],
+    );
+  });
+
+  test("openclaw core shows each module, and that the addon loads from where the plugin lies", async () => {
+    const { code, stdout, stderr } = await home.openclaw(["core", "--json"]);
+    assert.equal(code, 0, stderr);
+    const status = JSON.parse(stdout);
+    assert.equal(status.core.addon, "loads");
+    assert.ok(status.core.register.includes("/state/npm/projects/"), status.core.register);
+    assert.equal(status.preload, "none");
+    assert.equal(status.modules.find(({ name }) => name === "config").attached, "native");
+    const text = await home.openclaw(["core"]);
+    for (const name of MODULE_NAMES) assert.match(text.stdout, new RegExp(`^${name} `, "m"));
+  });
+
+  test("its config may switch modules, and one with a wrong value is invalid", async () => {
+    const set = (value) =>
+      home.openclaw(["config", "set", "plugins.entries.core.config.modules.config", value]);
+    assert.notEqual((await set("sometimes")).code, 0);
+    const good = await set("shadow");
+    assert.equal(good.code, 0, good.stderr);
+    const core = { preload: "env", mode: undefined };
+    const { stdout, code, stderr } = await home.openclaw(["core", "--json"], {
+      core,
+      env: { OPENCLAW_CORE: "" },
+    });
+    assert.equal(code, 0, stderr);
+    const status = JSON.parse(stdout);
+    assert.equal(status.preload, "active");
+    assert.equal(status.modules.find(({ name }) => name === "config").mode, "shadow");
+  });
+});
