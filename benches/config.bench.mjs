@@ -87,29 +87,38 @@ export async function run() {
         }),
       );
     }
-    const path = join(scratch, "0", "openclaw.json");
-    const code = `
-      const start = performance.now();
-      const { Config } = require(${JSON.stringify(join(root, "index.js"))});
-      Config.load({ path: ${JSON.stringify(path)} }).then((config) => {
-        config.value;
-        const ms = performance.now() - start;
-        process.stdout.write(JSON.stringify({ ms, issues: config.issues.length }));
-      });`;
-    const cold = Array.from({ length: 25 }, () =>
-      fresh(code, { cwd: stockRoot, env: { ...env, OPENCLAW_STATE_DIR: scratch } }),
-    );
-    rows.push(
-      row({
-        title: "cold: import, load and validate 6 KB",
-        unit: "ms",
-        samples: { "fresh process": cold.slice(5).map(({ ms }) => ms) },
-        note: `${cold[0].issues} issues found; the schema is cached after the first of five unmeasured runs`,
-        target: { text: "≤ 50 ms", met: ({ contenders }) => contenders["fresh process"].median <= 50 },
-      }),
-    );
+    rows.push(await cold(Config, scratch, env));
     return rows;
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+/** A fresh process that imports the core, and loads and validates a config; the schema was stored before. */
+async function cold(Config, scratch, env) {
+  const path = join(scratch, "cold.json5");
+  // One mistake, so that it shows whether the schema was applied.
+  fs.writeFileSync(
+    path,
+    document(6_000, 1, { valid: true }).replace("level: 'info'", "level: 'no such level'"),
+  );
+  const options = { path, env: { ...env, OPENCLAW_STATE_DIR: scratch }, openclaw: stockRoot };
+  await Config.refreshSchema(options);
+  const code = `
+    const start = performance.now();
+    const { Config } = require(${JSON.stringify(join(root, "index.js"))});
+    Config.load(${JSON.stringify(options)}).then((config) => {
+      config.value;
+      const ms = performance.now() - start;
+      process.stdout.write(JSON.stringify({ ms, issues: config.issues.map(({ path }) => path) }));
+    });`;
+  const runs = Array.from({ length: 25 }, () => fresh(code));
+  for (const { issues } of runs) assert.deepEqual(issues, ["logging.level"]);
+  return row({
+    title: "cold: import, load and validate 6 KB",
+    unit: "ms",
+    samples: { "fresh process": runs.slice(5).map(({ ms }) => ms) },
+    note: "schema stored before; five unmeasured runs first",
+    target: { text: "≤ 50 ms", met: ({ contenders }) => contenders["fresh process"].median <= 50 },
+  });
 }
