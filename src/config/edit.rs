@@ -53,23 +53,17 @@ impl Config {
     /// files are what they were.
     pub fn edit(&self, edits: &[Edit], options: EditOptions, cancel: &CancellationToken) -> Result<Self> {
         self.check_writable()?;
-        let plan = Plan::make(self, edits)?;
-        // Root first, then the included file, as stock does.
         let _root = WriteLock::acquire(self.path(), cancel)?;
-        let _included = match plan.file {
-            0 => None,
-            _ => Some(WriteLock::acquire(&plan.draft.real_path, cancel)?),
+        let current = self.reload_unchanged()?;
+        let plan = Plan::make(&current, edits)?;
+        // The included file's lock within the root's, as stock does. Another root may include that file too, so
+        // only now is it sure that nobody else writes it.
+        let (current, _included) = if plan.file == 0 {
+            (current, None)
+        } else {
+            let lock = WriteLock::acquire(&plan.draft.real_path, cancel)?;
+            (self.reload_unchanged()?, Some(lock))
         };
-        let current = self.reload()?;
-        if current.revision() != self.revision() {
-            let message = format!(
-                "{} changed since it was loaded; load it again and repeat the edit",
-                self.path().display()
-            );
-            return Err(CoreError::new(Code::ConfigConflict, message)
-                .in_file(self.path())
-                .with_revision(current.revision()));
-        }
         if plan.draft.text == plan.before {
             return Ok(current);
         }
@@ -85,6 +79,20 @@ impl Config {
         }
         commit::replace(&plan.draft.real_path, plan.before.as_bytes(), plan.draft.text.as_bytes())?;
         Ok(next)
+    }
+
+    fn reload_unchanged(&self) -> Result<Self> {
+        let current = self.reload()?;
+        if current.revision() == self.revision() {
+            return Ok(current);
+        }
+        let message = format!(
+            "{} changed since it was loaded; load it again and repeat the edit",
+            self.path().display()
+        );
+        Err(CoreError::new(Code::ConfigConflict, message)
+            .in_file(self.path())
+            .with_revision(current.revision()))
     }
 
     fn check_writable(&self) -> Result<()> {
