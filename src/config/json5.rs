@@ -343,18 +343,20 @@ impl<'a> Scanner<'a> {
     }
 
     fn skip_space(&mut self) -> Result<(), Stop> {
-        while let Some(byte) = self.peek() {
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' | 0x0B | 0x0C => self.at += 1,
-                b'/' => self.skip_comment()?,
-                0x80.. => match code_point(self.text, self.at) {
+        loop {
+            let tail = self.text.get(self.at..).unwrap_or_default();
+            let run =
+                tail.iter().position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | 0x0B | 0x0C));
+            self.at += run.unwrap_or(tail.len());
+            match self.peek() {
+                Some(b'/') => self.skip_comment()?,
+                Some(0x80..) => match code_point(self.text, self.at) {
                     Some((c, next)) if unicode::is_space(c) => self.at = next,
                     _ => return Ok(()),
                 },
                 _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn skip_comment(&mut self) -> Result<(), Stop> {

@@ -28,7 +28,8 @@ pub(super) fn wtf8(env: &Env, name: &str, value: Either<JsString<'_>, Unknown<'_
     };
     let bytes = string.into_utf8()?.take();
     // V8 writes a lone surrogate as U+FFFD. Where one stands, the code units tell which it was.
-    if !bytes.windows(3).any(|three| three == [0xEF, 0xBF, 0xBD]) {
+    // The lead byte is rare, and looking for one byte is fast.
+    if !bytes.contains(&0xEF) || !bytes.windows(3).any(|three| three == [0xEF, 0xBF, 0xBD]) {
         return Ok(bytes);
     }
     let mut text = Text::new();
