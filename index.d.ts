@@ -37,6 +37,22 @@ export declare class Config {
   explain(path: string): ConfigExplanation | null
   /** The value with every secret replaced by OpenClaw's mark. A fresh value at each call. */
   redacted(): unknown
+  /**
+   * Edits the file in which each value lives: comments, key order, quotes, `$include`, `${ENV}` and unknown keys
+   * survive. All changes are one commit (OpenClaw's lock file and a kernel lock, write, fsync, rename, `.bak`
+   * ring, mode 0600) and so must belong to one file. Resolves with the config as it then is.
+   *
+   * Rejects with `CONFIG_CONFLICT` if the config on disk is not this one any more, with `CONFIG_SHRINK` if more
+   * than half of the bytes or a top-level key would go, with `CONFIG_PATH` for a path that cannot be edited. The
+   * files are then what they were.
+   */
+  edit(changes: ConfigChange[], options?: ConfigEditOptions): Promise<Config>
+  /**
+   * Each new good revision of the config and of its included files, coalesced, with the config paths at which it
+   * differs from the last good one. A bad revision comes as its error, and the last good one stays; the next
+   * good one then comes even if nothing differs. `break` stops watching.
+   */
+  watch(options?: ConfigWatchOptions): AsyncIterableIterator<ConfigUpdate>
 }
 
 /**
@@ -61,6 +77,26 @@ export declare class CoreStream {
  * Throws `VALIDATION` for a kind or scope that does not exist.
  */
 export declare function buildSessionKey(parts: { agentId: string; channel?: string; accountId?: string; peer?: { kind: 'direct' | 'group' | 'channel'; id: string }; dmScope?: 'main' | 'per-peer' | 'per-channel-peer' | 'per-account-channel-peer'; threadId?: string }): string
+
+/** One change of one value. */
+export interface ConfigChange {
+  /** Whether to put a value in a place, making parents that are missing, or to take it away. */
+  op: 'set' | 'unset'
+  /** Where, such as `agents.list[0].id` or `models["a.b"]`: the grammar of `openclaw config set`. */
+  path: string
+  /** What to put there: needed with "set". */
+  value?: unknown
+}
+
+/** What an edit may do. */
+export interface ConfigEditOptions {
+  /** Whether more than half of the file's bytes, or a top-level key, may go. Default: false. */
+  allowShrink?: boolean
+  /** Whether a config with an error that it had not before is refused with `CONFIG_INVALID`. Default: true. */
+  validate?: boolean
+  /** Aborts the call. An edit that has begun to write ends its commit. */
+  signal?: AbortSignal
+}
 
 /** Where a value came from. */
 export interface ConfigExplanation {
@@ -121,6 +157,22 @@ export interface ConfigOptions {
    */
   openclaw?: string
   /** Aborts the call. */
+  signal?: AbortSignal
+}
+
+/** What a watch has found: a good revision or an error. */
+export interface ConfigUpdate {
+  /** The new good revision. */
+  config?: Config
+  /** Why there is none; the last good one stays. */
+  error?: Error & { code: string }
+  /** The config paths whose values differ from the last good revision; none with an error. */
+  changedPaths: Array<string>
+}
+
+/** What ends a watch. */
+export interface ConfigWatchOptions {
+  /** Ends it with the signal's reason. */
   signal?: AbortSignal
 }
 

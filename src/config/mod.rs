@@ -18,6 +18,7 @@ mod root_file;
 pub mod schema;
 mod validate;
 pub mod value;
+mod watch;
 
 pub use document::Change;
 pub use edit::{Edit, EditOptions};
@@ -25,3 +26,4 @@ pub use load::{Config, ConfigOptions, Explanation, Issue, MissingEnv, Severity, 
 pub use origin::Place;
 pub use paths::Env;
 pub use validate::SchemaSource;
+pub use watch::Update;

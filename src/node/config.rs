@@ -88,7 +88,7 @@ pub struct ConfigExplanation {
 /// and what is wrong with it.
 #[napi]
 pub struct Config {
-    inner: Arc<config::Config>,
+    pub(super) inner: Arc<config::Config>,
 }
 
 #[napi]

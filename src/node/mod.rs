@@ -8,6 +8,8 @@
 
 mod abort;
 mod config;
+mod config_edit;
+mod config_watch;
 mod error;
 mod info;
 mod json;

@@ -23,16 +23,26 @@ pub struct CoreStream {
     /// Settled when the latest `next()` has taken its element, so that parallel calls are answered in order.
     turn: Mutex<Option<oneshot::Receiver<()>>>,
     stop: CancellationToken,
+    /// Until the stream has ended.
+    abort: Arc<Mutex<Option<Abort>>>,
 }
 
 impl CoreStream {
-    /// A stream over `source`; the producer watches `stop`.
-    pub(super) fn new(source: mpsc::Receiver<Result<Element>>, stop: CancellationToken) -> Self {
-        Self { source: Arc::new(tokio::sync::Mutex::new(source)), turn: Mutex::default(), stop }
+    /// A stream over `source`; the producer watches `stop`, a child of the token of `abort`. When the signal fires,
+    /// the stream ends with the signal's reason.
+    pub(super) fn new(
+        source: mpsc::Receiver<Result<Element>>,
+        stop: CancellationToken,
+        abort: Abort,
+    ) -> Self {
+        let abort = Arc::new(Mutex::new(Some(abort)));
+        Self { source: Arc::new(tokio::sync::Mutex::new(source)), turn: Mutex::default(), stop, abort }
     }
 
     fn ended<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.stop.cancel();
+        // The consumer has left: a reason to leave is of no interest any more.
+        let _ = finish(&self.abort, env)?;
         settle(env, Abort::never(), |_| async { Ok(None) }, iterator_result)
     }
 }
@@ -64,7 +74,16 @@ impl CoreStream {
             drop(done);
             element.transpose()
         };
-        settle(env, Abort::never(), |_| take, iterator_result)
+        let abort = Arc::clone(&self.abort);
+        settle(
+            env,
+            Abort::never(),
+            |_| take,
+            move |env, element| {
+                let reason = if element.is_none() { finish(&abort, env)? } else { None };
+                reason.map_or_else(|| iterator_result(env, element), Err)
+            },
+        )
     }
 
     /// Stops the producer.
@@ -84,6 +103,12 @@ impl CoreStream {
     pub fn dispose<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.ended(env)
     }
+}
+
+/// Stops listening to the signal, once; its reason if it has fired.
+fn finish(abort: &Mutex<Option<Abort>>, env: &Env) -> napi::Result<Option<napi::Error>> {
+    let abort = abort.lock().unwrap_or_else(PoisonError::into_inner).take();
+    abort.map_or(Ok(None), |abort| abort.finish(env))
 }
 
 fn iterator_result(env: &Env, element: Option<Element>) -> napi::Result<Unknown<'static>> {
