@@ -2,6 +2,15 @@
 //!
 //! The children are this same program: the ignored test [`child`] does what its environment says.
 
+// The lints are those of code that users run; here a failed step is a failed test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,7 +150,7 @@ fn answer(output: &Output) -> Option<String> {
 fn fifty_processes_with_twenty_edits_each_end_as_one_serial_order() {
     const PROCESSES: u64 = 50;
     const EDITS: u64 = 20;
-    let logs: String = (0..PROCESSES).map(|n| format!("    p{n}: [],\n")).collect();
+    let logs = (0..PROCESSES).map(|n| format!("    p{n}: [],\n")).collect::<Vec<_>>().concat();
     let fixture = Fixture::new(&format!("// kept\n{{\n  counter: 0,\n  log: {{\n{logs}  }},\n}}\n"));
     let children: Vec<_> =
         (0..PROCESSES).map(|n| fixture.child(&format!("append p{n} {EDITS}")).spawn().unwrap()).collect();

@@ -389,15 +389,15 @@ impl Editor<'_> {
             let here = path.get(..depth).unwrap_or_default();
             let rest = path.get(depth + 1..).unwrap_or_default();
             match &item.kind {
-                Kind::Object(_) => match item.property(step.key.as_bytes()) {
-                    Some(member) => item = &member.value,
-                    None => {
+                Kind::Object(_) => {
+                    let Some(member) = item.property(step.key.as_bytes()) else {
                         let key = Text::from(step.key.as_str());
                         let value = Cow::Owned(nest(path, rest, value)?);
                         self.rewrite(item, &[], &[Addition { key: Some(&key), value }]);
                         return Ok(());
-                    }
-                },
+                    };
+                    item = &member.value;
+                }
                 Kind::Array(members) => {
                     let index = step.index().ok_or_else(|| {
                         path_error(
@@ -611,11 +611,9 @@ impl Editor<'_> {
         let begins_line = before == line_start(text, start);
         let span = match newline_at(text, after) {
             Some(newline) if begins_line => before..after + newline,
+            None if begins_line || member.comma.is_some() => start..after,
             // The last of several on a line: the blanks before it would trail.
-            Some(_) => before..end,
-            None if begins_line => start..after,
-            None if member.comma.is_some() => start..after,
-            None => before..end,
+            _ => before..end,
         };
         self.splice(span, String::new());
     }

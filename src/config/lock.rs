@@ -20,7 +20,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::process;
@@ -121,7 +121,6 @@ impl Wait<'_> {
                 format!("{} is locked by {}; try again when it is done", self.path.display(), holder());
             return Err(CoreError::new(Code::Timeout, message).in_file(self.path));
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 1000")]
         let thousandths = (random() % 1000) as u32;
         std::thread::sleep(self.pause / 2 + self.pause * thousandths / 1000);
         self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
@@ -269,15 +268,15 @@ fn create_and_fill(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// Stock's format: JSON, and below it a token of white space that makes every lock file unlike all others.
 fn payload() -> Vec<u8> {
     let pid = std::process::id();
-    let mut owner = json!({
-        "pid": pid,
-        "createdAt": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        "holder": HOLDER,
-    });
+    let mut owner = Map::from_iter([
+        ("pid".to_owned(), Value::from(pid)),
+        ("createdAt".to_owned(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
+        ("holder".to_owned(), HOLDER.into()),
+    ]);
     if let Some(start) = process::start_time(pid) {
-        owner["starttime"] = start.into();
+        owner.insert("starttime".into(), start.into());
     }
-    let mut text = format!("{owner:#}\n{}", "\t".repeat(8));
+    let mut text = format!("{:#}\n{}", Value::from(owner), "\t".repeat(8));
     for half in [random(), random()] {
         text.extend((0..64).map(|bit| if half >> bit & 1 == 1 { '\t' } else { ' ' }));
     }
@@ -314,13 +313,12 @@ fn read_regular(path: &Path) -> Result<Option<Found>> {
 /// Whether the owner is gone. `alone` says that no other writer of this crate can hold a lock file now.
 fn is_abandoned(found: &Found, alone: bool) -> bool {
     let owner: Value = serde_json::from_slice(&found.content).unwrap_or_default();
-    if alone && owner["holder"] == HOLDER {
+    if alone && owner.get("holder").is_some_and(|holder| holder == HOLDER) {
         return true;
     }
-    match owner["pid"].as_u64().filter(|&pid| pid > 0) {
+    match number(&owner, "pid").filter(|&pid| pid > 0) {
         Some(pid) => {
-            let other = owner["starttime"]
-                .as_u64()
+            let other = number(&owner, "starttime")
                 .zip(u32::try_from(pid).ok().and_then(process::start_time))
                 .is_some_and(|(recorded, seen)| recorded != seen);
             other || !u32::try_from(pid).is_ok_and(process::may_be_alive)
@@ -330,10 +328,14 @@ fn is_abandoned(found: &Found, alone: bool) -> bool {
     }
 }
 
+fn number(owner: &Value, field: &str) -> Option<u64> {
+    owner.get(field).and_then(Value::as_u64)
+}
+
 fn describe(found: &Found, path: &Path) -> String {
     let owner: Value = serde_json::from_slice(&found.content).unwrap_or_default();
     let who =
-        owner["pid"].as_u64().map_or_else(|| "an unknown process".into(), |pid| format!("process {pid}"));
+        number(&owner, "pid").map_or_else(|| "an unknown process".into(), |pid| format!("process {pid}"));
     format!("{who} ({})", path.display())
 }
 

@@ -11,7 +11,7 @@ use super::schema::{Installed, Schema, SchemaCache};
 use crate::{Code, CoreError, Result};
 
 /// How long OpenClaw may take to print its schema. It takes two to four seconds on two cores.
-const PRINTING: Duration = Duration::from_secs(120);
+const PRINTING: Duration = Duration::from_mins(2);
 
 /// What a config is held against.
 #[derive(Clone, Debug, Default)]

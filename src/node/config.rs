@@ -282,7 +282,7 @@ fn schema_source(
     Ok(config::SchemaSource::Near(script.into_iter().chain(std::env::current_dir()).collect()))
 }
 
-fn process<'env>(env: &'env Env) -> napi::Result<Option<Object<'env>>> {
+fn process(env: &Env) -> napi::Result<Option<Object<'_>>> {
     let global = env.get_global()?;
     global.has_named_property("process")?.then(|| global.get_named_property("process")).transpose()
 }

@@ -24,7 +24,7 @@ pub struct ConfigWatchOptions<'env> {
 
 /// What a watch has found: a good revision or an error.
 #[napi(object, object_from_js = false)]
-#[expect(dead_code, reason = "declares the type; the object is made where its parts are")]
+#[allow(dead_code, reason = "declares the type; the object is made where its parts are")]
 pub struct ConfigUpdate<'env> {
     /// The new good revision.
     #[napi(ts_type = "Config")]

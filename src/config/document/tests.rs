@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -204,7 +206,7 @@ fn document() -> impl Strategy<Value = String> {
                 let mut out = format!("{{{head}");
                 for (nth, (key, a, b, value, c, d)) in members.into_iter().enumerate() {
                     let comma = if nth + 1 < count || trailing { "," } else { "" };
-                    out.push_str(&format!("{key}{a}:{b}{value}{c}{comma}{d}"));
+                    write!(out, "{key}{a}:{b}{value}{c}{comma}{d}").unwrap();
                 }
                 out + "}"
             });
@@ -214,7 +216,7 @@ fn document() -> impl Strategy<Value = String> {
                 let mut out = format!("[{head}");
                 for (nth, (value, c, d)) in items.into_iter().enumerate() {
                     let comma = if nth + 1 < count || trailing { "," } else { "" };
-                    out.push_str(&format!("{value}{c}{comma}{d}"));
+                    write!(out, "{value}{c}{comma}{d}").unwrap();
                 }
                 out + "]"
             },
@@ -228,7 +230,7 @@ fn numbered(text: &str) -> String {
     let mut out = String::new();
     for (nth, part) in text.split('#').enumerate() {
         if nth > 0 {
-            out.push_str(&format!("c{nth}c"));
+            write!(out, "c{nth}c").unwrap();
         }
         out.push_str(part);
     }
