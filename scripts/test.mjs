@@ -124,7 +124,7 @@ const parts = [
     name: "rust",
     what: "cargo test, and the fuzz targets over their corpora",
     count: "cargo",
-    run: () => cargo("test", "--workspace", "--no-fail-fast"),
+    run: () => cargo("test", "--workspace", "--no-fail-fast", "--", "--show-output"),
   },
   {
     name: "build",
