@@ -78,6 +78,7 @@ impl Config {
             return Err(CoreError::new(Code::Timeout, "the edit was cancelled; nothing was written"));
         }
         commit::replace(&plan.draft.real_path, plan.before.as_bytes(), plan.draft.text.as_bytes())?;
+        tracing::info!(file = %plan.draft.real_path.display(), changes = edits.len(), "config edited");
         Ok(next)
     }
 

@@ -158,6 +158,12 @@ impl Config {
         config.check_references()?;
         config.check_encoding();
         config.check_schema()?;
+        tracing::debug!(
+            file = %config.path.display(),
+            files = config.files().len(),
+            issues = config.issues.len(),
+            "config loaded"
+        );
         Ok(config)
     }
 

@@ -94,7 +94,7 @@ pub struct Config {
 #[napi]
 impl Config {
     /// Reads the config.
-    #[napi(ts_args_type = "options?: ConfigOptions", ts_return_type = "Promise<Config>")]
+    #[napi(catch_unwind, ts_args_type = "options?: ConfigOptions", ts_return_type = "Promise<Config>")]
     pub fn load<'env>(env: &'env Env, options: Option<ConfigOptions<'env>>) -> napi::Result<Object<'env>> {
         let signal = options.as_ref().and_then(|options| options.signal);
         let options = read_options(env, options)?;
@@ -103,7 +103,7 @@ impl Config {
     }
 
     /// Reads the config on the calling thread, for callers that cannot wait.
-    #[napi(ts_args_type = "options?: ConfigOptions")]
+    #[napi(catch_unwind, ts_args_type = "options?: ConfigOptions")]
     pub fn load_sync(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<Self> {
         let options = read_options(env, options)?;
         guard(env, || config::Config::load(options)).map(Self::from)
@@ -112,7 +112,11 @@ impl Config {
     /// Has the installed OpenClaw print the schema of its config, plugins included, and stores it, mode 0600, below
     /// its state folder, for every `load` until OpenClaw or its plugins change. Runs `node` (default: this one) for
     /// some seconds. Fails with `CONFIG_NOT_FOUND` if there is no OpenClaw.
-    #[napi(ts_args_type = "options?: ConfigOptions, node?: string", ts_return_type = "Promise<void>")]
+    #[napi(
+        catch_unwind,
+        ts_args_type = "options?: ConfigOptions, node?: string",
+        ts_return_type = "Promise<void>"
+    )]
     pub fn refresh_schema<'env>(
         env: &'env Env,
         options: Option<ConfigOptions<'env>>,
@@ -130,43 +134,43 @@ impl Config {
     }
 
     /// The config file.
-    #[napi(getter)]
+    #[napi(catch_unwind, getter)]
     pub fn path(&self) -> String {
         display(self.inner.path())
     }
 
     /// Every file that was read, the config first.
-    #[napi(getter)]
+    #[napi(catch_unwind, getter)]
     pub fn files(&self) -> Vec<String> {
         self.inner.files().into_iter().map(display).collect()
     }
 
     /// OpenClaw's own: SHA-256 of the config's text and, for each include, its path, target and hash.
-    #[napi(getter)]
+    #[napi(catch_unwind, getter)]
     pub fn revision(&self) -> &str {
         self.inner.revision()
     }
 
     /// After `$include` and `${ENV}`. A fresh value at each read.
-    #[napi(getter, ts_return_type = "unknown")]
+    #[napi(catch_unwind, getter, ts_return_type = "unknown")]
     pub fn value<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         data(env, || self.inner.value())
     }
 
     /// As authored: `$include` and `${ENV}` untouched. A fresh value at each read.
-    #[napi(getter, ts_return_type = "unknown")]
+    #[napi(catch_unwind, getter, ts_return_type = "unknown")]
     pub fn source<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         data(env, || self.inner.source())
     }
 
     /// What is wrong with the config.
-    #[napi(getter, ts_return_type = "ConfigIssue[]")]
+    #[napi(catch_unwind, getter, ts_return_type = "ConfigIssue[]")]
     pub fn issues<'env>(&self, env: &'env Env) -> napi::Result<Vec<ConfigIssue<'env>>> {
         self.inner.issues().iter().map(|issue| convert_issue(env, issue)).collect()
     }
 
     /// The value at a path such as `agents.list[0].id` or `models["a.b"]`; undefined if there is none.
-    #[napi(ts_args_type = "path: string", ts_return_type = "unknown")]
+    #[napi(catch_unwind, ts_args_type = "path: string", ts_return_type = "unknown")]
     pub fn get<'env>(&self, env: &'env Env, path: Unknown<'env>) -> napi::Result<Either<Unknown<'env>, ()>> {
         let path = text(env, "path", path)?;
         Ok(match guard(env, || self.inner.get(&path))? {
@@ -177,7 +181,7 @@ impl Config {
 
     /// Where the value at a path came from: its file and position, and through which kind of file or environment
     /// variable; null if there is none.
-    #[napi(ts_args_type = "path: string")]
+    #[napi(catch_unwind, ts_args_type = "path: string")]
     pub fn explain(&self, env: &Env, path: Unknown<'_>) -> napi::Result<Option<ConfigExplanation>> {
         let path = text(env, "path", path)?;
         let found = guard(env, || self.inner.explain(&path))?;
@@ -191,7 +195,7 @@ impl Config {
     }
 
     /// The value with every secret replaced by OpenClaw's mark. A fresh value at each call.
-    #[napi(ts_return_type = "unknown")]
+    #[napi(catch_unwind, ts_return_type = "unknown")]
     pub fn redacted<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         data(env, || self.inner.redacted())
     }

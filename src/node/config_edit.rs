@@ -62,6 +62,7 @@ impl Config {
     /// than half of the bytes or a top-level key would go, with `CONFIG_PATH` for a path that cannot be edited. The
     /// files are then what they were.
     #[napi(
+        catch_unwind,
         ts_args_type = "changes: ConfigChange[], options?: ConfigEditOptions",
         ts_return_type = "Promise<Config>"
     )]

@@ -42,6 +42,7 @@ impl Config {
     /// differs from the last good one. A bad revision comes as its error, and the last good one stays; the next
     /// good one then comes even if nothing differs. `break` stops watching.
     #[napi(
+        catch_unwind,
         ts_args_type = "options?: ConfigWatchOptions",
         ts_return_type = "AsyncIterableIterator<ConfigUpdate>"
     )]

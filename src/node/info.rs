@@ -42,3 +42,38 @@ pub fn core_info() -> CoreInfo {
             .into(),
     }
 }
+
+/// Panics, to show what a caller sees of it. Only in builds with the feature `panics`, which no package has.
+#[cfg(feature = "panics")]
+mod panics {
+    use napi::Env;
+    use napi::bindgen_prelude::Object;
+    use napi_derive::napi;
+
+    use crate::node::abort::Abort;
+    use crate::node::error::guard;
+    use crate::node::settle::settle;
+
+    #[expect(clippy::panic, reason = "it is what this is for")]
+    fn panic_now() -> crate::Result<()> {
+        panic!("a bug, {}", "on purpose")
+    }
+
+    /// Panics on the JS thread.
+    #[napi(catch_unwind)]
+    pub fn panic_sync(env: &Env) -> napi::Result<()> {
+        guard(env, panic_now)
+    }
+
+    /// Panics in a task.
+    #[napi(catch_unwind)]
+    pub fn panic_async(env: &Env) -> napi::Result<Object<'_>> {
+        settle(env, Abort::never(), |_| async { panic_now() }, |_, ()| Ok(()))
+    }
+
+    /// Panics on a thread of the blocking pool.
+    #[napi(catch_unwind)]
+    pub fn panic_blocking(env: &Env) -> napi::Result<Object<'_>> {
+        settle(env, Abort::never(), |_| crate::runtime::blocking(panic_now), |_, ()| Ok(()))
+    }
+}

@@ -56,7 +56,7 @@ impl Drop for CoreStream {
 #[napi]
 impl CoreStream {
     /// The next element.
-    #[napi(ts_return_type = "Promise<IteratorResult<unknown, undefined>>")]
+    #[napi(catch_unwind, ts_return_type = "Promise<IteratorResult<unknown, undefined>>")]
     pub fn next<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (done, mine) = oneshot::channel();
         let before = self.turn.lock().unwrap_or_else(PoisonError::into_inner).replace(mine);
@@ -87,19 +87,19 @@ impl CoreStream {
     }
 
     /// Stops the producer.
-    #[napi(js_name = "return", ts_return_type = "Promise<IteratorResult<unknown, undefined>>")]
+    #[napi(catch_unwind, js_name = "return", ts_return_type = "Promise<IteratorResult<unknown, undefined>>")]
     pub fn finish<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.ended(env)
     }
 
     /// The stream itself.
-    #[napi(well_known_symbol = "asyncIterator", ts_return_type = "this")]
+    #[napi(catch_unwind, well_known_symbol = "asyncIterator", ts_return_type = "this")]
     pub fn iterator<'env>(&self, this: This<'env>) -> Object<'env> {
         this.object
     }
 
     /// Stops the producer, for `await using`.
-    #[napi(well_known_symbol = "asyncDispose", ts_return_type = "Promise<unknown>")]
+    #[napi(catch_unwind, well_known_symbol = "asyncDispose", ts_return_type = "Promise<unknown>")]
     pub fn dispose<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.ended(env)
     }

@@ -1,0 +1,118 @@
+// What holds for every export: errors with codes, no panic that reaches Node, a log that holds nothing up.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import core from "../../index.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const scratch = mkdtempSync(join(tmpdir(), "openclaw-core-unit-"));
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+test("a panic is an Error with the code INTERNAL, on whichever thread it happens, and Node lives on", async () => {
+  const built = spawnSync("cargo", ["build", "--quiet", "--lib", "--features", "panics"], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  assert.equal(built.status, 0, built.stderr);
+  const name = { darwin: "libopenclaw_core.dylib", win32: "openclaw_core.dll" };
+  const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+  const addon = join(scratch, "panics.node");
+  copyFileSync(join(target, "debug", name[process.platform] ?? "libopenclaw_core.so"), addon);
+  const panics = createRequire(import.meta.url)(addon);
+  const expected = { name: "Error", code: "INTERNAL", message: /a bug, on purpose/ };
+  for (let turn = 0; turn < 3; turn++) {
+    assert.throws(() => panics.panicSync(), expected);
+    await assert.rejects(panics.panicAsync(), expected);
+    await assert.rejects(panics.panicBlocking(), { name: "Error", code: "INTERNAL" });
+  }
+  assert.deepEqual(panics.parseJson5("{a: 1}"), { a: 1 });
+});
+
+test("every function that is exported to Node catches panics", () => {
+  const folder = join(root, "src/node");
+  let seen = 0;
+  for (const file of readdirSync(folder)) {
+    const source = readFileSync(join(folder, file), "utf8");
+    for (const [text, attribute] of source.matchAll(
+      /#\[napi(\((?:[^[\]]|\[[^\]]*\])*?\))?\]\s*(?:#\[[^\n]*\]\s*)*pub (?:async )?fn/g,
+    )) {
+      seen++;
+      assert.match(attribute ?? "", /\bcatch_unwind\b/, `${file}: ${text}`);
+    }
+  }
+  assert.ok(seen > 15, `only ${seen} exports were found`);
+});
+
+test("coreInfo names the version, the platform and what is built in", () => {
+  const info = core.coreInfo();
+  assert.equal(info.version, JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version);
+  assert.ok(
+    info.target.startsWith({ linux: "linux", darwin: "macos", win32: "windows" }[process.platform]),
+    info.target,
+  );
+  assert.deepEqual(
+    info.capabilities.map(({ name, available }) => [name, available]),
+    [
+      ["types", true],
+      ["config", true],
+    ],
+  );
+});
+
+test("the log arrives in batches with its fields, without values of the config, until it is stopped", async () => {
+  const path = join(scratch, "openclaw.json");
+  const secret = "canary-7d1f";
+  writeFileSync(path, `{gateway: {port: 1, auth: {mode: "token", token: "${secret}"}}}`);
+  const records = [];
+  const stop = core.onLog("debug", (batch) => records.push(...batch));
+  const config = await core.Config.load({ path, schema: false });
+  await config.edit([{ op: "set", path: "gateway.port", value: 2 }]);
+  for (let turn = 0; turn < 500 && !records.some(({ message }) => message === "config edited"); turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  const loaded = records.find(({ message }) => message === "config loaded");
+  assert.equal(loaded?.level, "debug");
+  assert.equal(loaded.fields.file, path);
+  assert.ok(Math.abs(loaded.timeMs - Date.now()) < 60_000);
+  const edited = records.find(({ message }) => message === "config edited");
+  assert.deepEqual([edited?.level, edited?.fields.changes], ["info", 1]);
+  assert.ok(!JSON.stringify(records).includes(secret));
+  stop();
+  const heard = records.length;
+  await core.Config.load({ path, schema: false });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(records.length, heard);
+  assert.throws(() => core.onLog("loud", () => {}), {
+    code: "VALIDATION",
+    message: /`level` must be one of error, warn/,
+  });
+});
+
+test("a process that only listens to the log ends by itself", () => {
+  const code = `require(${JSON.stringify(join(root, "index.js"))}).onLog("trace", () => {})`;
+  const { status, signal } = spawnSync(process.execPath, ["-e", code], { timeout: 20_000 });
+  assert.deepEqual([status, signal], [0, null]);
+});
+
+test("an aborted load rejects with the signal's own reason, before and after it began", async () => {
+  const path = join(scratch, "openclaw.json");
+  const reason = new TypeError("enough");
+  await assert.rejects(
+    core.Config.load({ path, signal: AbortSignal.abort(reason) }),
+    (error) => error === reason,
+  );
+  const controller = new AbortController();
+  const loading = core.Config.load({ path, signal: controller.signal });
+  controller.abort(reason);
+  // The load may have been quicker; then it is good.
+  const outcome = await loading.then(
+    (config) => config.constructor.name,
+    (error) => error,
+  );
+  assert.ok(outcome === reason || outcome === "Config", String(outcome));
+});
