@@ -1,12 +1,36 @@
 // `node --import @openclaw/core/register …`, or the same in NODE_OPTIONS. Every Node process under that variable runs
 // this file, so one that is not OpenClaw leaves it after a look at its own main script.
-import { writeSync } from "node:fs";
-import { isMainThread } from "node:worker_threads";
-import { type Install, installOf } from "./install.js";
+// It imports nothing before that look: the first `import` of a built-in module costs a process about 3 ms.
+import type { Install } from "./install.js";
 import type { Switches as SwitchTable } from "./switch.js";
 
-const install = process.argv[1] === undefined ? undefined : installOf(process.argv[1]);
-if (install) await attach(install);
+const main = process.argv[1];
+if (main !== undefined && mayBelongToOpenClaw(main)) {
+  const { installOf } = await import("./install.js");
+  const install = installOf(main);
+  if (install) await attach(install);
+}
+
+/** False for most scripts that are not OpenClaw's: no package.json above them has the word. */
+function mayBelongToOpenClaw(script: string): boolean {
+  const fs = process.getBuiltinModule?.("node:fs");
+  if (!fs) return true; // before Node 20.16
+  try {
+    let folder = fs.realpathSync(script);
+    for (let at = lastSeparator(folder); at >= 0; at = lastSeparator(folder)) {
+      folder = folder.slice(0, at);
+      const file = `${folder}/package.json`;
+      if (fs.existsSync(file) && fs.readFileSync(file, "utf8").includes('"openclaw"')) return true;
+    }
+  } catch {
+    // A script that is not there, or a package.json that cannot be read.
+  }
+  return false;
+}
+
+function lastSeparator(path: string): number {
+  return Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\"));
+}
 
 async function attach(install: Install): Promise<void> {
   const { Switches, SwitchError, unknownSwitches } = await import("./switch.js");
@@ -35,6 +59,7 @@ async function attach(install: Install): Promise<void> {
   ).map(({ name }) => name);
   if (swapTargets(on).length === 0 && required.length === 0 && !counted) return;
 
+  const { isMainThread } = await import("node:worker_threads");
   const { Core, CORE, canHook, noHooks } = await import("./swap.js");
   const holder = globalThis as Record<symbol, unknown>;
   if (holder[CORE]) return;
@@ -65,8 +90,12 @@ function refuse(message: string): void {
 }
 
 function say(message: string): void {
+  const line = `openclaw-core: ${message}\n`;
+  const fs = process.getBuiltinModule?.("node:fs");
   try {
-    writeSync(2, `openclaw-core: ${message}\n`);
+    // Written before the process may end, also where stderr is asynchronous.
+    if (fs) fs.writeSync(2, line);
+    else process.stderr.write(line);
   } catch {
     // Nobody reads this process's errors.
   }

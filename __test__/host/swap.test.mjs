@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { createHome } from "./fixture.mjs";
 import { stockRoot, stockVersion } from "./stock.mjs";
@@ -71,6 +71,7 @@ describe("stock OpenClaw with the core", () => {
     scratch = mkdtempSync(join(tmpdir(), "openclaw-core-swap-"));
     home = await createHome({ config: CONFIG });
   });
+  beforeEach(() => home.write("openclaw.json", CONFIG));
   after(async () => {
     await home?.remove();
     rmSync(scratch, { recursive: true, force: true });
@@ -135,7 +136,6 @@ describe("stock OpenClaw with the core", () => {
   });
 
   test("the bare json5 import is native too, by import and by require, and its stringify is untouched", async () => {
-    await home.write("openclaw.json", CONFIG);
     const folder = stats();
     // `config set` reads the value given on the command line with json5.
     const own = await createHome({ config: CONFIG });
@@ -202,7 +202,6 @@ describe("stock OpenClaw with the core", () => {
   });
 
   test("timing runs the original on the same inputs, off the hot path", async () => {
-    await home.write("openclaw.json", CONFIG);
     const folder = stats();
     const { code, stdout } = await home.openclaw(["config", "get", "gateway.port"], {
       core: { mode: "require", statsDir: folder, timing: true },
