@@ -22,7 +22,12 @@ export interface FunctionStats {
   originalNs: number;
   /** How many of those inputs the original was timed on. */
   timed: number;
+  /** The first of them as pairs, native and original, for a median that one interrupted call does not move. */
+  pairs: [nativeNs: number, originalNs: number][];
 }
+
+/** Pairs that one function keeps. */
+export const MAX_PAIRS = 256;
 
 /** How a module was attached in one process. */
 export interface ModuleStats {
@@ -56,6 +61,7 @@ export function newFunctionStats(): FunctionStats {
     nativeNs: 0,
     originalNs: 0,
     timed: 0,
+    pairs: [],
   };
 }
 

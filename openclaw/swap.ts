@@ -11,7 +11,7 @@ import { findFunctions, type LoadedIndex, loadIndex, type SwapFunction, type Swa
 import { cacheDir, type Install, stateDir } from "./install.js";
 import { MODULES, type ModuleName, swapTargets } from "./modules.js";
 import { Background, Shadow } from "./shadow.js";
-import { type FunctionStats, type ModuleStats, newFunctionStats, writeStats } from "./stats.js";
+import { type FunctionStats, MAX_PAIRS, type ModuleStats, newFunctionStats, writeStats } from "./stats.js";
 import type { Mode, Switches } from "./switch.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -102,7 +102,8 @@ export class ModuleRuntime {
       stats.original++;
       return original();
     }
-    if (this.#core.counting) stats.nativeNs += Number(process.hrtime.bigint() - start);
+    const nativeNs = this.#core.counting ? Number(process.hrtime.bigint() - start) : 0;
+    stats.nativeNs += nativeNs;
     stats.native++;
     if (timing) {
       this.#core.background.add(input.length, () => {
@@ -110,8 +111,10 @@ export class ModuleRuntime {
         if (stats.timed === 0) original();
         const start = process.hrtime.bigint();
         original();
-        stats.originalNs += Number(process.hrtime.bigint() - start);
+        const originalNs = Number(process.hrtime.bigint() - start);
+        stats.originalNs += originalNs;
         stats.timed++;
+        if (stats.pairs.length < MAX_PAIRS) stats.pairs.push([nativeNs, originalNs]);
       });
     }
     return answer;

@@ -115,13 +115,15 @@ function summary(row, processes) {
     for (const [name, stats] of Object.entries(report.functions)) {
       functions[name] ??= {};
       const sum = functions[name];
-      for (const [key, value] of Object.entries(stats)) sum[key] = (sum[key] ?? 0) + value;
+      for (const [key, value] of Object.entries(stats)) {
+        sum[key] = Array.isArray(value) ? [...(sum[key] ?? []), ...value] : (sum[key] ?? 0) + value;
+      }
     }
   }
   const total = (key) => Object.values(functions).reduce((sum, stats) => sum + stats[key], 0);
-  const each = (time, count) => (count > 0 ? time / count : undefined);
-  const nativeNsPerCall = each(total("nativeNs"), total("native"));
-  const originalNsPerCall = each(total("originalNs"), total("timed"));
+  const pairs = Object.values(functions).flatMap((stats) => stats.pairs);
+  const nativeNsPerCall = median(pairs.map(([native]) => native));
+  const originalNsPerCall = median(pairs.map(([, original]) => original));
   const attached = reports.find((report) => report.attached === "native") ?? reports[0];
   return {
     name: row.name,
@@ -136,6 +138,16 @@ function summary(row, processes) {
     timesFaster: nativeNsPerCall && originalNsPerCall && originalNsPerCall / nativeNsPerCall,
     functions,
   };
+}
+
+function median(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? sorted[middle]
+    : sorted.length
+      ? (sorted[middle - 1] + sorted[middle]) / 2
+      : undefined;
 }
 
 function page({ runId, openclaw, node, processes, turn, addonLoadMs, modules, problems, output }) {
@@ -185,7 +197,9 @@ function page({ runId, openclaw, node, processes, turn, addonLoadMs, modules, pr
   );
   lines.push(dim("  Calls that are not native needed neither side: strict JSON goes to JSON.parse."));
   lines.push(
-    dim("  Each native call's input was given to the TypeScript original too, after the answer was out."),
+    dim(
+      "  Medians: each native call's input was given to the TypeScript original too, after the answer was out.",
+    ),
   );
   for (const problem of problems) lines.push(red(`✗ ${problem}`));
   if (output) lines.push("", output);
