@@ -56,7 +56,7 @@ function zigEnvironment(targets) {
       `#!/bin/sh\nfor a; do shift; case "$a" in --target=*|-arch|arm64|x86_64) ;; *) set -- "$@" "$a";; esac; done\nexec "${zig}" cc -target ${target} "$@"\n`,
     );
     const ar = join(bin, `ar-${triple}`);
-    writeFileSync(ar, `#!/bin/sh\nexec "${zig}" ar "$@"\n`);
+    writeFileSync(ar, `#!/bin/sh\nexec "${zig}" ${system === "windows" ? "lib" : "ar"} "$@"\n`);
     chmodSync(cc, 0o755);
     chmodSync(ar, 0o755);
     const suffix = triple.replaceAll("-", "_");

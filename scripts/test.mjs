@@ -27,7 +27,6 @@ const suites = {
   unit: {},
   differential: { major: "24" },
   host: { major: "24" },
-  docs: {},
   sim: {},
   docs: { major: "24" },
   package: {},

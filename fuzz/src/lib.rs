@@ -7,10 +7,12 @@
 //! - `TARGET=json5 cargo +nightly fuzz run --features libfuzzer core fuzz/corpus/json5`: for as long as one likes.
 //!   What it finds is added to the corpus under a name that says what it is.
 
+mod edit;
 mod json5;
 
 /// A target: panics where the core is wrong about these bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: &[(&str, Target)] = &[("json5", json5::text), ("json5_value", json5::value)];
+pub const TARGETS: &[(&str, Target)] =
+    &[("edit", edit::edit), ("json5", json5::text), ("json5_value", json5::value)];
