@@ -117,38 +117,67 @@ describe("stock OpenClaw with the core", () => {
     assert.ok(broken.parseConfigJson5.original > 0, "the original words the errors");
   });
 
-  test("config set writes the same file", async () => {
-    const written = [];
+  test("config set prints the same bytes and writes the same file, its times aside", async () => {
+    const results = [];
     for (const core of [undefined, { mode: "require" }]) {
       const own = await createHome({ config: CONFIG });
       try {
-        const { code, stderr } = await own.openclaw(["config", "set", "gateway.port", "19555"], { core });
-        assert.equal(code, 0, stderr);
-        const config = JSON.parse(readFileSync(own.configPath, "utf8"));
-        assert.equal(config.gateway.port, 19555);
-        delete config.meta; // holds the time of writing
-        written.push(JSON.stringify(config));
+        const result = await own.openclaw(["config", "set", "gateway.port", "19555"], { core });
+        assert.equal(result.code, 0, result.stderr);
+        const file = readFileSync(own.configPath, "utf8");
+        assert.equal(JSON.parse(file).gateway.port, 19555);
+        // Each run has its own scratch home and its own time.
+        const level = (text) =>
+          text.replaceAll(own.dir, "<home>").replace(/\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)/g, "<time>");
+        results.push({ file: level(file), stdout: level(result.stdout), stderr: level(result.stderr) });
       } finally {
         await own.remove();
       }
     }
-    assert.equal(written[1], written[0]);
+    assert.deepEqual(results[1], results[0]);
   });
 
-  test("the bare json5 import is native too, by import and by require, and its stringify is untouched", async () => {
+  test("config set reads the value on its command line by native json5", async () => {
     const folder = stats();
-    // `config set` reads the value given on the command line with json5.
-    const own = await createHome({ config: CONFIG });
-    try {
-      const { code, stderr } = await own.openclaw(["config", "set", "gateway.port", "+0x4A52"], {
-        core: { mode: "require", statsDir: folder },
-      });
-      assert.equal(code, 0, stderr);
-    } finally {
-      await own.remove();
-    }
+    const { code, stderr } = await home.openclaw(["config", "set", "gateway.port", "+0x4A52"], {
+      core: { mode: "require", statsDir: folder },
+    });
+    assert.equal(code, 0, stderr);
     const { sums } = readStats(folder);
     assert.ok(sums["json5.parse"].native > 0, JSON.stringify(sums));
+  });
+
+  test("json5 is native by import and by require; a reviver, U+2028, stringify and errors are the original's", async () => {
+    const package_ = join(mkdtempSync(join(scratch, "json5-")), "node_modules/openclaw");
+    mkdirSync(package_, { recursive: true });
+    cpSync(join(stockRoot, "package.json"), join(package_, "package.json"));
+    cpSync(join(stockRoot, "../json5"), join(package_, "../json5"), { recursive: true });
+    writeFileSync(
+      join(package_, "main.mjs"),
+      String.raw`import JSON5, * as namespace from "json5"; import { createRequire } from "node:module";
+       const required = createRequire(import.meta.url)("json5");
+       const failure = (text) => { try { return required.parse(text); } catch (e) { return [e.name, e.message, e.lineNumber, e.columnNumber]; } };
+       console.log(JSON.stringify([
+         JSON5.parse("{a:+1}"), required.parse("{b:.5}"), required === JSON5, Object.keys(JSON5), Object.keys(namespace),
+         JSON5.parse.name, JSON5.parse.length, JSON5.parse("[1,2]", (k, v) => (v === 1 ? 7 : v)),
+         JSON5.parse("'\u2028'").length, JSON5.stringify({ a: "b" }), failure("{a:\n}"), failure("")]));`,
+    );
+    const stock = await home.node([join(package_, "main.mjs")]);
+    const folder = stats();
+    const core = await home.node([join(package_, "main.mjs")], {
+      env: {
+        NODE_OPTIONS: `--import=${pathToFileURL(join(root, "dist/register.js"))}`,
+        OPENCLAW_CORE_STATS_DIR: folder,
+      },
+    });
+    assert.equal(stock.code, 0, stock.stderr);
+    assert.match(stock.stderr, /in strings is not valid ECMAScript/, "npm json5 warns of U+2028");
+    assert.equal(core.stdout, stock.stdout);
+    // The core has one word to say: this package has none of the functions it looks for.
+    assert.equal(core.stderr.replace(/^openclaw-core: .*\n/, ""), stock.stderr);
+    const { calls, native, original } = readStats(folder).sums["json5.parse"];
+    // Two answers, two refusals; the reviver and U+2028 never reach the module.
+    assert.deepEqual({ calls, native, original }, { calls: 4, native: 2, original: 2 });
   });
 
   test("works through --import and OpenClaw's own respawn", async () => {
