@@ -209,6 +209,11 @@ impl Config {
         paths
     }
 
+    /// About how much memory it holds. A tree of values with places takes some ten times its text.
+    pub fn approximate_bytes(&self) -> usize {
+        self.sources.iter().map(|file| file.text.len() * 12).sum::<usize>() + 16 * 1024
+    }
+
     /// OpenClaw's revision: SHA-256 of the config's text and, for each include, its path, target and hash.
     pub fn revision(&self) -> &str {
         &self.revision
@@ -350,7 +355,9 @@ fn read_root(path: &Path) -> Result<SourceFile> {
         .caused_by(error),
         _ => CoreError::io("open", path, error),
     })?;
-    let mut bytes = Vec::new();
+    // With its size known, the file is read in one call.
+    let size = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_FILE_BYTES);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| CoreError::io("read", path, error))?;

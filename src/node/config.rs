@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Either, Function, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Either, Function, JsObjectValue, Object, ObjectFinalize, Unknown};
 use napi::{Env, JsString, JsValue, ValueType};
 use napi_derive::napi;
 use serde_json::json;
@@ -86,7 +86,7 @@ pub struct ConfigExplanation {
 
 /// An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
 /// and what is wrong with it.
-#[napi]
+#[napi(custom_finalize)]
 pub struct Config {
     pub(super) inner: Arc<config::Config>,
 }
@@ -99,14 +99,19 @@ impl Config {
         let signal = options.as_ref().and_then(|options| options.signal);
         let options = read_options(env, options)?;
         let abort = Abort::from_signal(env, signal)?;
-        settle(env, abort, |_| blocking(|| config::Config::load(options)), |_, config| Ok(Self::from(config)))
+        settle(
+            env,
+            abort,
+            |_| blocking(|| config::Config::load(options)),
+            |env, config| Self::hold(env, Arc::new(config)),
+        )
     }
 
     /// Reads the config on the calling thread, for callers that cannot wait.
     #[napi(catch_unwind, ts_args_type = "options?: ConfigOptions")]
     pub fn load_sync(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<Self> {
         let options = read_options(env, options)?;
-        guard(env, || config::Config::load(options)).map(Self::from)
+        guard(env, || config::Config::load(options)).and_then(|config| Self::hold(env, Arc::new(config)))
     }
 
     /// Has the installed OpenClaw print the schema of its config, plugins included, and stores it, mode 0600, below
@@ -201,10 +206,22 @@ impl Config {
     }
 }
 
-impl From<config::Config> for Config {
-    fn from(config: config::Config) -> Self {
-        Self { inner: Arc::new(config) }
+impl Config {
+    /// V8 is told what the config holds outside of its heap, or it would see no reason to collect it.
+    pub(super) fn hold(env: &Env, inner: Arc<config::Config>) -> napi::Result<Self> {
+        env.adjust_external_memory(external_bytes(&inner))?;
+        Ok(Self { inner })
     }
+}
+
+impl ObjectFinalize for Config {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        env.adjust_external_memory(-external_bytes(&self.inner)).map(|_| ())
+    }
+}
+
+fn external_bytes(config: &config::Config) -> i64 {
+    i64::try_from(config.approximate_bytes()).unwrap_or(i64::MAX)
 }
 
 fn display(path: &Path) -> String {

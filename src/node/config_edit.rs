@@ -92,7 +92,7 @@ impl Config {
             env,
             abort,
             |cancel| blocking(move || config.edit(&edits, allowed, &cancel)),
-            |_, config| Ok(Self::from(config)),
+            |env, config| Self::hold(env, Arc::new(config)),
         )
     }
 }

@@ -72,7 +72,7 @@ impl Config {
 fn update_object(env: &Env, update: Update) -> napi::Result<Object<'_>> {
     let mut result = Object::new(env)?;
     match update.outcome {
-        Ok(config) => result.set("config", Config { inner: config }.into_instance(env)?)?,
+        Ok(config) => result.set("config", Config::hold(env, config)?.into_instance(env)?)?,
         Err(error) => result.set("error", object(env, &error)?)?,
     }
     result.set("changedPaths", update.changed_paths)?;

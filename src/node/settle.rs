@@ -1,6 +1,9 @@
 //! Promises: the only place where asynchronous work meets JavaScript.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 use napi::Env;
 use napi::bindgen_prelude::{Object, ToNapiValue};
@@ -31,30 +34,33 @@ where
     let token = abort.token();
     let work = work(token.clone());
     runtime.spawn(async move {
-        // A task of its own, so that a panic is an outcome here and not a promise that never settles.
-        let mut task = tokio::spawn(work);
         let outcome = tokio::select! {
             biased;
-            () = token.cancelled() => {
-                task.abort();
-                None
-            }
-            joined = &mut task => Some(joined),
+            () = token.cancelled() => None,
+            outcome = catch_panic(work) => Some(outcome),
         };
-        let outcome = outcome.map(|joined| match joined {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_panic() => Err(panicked(error.into_panic().as_ref())),
-            Err(error) => Err(CoreError::new(Code::Internal, format!("the task ended early: {error}"))),
-        });
         deferred.resolve(move |env| {
-            let aborted = abort.finish(&env)?;
-            match (outcome, aborted) {
-                (Some(Ok(value)), _) => finish(&env, value),
-                (Some(Err(error)), _) => Err(reify(&env, &error)),
-                (None, Some(reason)) => Err(reason),
-                (None, None) => Err(reify(&env, &CoreError::new(Code::Internal, "cancelled by nobody"))),
-            }
+            let answer = AssertUnwindSafe(|| {
+                let aborted = abort.finish(&env)?;
+                match (outcome, aborted) {
+                    (Some(Ok(value)), _) => finish(&env, value),
+                    (Some(Err(error)), _) => Err(reify(&env, &error)),
+                    (None, Some(reason)) => Err(reason),
+                    (None, None) => Err(reify(&env, &CoreError::new(Code::Internal, "cancelled by nobody"))),
+                }
+            });
+            catch_unwind(answer).unwrap_or_else(|panic| Err(reify(&env, &panicked(panic.as_ref()))))
         });
     });
     Ok(promise)
+}
+
+/// A panic of `work` is its outcome, not a promise that never settles.
+async fn catch_panic<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    poll_fn(move |context| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic.as_ref()))))
+    })
+    .await
 }
