@@ -32,9 +32,9 @@ impl SchemaSource {
     fn package(&self) -> Result<Option<PathBuf>> {
         match self {
             Self::None | Self::Text(_) => Ok(None),
-            Self::Near(starts) => Ok(starts.iter().find_map(|start| Installed::find_package(start))),
+            Self::Near(starts) => Ok(Installed::find_package(starts)),
             Self::At(package) => {
-                let found = Installed::find_package(package);
+                let found = Installed::find_package(std::slice::from_ref(package));
                 if found.as_deref() == std::fs::canonicalize(package).ok().as_deref() && found.is_some() {
                     return Ok(found);
                 }
@@ -50,18 +50,20 @@ impl SchemaSource {
 
 impl Config {
     pub(super) fn check_schema(&mut self) -> Result<()> {
-        let value = serde_json::Value::from(&self.root().value);
-        let schema = if let SchemaSource::Text(text) = &self.options().schema {
-            Schema::from_json(text)?
+        let (schema, value);
+        if let SchemaSource::Text(text) = &self.options().schema {
+            schema = Schema::from_json(text)?;
+            value = serde_json::Value::from(&self.root().value);
         } else {
             let Some(package) = self.options().schema.package()? else { return Ok(()) };
+            value = serde_json::Value::from(&self.root().value);
             let installed = installed(package, self.options().env.as_ref())?;
-            let Some(schema) = cache(&installed).get(&installed.key(&value)?) else {
+            let Some(cached) = cache(&installed).get(&installed.key(&value)?) else {
                 self.add_issue::<&str>(&[], not_cached());
                 return Ok(());
             };
-            schema
-        };
+            schema = cached;
+        }
         for issue in schema.validate(&value)? {
             let allowed = Some(issue.allowed_values).filter(|values| !values.is_empty());
             self.add_issue(

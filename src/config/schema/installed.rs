@@ -1,5 +1,6 @@
 //! The OpenClaw that is installed on this machine, as the source of the schema.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -34,14 +35,18 @@ const MAX_FOLDERS: usize = 2_000;
 const MAX_PRINTED: u64 = 64 * 1024 * 1024;
 
 impl Installed {
-    /// The folder of the package `openclaw` that `start` lies in, or that Node would find from there.
-    pub fn find_package(start: &Path) -> Option<PathBuf> {
-        let start = fs::canonicalize(start).ok()?;
-        start.ancestors().find_map(|folder| {
-            [folder.to_owned(), folder.join("node_modules/openclaw")]
-                .into_iter()
-                .find(|package| is_openclaw(package))
-        })
+    /// The folder of the package `openclaw` that one of `starts` lies in, or that Node would find from there.
+    pub fn find_package(starts: &[PathBuf]) -> Option<PathBuf> {
+        let mut seen = HashSet::new();
+        for start in starts.iter().filter_map(|start| fs::canonicalize(start).ok()) {
+            for folder in start.ancestors().take_while(|folder| seen.insert(folder.to_path_buf())) {
+                let package = [folder.to_owned(), folder.join("node_modules/openclaw")];
+                if let Some(found) = package.into_iter().find(|package| is_openclaw(package)) {
+                    return Some(found);
+                }
+            }
+        }
+        None
     }
 
     /// What the schema depends on: OpenClaw itself, and the manifests in every folder where it looks for plugins
