@@ -147,10 +147,11 @@ export interface ConfigOptions {
    */
   missingEnv?: 'warn' | 'error'
   /**
-   * JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. Default: that of
+   * JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. As
+   * text it is the quickest: an object is written as text first, on this thread, in proportion to its size. Default: that of
    * the OpenClaw at `openclaw`, if `Config.refreshSchema()` has stored it; a warning tells if not.
    */
-  schema?: object | false
+  schema?: object | string | false
   /**
    * The folder of the installed package `openclaw`. Default: the one that this process belongs to, or that Node
    * would find from the working directory, if any.

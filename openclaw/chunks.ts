@@ -118,7 +118,7 @@ function scan(install: Install, targets: readonly SwapFunction[]): ChunkIndex {
   const dist = join(install.root, "dist");
   for (const entry of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
     if (!/\.[cm]?js$/.test(entry)) continue;
-    const bytes = readFileSync(join(dist, entry));
+    const bytes = readIfThere(join(dist, entry));
     if (!names.some((name) => bytes.includes(name))) continue;
     const file = `dist/${entry.replaceAll(sep, "/")}`;
     const result = findFunctions(bytes.toString("utf8"), targets);
@@ -144,6 +144,15 @@ function cacheKey(install: Install, targets: readonly SwapFunction[]): string {
   }
   for (const { region, name, shape } of targets) hash.update(`${region}:${name}:${shape};`);
   return hash.digest("hex").slice(0, 24);
+}
+
+/** A link that leads nowhere, or a file that an update takes away meanwhile, holds nothing to replace. */
+function readIfThere(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 /** A kept index; anything that is not exactly one is as good as none, and is written anew. */

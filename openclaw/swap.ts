@@ -206,9 +206,15 @@ export class Core {
     const hooks = (module as HookApi).registerHooks?.({
       load: (url, context, next) => {
         const result = next(url, context);
-        if (url.startsWith(dist)) return this.#chunk(decodeURI(url.slice(root.length)), result);
-        const name = packages.get(url);
-        return name ? this.#package(name, result) : result;
+        try {
+          if (url.startsWith(dist)) return this.#chunk(url.slice(root.length), result);
+          const name = packages.get(url);
+          return name ? this.#package(name, result) : result;
+        } catch (error) {
+          // What goes wrong here must not keep OpenClaw from starting.
+          this.#warn(`stays TypeScript: ${url} cannot be read for it (${error})`);
+          return result;
+        }
       },
     });
     return () => hooks?.deregister();
@@ -318,7 +324,7 @@ export class Core {
   }
 
   #chunk(path: string, result: LoadResult): LoadResult {
-    const file = path.split("?", 1)[0] ?? path;
+    const file = decodeURI(path.split(/[?#]/, 1)[0] ?? path);
     const first = this.#index === undefined;
     const { chunks } = this.index();
     if (first) this.#warnOfMissing();

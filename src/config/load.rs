@@ -336,8 +336,17 @@ impl Config {
     }
 }
 
+/// Opening a pipe that nobody writes to would hold a thread for ever.
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
 fn read_root(path: &Path) -> Result<SourceFile> {
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = open_without_waiting(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => CoreError::new(
             Code::ConfigNotFound,
             format!(
@@ -355,8 +364,16 @@ fn read_root(path: &Path) -> Result<SourceFile> {
         .caused_by(error),
         _ => CoreError::io("open", path, error),
     })?;
+    let metadata = file.metadata().map_err(|error| CoreError::io("examine", path, error))?;
+    if !metadata.is_file() {
+        let message = format!(
+            "{} is not a regular file: a config cannot be a folder, a pipe or a device",
+            path.display()
+        );
+        return Err(CoreError::new(Code::Io, message).in_file(path));
+    }
     // With its size known, the file is read in one call.
-    let size = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_FILE_BYTES);
+    let size = metadata.len().min(MAX_FILE_BYTES);
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -395,6 +412,9 @@ fn is_second_value(file: &SourceFile, line: u32, column: u32) -> bool {
     let mut units = 1;
     for (at, c) in file.text.get(start..).unwrap_or_default().char_indices() {
         if units == column {
+            if matches!(c, '}' | ']' | ',') {
+                return false;
+            }
             let before = file.text.get(..start + at).unwrap_or_default();
             return !js::is_blank(before) && json5::parse(before.as_bytes(), 0).is_ok();
         }

@@ -130,6 +130,9 @@ impl Watched {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watcher) = watcher.as_mut() else { return false };
+        // Where links lead is not told by the folders at either end.
+        let linked =
+            config.watch_paths().iter().any(|path| path.canonicalize().is_ok_and(|real| real != **path));
         for gone in folders.difference(&wanted) {
             // It fails for a folder that is no more.
             let _ = watcher.unwatch(gone);
@@ -147,7 +150,7 @@ impl Watched {
                 }
             }
         }
-        complete
+        complete && !linked
     }
 
     /// Waits until a burst of notifications is over.

@@ -34,9 +34,10 @@ pub struct ConfigOptions<'env> {
     /// leaves the text and adds a warning; "error" fails with `CONFIG_ENV`.
     #[napi(ts_type = "'warn' | 'error'")]
     pub missing_env: Option<Unknown<'env>>,
-    /// JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. Default: that of
+    /// JSON Schema to hold the value against, as `openclaw config schema` prints it; false for none. As
+    /// text it is the quickest: an object is written as text first, on this thread, in proportion to its size. Default: that of
     /// the OpenClaw at `openclaw`, if `Config.refreshSchema()` has stored it; a warning tells if not.
-    #[napi(ts_type = "object | false")]
+    #[napi(ts_type = "object | string | false")]
     pub schema: Option<Unknown<'env>>,
     /// The folder of the installed package `openclaw`. Default: the one that this process belongs to, or that Node
     /// would find from the working directory, if any.
@@ -44,7 +45,7 @@ pub struct ConfigOptions<'env> {
     pub openclaw: Option<Unknown<'env>>,
     /// Aborts the call.
     #[napi(ts_type = "AbortSignal")]
-    pub signal: Option<Object<'env>>,
+    pub signal: Option<Unknown<'env>>,
 }
 
 /// Something wrong with a config.
@@ -95,7 +96,11 @@ pub struct Config {
 impl Config {
     /// Reads the config.
     #[napi(catch_unwind, ts_args_type = "options?: ConfigOptions", ts_return_type = "Promise<Config>")]
-    pub fn load<'env>(env: &'env Env, options: Option<ConfigOptions<'env>>) -> napi::Result<Object<'env>> {
+    pub fn load<'env>(
+        env: &'env Env,
+        options: Option<Either<ConfigOptions<'env>, Unknown<'env>>>,
+    ) -> napi::Result<Object<'env>> {
+        let options = checked(env, options)?;
         let signal = options.as_ref().and_then(|options| options.signal);
         let options = read_options(env, options)?;
         let abort = Abort::from_signal(env, signal)?;
@@ -109,8 +114,11 @@ impl Config {
 
     /// Reads the config on the calling thread, for callers that cannot wait.
     #[napi(catch_unwind, ts_args_type = "options?: ConfigOptions")]
-    pub fn load_sync(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<Self> {
-        let options = read_options(env, options)?;
+    pub fn load_sync(
+        env: &Env,
+        options: Option<Either<ConfigOptions<'_>, Unknown<'_>>>,
+    ) -> napi::Result<Self> {
+        let options = read_options(env, checked(env, options)?)?;
         guard(env, || config::Config::load(options)).and_then(|config| Self::hold(env, Arc::new(config)))
     }
 
@@ -124,9 +132,10 @@ impl Config {
     )]
     pub fn refresh_schema<'env>(
         env: &'env Env,
-        options: Option<ConfigOptions<'env>>,
+        options: Option<Either<ConfigOptions<'env>, Unknown<'env>>>,
         node: Option<Unknown<'env>>,
     ) -> napi::Result<Object<'env>> {
+        let options = checked(env, options)?;
         let signal = options.as_ref().and_then(|options| options.signal);
         let options = read_options(env, options)?;
         let node = match node {
@@ -252,6 +261,15 @@ fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<Co
     })
 }
 
+/// Options that are no object would otherwise be no options, and another config would be read.
+pub(super) fn checked<T>(env: &Env, options: Option<Either<T, Unknown<'_>>>) -> napi::Result<Option<T>> {
+    match options {
+        None => Ok(None),
+        Some(Either::A(options)) => Ok(Some(options)),
+        Some(Either::B(other)) => Err(reify(env, &wrong_argument("options", "an object", &other))),
+    }
+}
+
 fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<config::ConfigOptions> {
     let mut read = config::ConfigOptions { env: process_env(env)?, ..Default::default() };
     let Some(options) = options else {
@@ -291,7 +309,8 @@ fn schema_source(
         return match schema.get_type()? {
             ValueType::Boolean => Ok(config::SchemaSource::None),
             ValueType::Object => Ok(config::SchemaSource::Text(stringify(env, &schema)?.into())),
-            _ => Err(reify(env, &wrong_argument("schema", "an object or false", &schema))),
+            ValueType::String => Ok(config::SchemaSource::Text(text(env, "schema", schema)?.into())),
+            _ => Err(reify(env, &wrong_argument("schema", "an object, its JSON text, or false", &schema))),
         };
     }
     if let Some(package) = openclaw {

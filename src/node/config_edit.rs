@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Function, Object, Unknown};
-use napi::{Env, JsString};
+use napi::bindgen_prelude::{Either, Function, Object, Unknown};
+use napi::{Env, JsString, JsValue, ValueType};
 use napi_derive::napi;
 
 use super::abort::Abort;
-use super::config::Config;
-use super::error::{guard, reify};
-use super::settle::settle;
+use super::config::{Config, checked};
+use super::error::{guard, reify, wrong_argument};
+use super::settle::settle_in_the_end;
 use crate::config::value::{Value, get};
 use crate::config::{Change, Edit, EditOptions, json5};
 use crate::runtime::blocking;
@@ -34,22 +34,31 @@ pub struct ConfigChange<'env> {
 #[napi(object, object_to_js = false)]
 pub struct ConfigEditOptions<'env> {
     /// Whether more than half of the file's bytes, or a top-level key, may go. Default: false.
-    pub allow_shrink: Option<bool>,
+    #[napi(ts_type = "boolean")]
+    pub allow_shrink: Option<Unknown<'env>>,
     /// Whether a config with an error that it had not before is refused with `CONFIG_INVALID`. Default: true.
-    pub validate: Option<bool>,
+    #[napi(ts_type = "boolean")]
+    pub validate: Option<Unknown<'env>>,
     /// Aborts the call. An edit that has begun to write ends its commit.
     #[napi(ts_type = "AbortSignal")]
-    pub signal: Option<Object<'env>>,
+    pub signal: Option<Unknown<'env>>,
 }
+
+/// Edits that may run or wait for a lock at once; the others wait for their turn.
+static EDITS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(4);
 
 /// The changes as one JSON text. A number that JSON cannot say would silently become null: no text tells of it.
 const WRITE_CHANGES: &str = "((changes) => {
   let plain = true;
-  const text = JSON.stringify(changes, (key, value) => {
-    if (typeof value === 'number' && !Number.isFinite(value)) plain = false;
-    return value;
-  });
-  return plain ? text : null;
+  try {
+    const text = JSON.stringify(changes, (key, value) => {
+      if (typeof value === 'number' && !Number.isFinite(value)) plain = false;
+      return value;
+    });
+    return plain ? text : null;
+  } catch {
+    return null; // a cycle or a BigInt
+  }
 })";
 
 #[napi]
@@ -70,31 +79,45 @@ impl Config {
         &self,
         env: &'env Env,
         changes: Unknown<'env>,
-        options: Option<ConfigEditOptions<'env>>,
+        options: Option<Either<ConfigEditOptions<'env>, Unknown<'env>>>,
     ) -> napi::Result<Object<'env>> {
         let write: Function<'_, Unknown<'_>, Option<JsString<'_>>> = env.run_script(WRITE_CHANGES)?;
         let Some(text) = write.call(changes)? else {
-            let message = "the changes hold a number that is not finite, or are nothing at all";
-            return Err(reify(env, &CoreError::new(Code::ConfigInvalid, message)));
+            let message =
+                "`changes` must be an array of changes whose values are plain JSON: no cycle, BigInt or NaN";
+            return Err(reify(env, &CoreError::new(Code::Validation, message)));
         };
         let text = text.into_utf8()?.take();
         let edits = guard(env, || read_edits(&text))?;
         let mut allowed = EditOptions::default();
         let mut signal = None;
-        if let Some(options) = options {
-            allowed.allow_shrink = options.allow_shrink.unwrap_or(allowed.allow_shrink);
-            allowed.validate = options.validate.unwrap_or(allowed.validate);
+        if let Some(options) = checked(env, options)? {
+            allowed.allow_shrink =
+                flag(env, "allowShrink", options.allow_shrink)?.unwrap_or(allowed.allow_shrink);
+            allowed.validate = flag(env, "validate", options.validate)?.unwrap_or(allowed.validate);
             signal = options.signal;
         }
         let abort = Abort::from_signal(env, signal)?;
         let config = Arc::clone(&self.inner);
-        settle(
+        settle_in_the_end(
             env,
             abort,
-            |cancel| blocking(move || config.edit(&edits, allowed, &cancel)),
+            |cancel| async move {
+                // Edits may wait long for a lock; they leave threads of the pool to everyone else.
+                let _turn = EDITS.acquire().await;
+                blocking(move || config.edit(&edits, allowed, &cancel)).await
+            },
             |env, config| Self::hold(env, Arc::new(config)),
         )
     }
+}
+
+fn flag(env: &Env, name: &str, value: Option<Unknown<'_>>) -> napi::Result<Option<bool>> {
+    let Some(value) = value else { return Ok(None) };
+    if value.get_type()? != ValueType::Boolean {
+        return Err(reify(env, &wrong_argument(name, "a boolean", &value)));
+    }
+    value.coerce_to_bool().map(Some)
 }
 
 fn read_edits(json: &[u8]) -> Result<Vec<Edit>> {

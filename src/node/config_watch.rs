@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{JavaScriptClassExt, Object};
+use napi::bindgen_prelude::{Either, JavaScriptClassExt, Object, Unknown};
 use napi::{Env, JsValue};
 use napi_derive::napi;
 use tokio::sync::mpsc;
 
 use super::abort::Abort;
-use super::config::Config;
+use super::config::{Config, checked};
 use super::error::{object, reify};
 use super::stream::{CoreStream, Element};
 use crate::config::Update;
@@ -19,7 +19,7 @@ use crate::runtime::runtime;
 pub struct ConfigWatchOptions<'env> {
     /// Ends it with the signal's reason.
     #[napi(ts_type = "AbortSignal")]
-    pub signal: Option<Object<'env>>,
+    pub signal: Option<Unknown<'env>>,
 }
 
 /// What a watch has found: a good revision or an error.
@@ -49,10 +49,10 @@ impl Config {
     pub fn watch<'env>(
         &self,
         env: &'env Env,
-        options: Option<ConfigWatchOptions<'env>>,
+        options: Option<Either<ConfigWatchOptions<'env>, Unknown<'env>>>,
     ) -> napi::Result<CoreStream> {
         let runtime = runtime().map_err(|error| reify(env, &error))?;
-        let abort = Abort::from_signal(env, options.and_then(|options| options.signal))?;
+        let abort = Abort::from_signal(env, checked(env, options)?.and_then(|options| options.signal))?;
         let stop = abort.token().child_token();
         let (found, mut updates) = mpsc::channel(1);
         let (elements, stream) = mpsc::channel(1);

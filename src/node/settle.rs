@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::task::Poll;
 
 use napi::Env;
-use napi::bindgen_prelude::{Object, ToNapiValue};
+use napi::bindgen_prelude::{Either, Object, ToNapiValue};
 use tokio_util::sync::CancellationToken;
 
-use super::abort::Abort;
+use super::abort::{Abort, rejected};
 use super::error::{panicked, reify};
 use crate::runtime::runtime;
 use crate::{Code, CoreError, Result};
@@ -29,24 +29,49 @@ where
     V: ToNapiValue + 'static,
     W: Future<Output = Result<T>> + Send + 'static,
 {
+    let token = abort.token();
+    settle_in_the_end(
+        env,
+        abort,
+        |cancel| {
+            let work = work(cancel);
+            async move {
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => Err(CoreError::new(Code::Internal, "aborted")),
+                    outcome = work => outcome,
+                }
+            }
+        },
+        finish,
+    )
+}
+
+/// As [`settle`], for work whose effect must not be in doubt: it is told when the signal fires, and its own outcome
+/// counts. Only if it then fails does the promise reject with the signal's reason.
+pub(super) fn settle_in_the_end<T, V, W>(
+    env: &Env,
+    abort: Abort,
+    work: impl FnOnce(CancellationToken) -> W,
+    finish: impl FnOnce(&Env, T) -> napi::Result<V> + Send + 'static,
+) -> napi::Result<Object<'_>>
+where
+    T: Send + 'static,
+    V: ToNapiValue + 'static,
+    W: Future<Output = Result<T>> + Send + 'static,
+{
     let runtime = runtime().map_err(|error| reify(env, &error))?;
     let (deferred, promise) = env.create_deferred()?;
-    let token = abort.token();
-    let work = work(token.clone());
+    let work = work(abort.token());
     runtime.spawn(async move {
-        let outcome = tokio::select! {
-            biased;
-            () = token.cancelled() => None,
-            outcome = catch_panic(work) => Some(outcome),
-        };
+        let outcome = catch_panic(work).await;
         deferred.resolve(move |env| {
             let answer = AssertUnwindSafe(|| {
                 let aborted = abort.finish(&env)?;
                 match (outcome, aborted) {
-                    (Some(Ok(value)), _) => finish(&env, value),
-                    (Some(Err(error)), _) => Err(reify(&env, &error)),
-                    (None, Some(reason)) => Err(reason),
-                    (None, None) => Err(reify(&env, &CoreError::new(Code::Internal, "cancelled by nobody"))),
+                    (Ok(value), _) => finish(&env, value).map(Either::A),
+                    (Err(_), Some(reason)) => rejected(&env, reason).map(Either::B),
+                    (Err(error), None) => Err(reify(&env, &error)),
                 }
             });
             catch_unwind(answer).unwrap_or_else(|panic| Err(reify(&env, &panicked(panic.as_ref()))))

@@ -8,7 +8,7 @@ use napi_derive::napi;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::abort::Abort;
+use super::abort::{Abort, rejected};
 use super::settle::settle;
 use crate::Result;
 
@@ -81,7 +81,7 @@ impl CoreStream {
             |_| take,
             move |env, element| {
                 let reason = if element.is_none() { finish(&abort, env)? } else { None };
-                reason.map_or_else(|| iterator_result(env, element), Err)
+                reason.map_or_else(|| iterator_result(env, element), |reason| rejected(env, reason))
             },
         )
     }
@@ -106,7 +106,7 @@ impl CoreStream {
 }
 
 /// Stops listening to the signal, once; its reason if it has fired.
-fn finish(abort: &Mutex<Option<Abort>>, env: &Env) -> napi::Result<Option<napi::Error>> {
+fn finish(abort: &Mutex<Option<Abort>>, env: &Env) -> napi::Result<Option<Unknown<'static>>> {
     let abort = abort.lock().unwrap_or_else(PoisonError::into_inner).take();
     abort.map_or(Ok(None), |abort| abort.finish(env))
 }

@@ -72,6 +72,14 @@ impl SchemaCache {
         Ok(Schema::new(Parts::Stored(stored)))
     }
 
+    /// Writes a file of its own, new and readable by its owner alone, into the folder.
+    pub(super) fn write_private(&self, suffix: &str, bytes: &[u8]) -> Result<PathBuf> {
+        create_private_dir(&self.dir).map_err(|error| CoreError::io("create", &self.dir, error))?;
+        let file = self.dir.join(format!("{}{suffix}", unique()));
+        write_new(&file, bytes).map_err(|error| CoreError::io("write", &file, error))?;
+        Ok(file)
+    }
+
     fn file(&self, key: &SchemaKey) -> PathBuf {
         self.dir.join(format!("{}{SUFFIX}", key.as_str()))
     }
@@ -165,23 +173,28 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
 
 /// Writes beside the file and renames: a reader sees the old bytes or the new ones.
 fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let unique = format!("{}.{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let temporary = file.with_extension(format!("schema.{unique}"));
-    let written = (|| {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = options.open(&temporary)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs::rename(&temporary, file)
-    })();
+    let temporary = file.with_extension(format!("schema.{}.tmp", unique()));
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, file));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// A name that no other thread or process of this machine takes now.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn write_new(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut out = options.open(file)?;
+    out.write_all(bytes)?;
+    out.sync_all()
 }
 
 #[cfg(test)]

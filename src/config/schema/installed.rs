@@ -123,7 +123,7 @@ impl Installed {
         let mut printed = self.print_schema(node, env, deadline)?;
         if !describes_plugins(&printed) {
             // OpenClaw leaves plugins out while the config is invalid. What they describe does not depend on it.
-            let neutral = Neutral::write(config)?;
+            let neutral = Neutral::write(cache, config)?;
             let mut env = env.to_vec();
             env.push(("OPENCLAW_CONFIG_PATH".into(), neutral.0.clone().into_os_string()));
             printed = self.print_schema(node, &env, deadline)?;
@@ -194,14 +194,11 @@ fn describes_plugins(printed: &str) -> bool {
 struct Neutral(PathBuf);
 
 impl Neutral {
-    fn write(config: &Value) -> Result<Self> {
+    /// In the cache's folder, which is this user's alone: what it says decides what OpenClaw loads.
+    fn write(cache: &SchemaCache, config: &Value) -> Result<Self> {
         let paths = config.pointer("/plugins/load/paths").filter(|paths| paths.is_array());
         let plugins = paths.map_or_else(|| json!({}), |paths| json!({ "load": { "paths": paths } }));
-        let unique = format!("openclaw-core-{}-{:?}.json", std::process::id(), std::thread::current().id());
-        let path = std::env::temp_dir().join(unique.replace(['(', ')'], "-"));
-        fs::write(&path, json!({ "plugins": plugins }).to_string())
-            .map_err(|error| CoreError::io("write", &path, error))?;
-        Ok(Self(path))
+        cache.write_private(".json", json!({ "plugins": plugins }).to_string().as_bytes()).map(Self)
     }
 }
 
