@@ -1,7 +1,19 @@
 // What holds for every export: errors with codes, no panic that reaches Node, a log that holds nothing up.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -185,6 +197,36 @@ test("a pipe in the place of a config is refused and holds nobody up", {
       assert.rejects(core.Config.load({ path }), { code: "IO", message: /not a regular file/ }),
     ),
   );
+});
+
+const isRoot = process.getuid?.() === 0;
+test("root edits a user's config as that user's", {
+  skip: !isRoot && "only root can give a file to a user",
+}, async () => {
+  const path = join(scratch, "theirs.json");
+  writeFileSync(path, "{a: 1}", { mode: 0o640 });
+  chownSync(path, 1234, 4321);
+  await (await core.Config.load({ path, schema: false })).edit([{ op: "set", path: "a", value: 2 }]);
+  const { uid, gid, mode } = statSync(path);
+  assert.deepEqual([uid, gid, mode & 0o777], [1234, 4321, 0o600]);
+});
+
+test("a link above the config that is turned elsewhere is noticed", async () => {
+  for (const port of [1, 2]) {
+    mkdirSync(join(scratch, `release-${port}`));
+    writeFileSync(join(scratch, `release-${port}/openclaw.json`), `{port: ${port}}`, { mode: 0o600 });
+  }
+  const link = join(scratch, "current");
+  symlinkSync("release-1", link);
+  const config = await core.Config.load({ path: join(link, "openclaw.json"), schema: false });
+  const changes = config.watch({ signal: AbortSignal.timeout(30_000) });
+  const next = changes.next();
+  symlinkSync("release-2", `${link}.new`);
+  renameSync(`${link}.new`, link);
+  const { value } = await next;
+  assert.deepEqual(value.changedPaths, ["port"]);
+  assert.equal(value.config.get("port"), 2);
+  await changes.return();
 });
 
 test("V8 collects configs for what they hold outside of its heap", () => {

@@ -50,6 +50,7 @@ impl Draft {
         let path = companion(target, what);
         let file = create_private(&path).map_err(|error| CoreError::io("create", &path, error))?;
         let draft = Self { path };
+        keep_owner(target, &file);
         fill(file, content).map_err(|error| CoreError::io("write", &draft.path, error))?;
         Ok(draft)
     }
@@ -65,6 +66,19 @@ impl Drop for Draft {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+/// Root edits a user's config as that user's: the gateway must still be able to read it. Others cannot give files away.
+#[cfg(unix)]
+fn keep_owner(target: &Path, file: &File) {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (Ok(before), Ok(now)) = (fs::metadata(target), file.metadata()) else { return };
+    if (before.uid(), before.gid()) != (now.uid(), now.gid()) {
+        let _ = fchown(file, Some(before.uid()), Some(before.gid()));
+    }
+}
+
+#[cfg(not(unix))]
+const fn keep_owner(_target: &Path, _file: &File) {}
 
 fn fill(mut file: File, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
