@@ -272,6 +272,7 @@ fn payload() -> Vec<u8> {
         ("pid".to_owned(), Value::from(pid)),
         ("createdAt".to_owned(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
         ("holder".to_owned(), HOLDER.into()),
+        ("kernel".to_owned(), process::kernel().into()),
     ]);
     if let Some(start) = process::start_time(pid) {
         owner.insert("starttime".into(), start.into());
@@ -310,10 +311,13 @@ fn read_regular(path: &Path) -> Result<Option<Found>> {
     }
 }
 
-/// Whether the owner is gone. `alone` says that no other writer of this crate can hold a lock file now.
+/// Whether the owner is gone. `alone` says that no other writer of this crate on this
+/// kernel can hold a lock file now.
 fn is_abandoned(found: &Found, alone: bool) -> bool {
     let owner: Value = serde_json::from_slice(&found.content).unwrap_or_default();
-    if alone && owner.get("holder").is_some_and(|holder| holder == HOLDER) {
+    let ours = owner.get("holder").is_some_and(|holder| holder == HOLDER)
+        && owner.get("kernel").is_none_or(|kernel| *kernel == process::kernel());
+    if alone && ours {
         return true;
     }
     match number(&owner, "pid").filter(|&pid| pid > 0) {
@@ -380,5 +384,23 @@ fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(CoreError::io("remove", path, error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_file_of_another_kernel_is_not_taken_for_one_of_the_dead() {
+        let found = |content: Vec<u8>| Found { content, age: Duration::ZERO };
+        assert!(is_abandoned(&found(payload()), true), "nobody of this crate holds it");
+        let text = String::from_utf8(payload()).unwrap();
+        let elsewhere = text.replace(&process::kernel(), "another");
+        assert_ne!(text, elsewhere);
+        assert!(
+            !is_abandoned(&found(elsewhere.into_bytes()), true),
+            "its process id lives, for all that is known"
+        );
     }
 }

@@ -32,6 +32,16 @@ pub(super) const fn may_be_alive(_pid: u32) -> bool {
     true
 }
 
+/// Which running kernel this is: locks on descriptors hold among its processes, and not beyond (a virtual machine and
+/// its host, two clients of a network file system).
+pub(super) fn kernel() -> String {
+    #[cfg(target_os = "linux")]
+    if let Ok(boot) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        return boot.trim().to_owned();
+    }
+    std::env::consts::OS.to_owned()
+}
+
 #[cfg(target_os = "linux")]
 struct Stat {
     /// Dead, and only waited for; not a main thread that ended before its siblings.
