@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   chownSync,
   copyFileSync,
   mkdirSync,
@@ -227,6 +228,58 @@ test("a link above the config that is turned elsewhere is noticed", async () => 
   assert.deepEqual(value.changedPaths, ["port"]);
   assert.equal(value.config.get("port"), 2);
   await changes.return();
+});
+
+test("a config of 10 MB is read, edited and explained", async () => {
+  const path = join(scratch, "ten-megabytes.json5");
+  const line = `    "${"x".repeat(90)}", // one of many\n`;
+  const count = Math.ceil(10_000_000 / line.length);
+  writeFileSync(path, `{\n  notes: [\n${line.repeat(count)}  ],\n  port: 1,\n}\n`, { mode: 0o600 });
+  const config = await core.Config.load({ path, schema: false });
+  assert.equal(config.get("notes").length, count);
+  assert.equal(config.explain("port").line, count + 4);
+  const edited = await config.edit([{ op: "set", path: "port", value: 2 }]);
+  assert.equal(edited.get("port"), 2);
+  assert.equal(readFileSync(path, "utf8").split("// one of many").length - 1, count);
+});
+
+test("a config that may not be read, and a folder that may not be written, give IO and lose nothing", (t) => {
+  const folder = join(scratch, "read-only");
+  mkdirSync(folder);
+  for (const name of ["closed.json", "open.json"]) writeFileSync(join(folder, name), "{a: 1}");
+  chmodSync(join(folder, "closed.json"), 0o000);
+  chmodSync(join(folder, "open.json"), 0o444);
+  chmodSync(folder, 0o555);
+  chmodSync(scratch, 0o755);
+  const code = `
+    const { Config } = require(${JSON.stringify(join(root, "index.js"))});
+    const at = (name) => ({ path: ${JSON.stringify(folder)} + "/" + name, schema: false, env: {} });
+    (async () => {
+      const closed = await Config.load(at("closed.json")).catch(({ code, message }) => ({ code, message }));
+      const config = await Config.load(at("open.json"));
+      const edit = await config.edit([{ op: "set", path: "a", value: 2 }]).catch(({ code, message }) => ({ code, message }));
+      console.log(JSON.stringify({ closed, edit }));
+    })();`;
+  // Modes do not bind root.
+  const user = isRoot ? { uid: 65534, gid: 65534 } : {};
+  const reach = `require("node:fs").accessSync(${JSON.stringify(join(root, "index.js"))})`;
+  if (spawnSync(process.execPath, ["-e", reach], { ...user, cwd: "/" }).status !== 0) {
+    t.skip("another user than root cannot reach this checkout, or this Node");
+    return;
+  }
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, ["-e", code], {
+    ...user,
+    encoding: "utf8",
+    cwd: "/",
+  });
+  assert.equal(status, 0, `${stderr}${error ?? ""}`);
+  const { closed, edit } = JSON.parse(stdout);
+  assert.equal(closed.code, "IO");
+  assert.match(closed.message, /closed\.json.*(permission|denied)/i);
+  assert.equal(edit.code, "IO");
+  assert.match(edit.message, /open\.json/);
+  assert.equal(readFileSync(join(folder, "open.json"), "utf8"), "{a: 1}");
+  assert.deepEqual(readdirSync(folder).sort(), ["closed.json", "open.json"]);
 });
 
 test("V8 collects configs for what they hold outside of its heap", () => {
