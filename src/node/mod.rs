@@ -15,6 +15,7 @@ mod info;
 mod json;
 mod json5;
 mod log;
+mod memory;
 mod settle;
 mod stream;
 mod types;
