@@ -60,7 +60,7 @@ impl Config {
         runtime.spawn(async move {
             while let Some(update) = updates.recv().await {
                 let element: Element = Box::new(move |env| Ok(update_object(env, update)?.to_unknown()));
-                if elements.send(Ok(element)).await.is_err() {
+                if elements.send(Ok(vec![element])).await.is_err() {
                     return;
                 }
             }

@@ -24,11 +24,12 @@ pub struct CoreMemoryUsage {
 pub fn memory_usage() -> CoreMemoryUsage {
     #[expect(clippy::cast_precision_loss, reason = "no process holds 2^53 bytes")]
     let owners: BTreeMap<_, _> =
-        memory::usage().map(|(owner, bytes)| (owner.as_str().to_owned(), bytes as f64)).into();
+        memory::usage().map(|(owner, bytes)| (owner.as_str().to_owned(), bytes as f64)).collect();
     CoreMemoryUsage { total: owners.values().sum(), owners }
 }
 
 /// Once for each thread that loads the addon.
+#[allow(clippy::unnecessary_wraps, reason = "the signature that napi calls")]
 #[napi(module_exports)]
 pub fn on_load(_exports: Object<'_>) -> napi::Result<()> {
     memory::adopt(Owner::Node);
