@@ -8,6 +8,7 @@
 //! | [`error`] | [`CoreError`] and its [`Code`]s: the one error type |
 //! | [`types`] | the vocabulary that all capabilities share |
 //! | [`memory`] | the global allocator, which counts bytes by owner |
+//! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -17,6 +18,7 @@
 
 pub mod config;
 pub mod error;
+pub mod events;
 pub mod log;
 pub mod memory;
 pub mod types;
