@@ -8,7 +8,8 @@ use napi_derive::napi;
 use tokio::sync::mpsc;
 
 use super::abort::Abort;
-use super::config::{Config, checked};
+use super::args::checked;
+use super::config::Config;
 use super::error::{object, reify};
 use super::stream::{CoreStream, Element};
 use crate::config::Update;
