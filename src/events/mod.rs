@@ -25,6 +25,8 @@ mod files;
 mod follow;
 mod keys;
 mod log;
+#[cfg(test)]
+mod memory;
 mod merge;
 mod projection;
 mod record;
@@ -32,6 +34,8 @@ mod recover;
 mod sled;
 mod storage;
 mod store;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod tests;
 mod verify;
