@@ -20,7 +20,7 @@ use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
 use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
-use super::sled::Sled;
+use super::sled::{Sled, reclaim};
 use super::storage::{Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
 use crate::memory::{self, Owner};
@@ -497,6 +497,7 @@ impl Writer {
         drop(self.log);
         *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         drop(self.lock);
+        reclaim();
         flushed
     }
 }

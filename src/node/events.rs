@@ -423,7 +423,7 @@ impl EventStore {
         settle(
             env,
             Abort::never(),
-            |_| self.reading(|store| store.stats()),
+            |_| self.reading(events::EventStore::stats),
             |_, stats| {
                 let memory = memory::usage().find(|(owner, _)| *owner == Owner::Events);
                 Ok(EventStoreStats {
@@ -461,7 +461,6 @@ impl EventStore {
 
     /// Hands events to the writer now, so that appends are in the order of calls; a promise that is rejected if there is
     /// something wrong with them.
-    #[expect(clippy::type_complexity, reason = "a future has no shorter name")]
     fn submit<'env>(
         &self,
         env: &'env Env,
@@ -631,6 +630,9 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     Ok(read)
 }
 
+/// `process.once`.
+type Once<'env> = Function<'env, FnArgs<(&'static str, Function<'env, (), ()>)>, Unknown<'env>>;
+
 /// Has a store closed when its JS thread ends: by its script's end or `process.exit()`, which the process tells, or,
 /// for a worker thread, by being terminated, which only the environment tells.
 fn close_at_exit(env: &Env, open: &Arc<Open>) -> napi::Result<()> {
@@ -650,8 +652,7 @@ fn close_at_exit(env: &Env, open: &Arc<Open>) -> napi::Result<()> {
         let global = env.get_global()?;
         if global.has_named_property("process")? {
             let process: Object<'_> = global.get_named_property("process")?;
-            let once: Function<'_, FnArgs<(&str, Function<'_, (), ()>)>, Unknown<'_>> =
-                process.get_named_property("once")?;
+            let once: Once<'_> = process.get_named_property("once")?;
             once.apply(process, ("exit", close).into())?;
         }
     }
