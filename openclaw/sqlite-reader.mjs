@@ -205,12 +205,14 @@ function checked(bytes, sha256) {
 }
 
 /** A transcript in cold storage: an archive of its rows, in the database or beside it. */
-function readCold(file, sessionsDir, row) {
+function readCold(sessionsDir, row) {
   const bytes =
     row.storage === "sqlite"
       ? row.archive_blob
       : fs.readFileSync(path.join(sessionsDir, "cold", path.basename(row.archive_name)));
-  const text = zlib.zstdDecompressSync(checked(bytes, row.archive_sha256), { maxOutputLength: MAX_COLD_BYTES });
+  const text = zlib.zstdDecompressSync(checked(bytes, row.archive_sha256), {
+    maxOutputLength: MAX_COLD_BYTES,
+  });
   for (const line of text.toString("utf8").split("\n")) {
     if (!line) continue;
     const record = JSON.parse(line);
@@ -243,7 +245,7 @@ function readTranscripts(database, file, sessionsDir, windows) {
     let line = 1;
     try {
       const archived = cold?.get(id);
-      if (archived) readCold(file, sessionsDir, archived);
+      if (archived) readCold(sessionsDir, archived);
       for (const row of rows.iterate(id)) {
         line = row.seq + 1;
         try {

@@ -10,14 +10,33 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::event::{StoredEvent, write_string};
 use super::openclaw::{Members, transcript_entry};
+use super::store::{EventStore, Range};
 use crate::{Code, CoreError, Result};
+
+/// Events that are read at once.
+const PAGE: usize = 256;
+
+impl EventStore {
+    /// One session as an OpenClaw transcript. Blocks.
+    pub fn export_transcript(&self, session_key: &str) -> Result<String> {
+        transcript(session_key, |take| {
+            let mut after = None;
+            loop {
+                let page = self.read(session_key, &Range { after, limit: Some(PAGE), ..Range::default() })?;
+                page.iter().for_each(&mut *take);
+                let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
+                after = Some(last.seq);
+            }
+        })
+    }
+}
 
 /// The version in the header.
 const VERSION: u32 = 4;
 
 /// The transcript of a session. `scan` hands every event of it to the function that it is given, in the order of
 /// `seq`; it is called twice, so that no more than the exported stretch is held in memory.
-pub fn transcript(
+fn transcript(
     session_key: &str,
     mut scan: impl FnMut(&mut dyn FnMut(&StoredEvent)) -> Result<()>,
 ) -> Result<String> {
@@ -96,10 +115,14 @@ impl Stretch {
 
     fn write(mut self) -> String {
         self.order();
-        let size: usize = self.entries.iter().map(|entry| match &entry.text {
-            Text::Kept { text, .. } => text.len() + 1,
-            Text::Made { message, .. } => message.len() + 200,
-        }).sum();
+        let size: usize = self
+            .entries
+            .iter()
+            .map(|entry| match &entry.text {
+                Text::Kept { text, .. } => text.len() + 1,
+                Text::Made { message, .. } => message.len() + 200,
+            })
+            .sum();
         let mut out = String::with_capacity(size + 300);
         self.write_header(&mut out);
         let mut previous: Option<&str> = None;
@@ -117,7 +140,8 @@ impl Stretch {
                         Some(previous) => write_string(&mut out, previous),
                         None => out.push_str("null"),
                     }
-                    let _ = write!(out, ",\"timestamp\":\"{}\",\"message\":{message}}}", iso(entry.timestamp_ms));
+                    let _ =
+                        write!(out, ",\"timestamp\":\"{}\",\"message\":{message}}}", iso(entry.timestamp_ms));
                     previous = Some(id);
                 }
             }
@@ -212,7 +236,8 @@ fn message(event: &StoredEvent) -> Option<String> {
     {
         return Some(message.get().replace(['\n', '\r'], " "));
     }
-    let content = members.as_ref().and_then(|members| members.get("content").or_else(|| members.get("text")))?;
+    let content =
+        members.as_ref().and_then(|members| members.get("content").or_else(|| members.get("text")))?;
     let content = content.get().replace(['\n', '\r'], " ");
     let blocks = if content.starts_with('[') {
         content
@@ -267,7 +292,13 @@ mod tests {
             .flat_map(|line| transcript_events(&transcript, line, Some(0)).unwrap())
             .enumerate()
             .map(|(at, event)| {
-                stored(at as u64 + 1, &event.kind, &event.id.unwrap(), event.timestamp_ms.unwrap(), &event.data)
+                stored(
+                    at as u64 + 1,
+                    &event.kind,
+                    &event.id.unwrap(),
+                    event.timestamp_ms.unwrap(),
+                    &event.data,
+                )
             })
             .collect()
     }
@@ -283,12 +314,18 @@ mod tests {
     const HEADER: &str = r#"{"type":"session","version":3,"id":"a","timestamp":"2026-02-01T00:00:00.000Z","cwd":"/w","x":1.50}"#;
 
     fn line(id: &str, parent: &str, ms: u32) -> String {
-        format!(r#"{{"type":"message","id":"{id}","parentId":{parent},"timestamp":"2026-02-01T00:00:00.{ms:03}Z","message":{{"role":"user","content":"\ud800"}}}}"#)
+        format!(
+            r#"{{"type":"message","id":"{id}","parentId":{parent},"timestamp":"2026-02-01T00:00:00.{ms:03}Z","message":{{"role":"user","content":"\ud800"}}}}"#
+        )
     }
 
     #[test]
     fn a_transcript_comes_back_to_the_letter_under_header_version_4() {
-        let lines = [line("1", "null", 1), line("2", "\"1\"", 2), r#"{"type":"label","id":"3","parentId":"2","timestamp":"2026-02-01T00:00:00.003Z"}"#.to_owned()];
+        let lines = [
+            line("1", "null", 1),
+            line("2", "\"1\"", 2),
+            r#"{"type":"label","id":"3","parentId":"2","timestamp":"2026-02-01T00:00:00.003Z"}"#.to_owned(),
+        ];
         let all: Vec<&str> = std::iter::once(HEADER).chain(lines.iter().map(String::as_str)).collect();
         let header = r#"{"type":"session","version":4,"id":"a","timestamp":"2026-02-01T00:00:00.000Z","cwd":"/w","x":1.50}"#;
         assert_eq!(export(&entries("a", &all)), format!("{header}\n{}\n", lines.join("\n")));
@@ -296,10 +333,17 @@ mod tests {
 
     #[test]
     fn a_parent_stands_before_its_children_whatever_the_clock_and_the_arrival() {
-        let lines = [line("3", "\"2\"", 1), line("2", "\"1\"", 9), line("1", "null", 5), line("4", "\"3\"", 2), line("b", "\"1\"", 9)];
+        let lines = [
+            line("3", "\"2\"", 1),
+            line("2", "\"1\"", 9),
+            line("1", "null", 5),
+            line("4", "\"3\"", 2),
+            line("b", "\"1\"", 9),
+        ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let text = export(&entries("a", &lines));
-        let order: Vec<String> = text.lines().skip(1).map(|l| Members::of(l).unwrap().text("id").unwrap()).collect();
+        let order: Vec<String> =
+            text.lines().skip(1).map(|l| Members::of(l).unwrap().text("id").unwrap()).collect();
         assert_eq!(order, ["1", "2", "3", "4", "b"]);
         let circle = [line("1", "\"2\"", 1), line("2", "\"1\"", 2)];
         assert_eq!(export(&entries("a", &[&circle[0], &circle[1]])).lines().count(), 3);
@@ -310,7 +354,12 @@ mod tests {
         let mut events = entries("old", &[HEADER, &line("o", "null", 5)]);
         events.extend(entries("new", &[&line("n", "null", 7)]));
         let text = export(&events);
-        assert!(text.starts_with(r#"{"type":"session","version":4,"id":"new","timestamp":"2026-02-01T00:00:00.007Z","cwd":""}"#), "{text}");
+        assert!(
+            text.starts_with(
+                r#"{"type":"session","version":4,"id":"new","timestamp":"2026-02-01T00:00:00.007Z","cwd":""}"#
+            ),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 2);
         events.extend(entries("old", &[&line("p", "\"o\"", 9)]));
         assert_eq!(export(&events).lines().count(), 3);
@@ -321,7 +370,13 @@ mod tests {
         let events = [
             stored(1, "message_received", "r-1", 1000, r#"{"text":"hi \"you\""}"#),
             stored(2, "state_changed", "r-2", 1001, r#"{"text":"no"}"#),
-            stored(3, "agent_response", "r-3", 1002, r#"{"message":{"role":"assistant","content":[],"usage":{"input":1}}}"#),
+            stored(
+                3,
+                "agent_response",
+                "r-3",
+                1002,
+                r#"{"message":{"role":"assistant","content":[],"usage":{"input":1}}}"#,
+            ),
             stored(4, "message_sent", "r-4", 1003, r#"{"content":[{"type":"text","text":"bye"}]}"#),
             stored(5, "message_sent", "r-5", 1004, r#"{"content":7}"#),
         ];

@@ -149,7 +149,8 @@ fn tool_calls(message: &Members<'_>, session_id: &str) -> Vec<(String, String)> 
         .iter()
         .filter_map(|block| {
             let block = Members::of(block.get()).ok()?;
-            let called = matches!(block.text("type").as_deref(), Some("toolCall" | "toolUse" | "functionCall"));
+            let called =
+                matches!(block.text("type").as_deref(), Some("toolCall" | "toolUse" | "functionCall"));
             let id = block.text("id").filter(|id| called && !id.is_empty())?;
             let mut data = String::from("{\"sessionId\":");
             write_string(&mut data, session_id);
@@ -319,7 +320,10 @@ mod tests {
         assert_eq!(one(&message("bashExecution")), pair("transcript_bashExecution", "transcript:s-1:e"));
         assert_eq!(one(&message("a b")), pair("transcript_other", "transcript:s-1:e"));
         assert_eq!(one(r#"{"type":"message","id":"e"}"#), pair("transcript_message", "transcript:s-1:e"));
-        assert_eq!(one(r#"{"type":"compaction","id":"e"}"#), pair("transcript_compaction", "transcript:s-1:e"));
+        assert_eq!(
+            one(r#"{"type":"compaction","id":"e"}"#),
+            pair("transcript_compaction", "transcript:s-1:e")
+        );
         assert_eq!(one(r#"{"id":"e"}"#), pair("transcript_entry", "transcript:s-1:e"));
         assert_eq!(one(r#"{"type":7,"id":"e"}"#), pair("transcript_entry", "transcript:s-1:e"));
     }
@@ -369,7 +373,8 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused_with_the_place() {
-        for (text, part) in [("", "EOF"), ("[1]", "object"), ("{\"a\":1", "line 1 column"), ("nul", "line 1")] {
+        for (text, part) in [("", "EOF"), ("[1]", "object"), ("{\"a\":1", "line 1 column"), ("nul", "line 1")]
+        {
             let error = transcript_events(&MAIN, text, None).unwrap_err();
             assert_eq!(error.code(), crate::Code::EventInvalid);
             assert!(error.message().contains(part), "{text}: {error}");

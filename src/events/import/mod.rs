@@ -5,9 +5,9 @@
 //! | 2026.2 to 2026.5 | `agents/<id>/sessions/sessions.json` and JSONL transcripts beside it; older: `sessions/` | this process |
 //! | 2026.6 and later | `agents/<id>/agent/openclaw-agent.sqlite`, archives in it and in `sessions/` | a child process under Node |
 //!
-//! A blocking thread reads and maps, a bounded channel carries batches, and the caller's task hands them to the
-//! [`Sink`]; so memory does not grow with the source. Nothing in the source is written, and no SQLite file is even
-//! opened in this process: OpenClaw may run in it, and its locks are the process's.
+//! A blocking thread reads and maps, a bounded channel carries batches, and the caller's task appends them; so memory
+//! does not grow with the source. Nothing in the source is written, and no SQLite file is even opened in this process:
+//! OpenClaw may run in it, and its locks are the process's.
 //!
 //! What cannot be read is reported by file and line, and never ends the import.
 
@@ -27,7 +27,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::event::NewEvent;
+use super::event::{MAX_EVENT_BYTES, NewEvent};
+use super::store::EventStore;
 use crate::{Code, CoreError, Result, runtime};
 
 /// Events in one append.
@@ -37,21 +38,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Complaints about one file that are listed one by one.
 const LISTED_PER_FILE: u64 = 1000;
 
-/// Where events go.
-pub trait Sink: Send + Sync + 'static {
-    /// Bytes of an event's data at most.
-    fn max_event_bytes(&self) -> usize;
-
-    /// Which of these ids are there already. Blocks.
-    fn known(&self, ids: &[&str]) -> Result<Vec<bool>>;
-
-    /// Appends, all or nothing.
-    fn append(&self, events: Vec<NewEvent>) -> impl Future<Output = Result<()>> + Send;
-}
-
 /// How to import.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ImportOptions {
     /// Appends nothing and reports what an import would do.
     pub dry_run: bool,
     /// Node programs to try, in order, for reading SQLite: the first that has `node:sqlite` does it.
@@ -69,7 +58,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// What an import did, or would do.
+/// What an import did, or would do. As JSON it has the public shape.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -108,11 +97,12 @@ struct Source {
     transcript_bytes: u64,
 }
 
-/// Reads all of `state_dir` into `sink`. When `cancel` fires, nothing more is appended, and it fails.
-pub async fn import<S: Sink>(
-    sink: Arc<S>,
+/// Reads all of `state_dir` into the store. When `cancel` fires, nothing more is appended, and it fails; what was
+/// appended stays, and another import goes on from there.
+pub async fn import(
+    store: &EventStore,
     state_dir: &Path,
-    options: Options,
+    options: &ImportOptions,
     cancel: &CancellationToken,
     mut on_progress: impl FnMut(Progress) + Send,
 ) -> Result<Report> {
@@ -120,39 +110,45 @@ pub async fn import<S: Sink>(
     let stop = Arc::new(Stop::default());
     // Also when this future is dropped.
     let _stopped_at_the_end = StopOnDrop(Arc::clone(&stop));
-    let dry_run = options.dry_run;
-    let outlet = Outlet::new(sender, Arc::clone(&stop), sink.max_event_bytes());
-    let root = state_dir.to_owned();
+    // A store that is only read has no limit of its own, and is good for a dry run.
+    let max_event_bytes = if store.is_read_only() { MAX_EVENT_BYTES } else { store.shared.max_event_bytes };
+    let outlet = Outlet::new(sender, Arc::clone(&stop), max_event_bytes);
+    let (root, options, dry_run) = (state_dir.to_owned(), options.clone(), options.dry_run);
     let reader = tokio::spawn(runtime::blocking(move || read(&root, &options, outlet)));
 
     let taken = async {
-        let mut intake = Intake { sink, dry_run, report: Report::default(), keys: HashSet::new(), seen: HashSet::new() };
-        while let Some(batch) = batches.recv().await {
+        let mut intake = Intake::new(store.clone(), dry_run);
+        loop {
+            // Only between appends: what one was told to append is appended, before this ends.
+            let batch = tokio::select! {
+                biased;
+                () = cancel.cancelled() => {
+                    return Err(CoreError::new(Code::Internal, "the import was aborted"));
+                }
+                batch = batches.recv() => batch,
+            };
+            let Some(batch) = batch else { return Ok(intake.finish()) };
             let progress = batch.progress;
             intake.take(batch).await?;
             on_progress(progress);
         }
-        Ok(intake.finish())
     };
-    let taken = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(CoreError::new(Code::Internal, "the import was aborted")),
-        taken = taken => taken,
-    };
+    let taken = taken.await;
     // The reader notices at the latest with its next batch: the channel's other end has gone.
     if taken.is_err() {
         stop.now();
     }
     drop(batches);
-    let read = reader.await.map_err(|error| CoreError::new(Code::Internal, format!("a reader died: {error}")))?;
+    let read =
+        reader.await.map_err(|error| CoreError::new(Code::Internal, format!("a reader died: {error}")))?;
     let report = taken?;
     read?;
     Ok(report)
 }
 
 /// The appending side.
-struct Intake<S> {
-    sink: Arc<S>,
+struct Intake {
+    store: EventStore,
     dry_run: bool,
     report: Report,
     /// Keys of sessions of which something was found.
@@ -161,7 +157,11 @@ struct Intake<S> {
     seen: HashSet<u64>,
 }
 
-impl<S: Sink> Intake<S> {
+impl Intake {
+    fn new(store: EventStore, dry_run: bool) -> Self {
+        Self { store, dry_run, report: Report::default(), keys: HashSet::new(), seen: HashSet::new() }
+    }
+
     async fn take(&mut self, batch: Batch) -> Result<()> {
         self.report.skipped.extend(batch.skipped);
         if batch.events.is_empty() {
@@ -173,14 +173,14 @@ impl<S: Sink> Intake<S> {
             }
         }
         let found = batch.events.len() as u64;
-        let sink = Arc::clone(&self.sink);
-        let mut fresh = runtime::blocking(move || unknown(sink.as_ref(), batch.events)).await?;
+        let store = self.store.clone();
+        let mut fresh = runtime::blocking(move || unknown(&store, batch.events)).await?;
         if self.dry_run {
             fresh.retain(|event| event.id.as_deref().is_none_or(|id| self.seen.insert(digest(id))));
         }
         let added = fresh.len() as u64;
         if added > 0 && !self.dry_run {
-            self.sink.append(fresh).await?;
+            self.store.append_batch(fresh).await?;
         }
         self.report.events += added;
         self.report.already_present += found - added;
@@ -193,19 +193,18 @@ impl<S: Sink> Intake<S> {
     }
 }
 
-/// The events that the sink has not, each once.
-fn unknown(sink: &impl Sink, events: Vec<NewEvent>) -> Result<Vec<NewEvent>> {
-    let ids: Vec<&str> = events.iter().filter_map(|event| event.id.as_deref()).collect();
-    let known: HashSet<String> = ids
-        .iter()
-        .zip(sink.known(&ids)?)
-        .filter_map(|(id, known)| known.then(|| (*id).to_owned()))
-        .collect();
+/// The events that the store has not, each once.
+fn unknown(store: &EventStore, events: Vec<NewEvent>) -> Result<Vec<NewEvent>> {
     let mut once = HashSet::new();
-    let fresh = |event: &NewEvent| {
-        event.id.as_ref().is_none_or(|id| !known.contains(id) && once.insert(id.clone()))
-    };
-    Ok(events.into_iter().filter(fresh).collect())
+    let mut fresh = Vec::new();
+    for event in events {
+        let Some(id) = &event.id else { continue };
+        if !once.contains(id) && store.find(id)?.is_none() {
+            once.insert(id.clone());
+            fresh.push(event);
+        }
+    }
+    Ok(fresh)
 }
 
 fn digest(id: &str) -> u64 {
@@ -361,14 +360,14 @@ struct Known {
     archives: HashSet<String>,
 }
 
-fn read(state_dir: &Path, options: &Options, mut outlet: Outlet) -> Result<()> {
+fn read(state_dir: &Path, options: &ImportOptions, mut outlet: Outlet) -> Result<()> {
     match read_all(state_dir, options, &mut outlet) {
         Ok(()) | Err(Halt::Stopped) => Ok(()),
         Err(Halt::Failed(error)) => Err(error),
     }
 }
 
-fn read_all(state_dir: &Path, options: &Options, outlet: &mut Outlet) -> Result<(), Halt> {
+fn read_all(state_dir: &Path, options: &ImportOptions, outlet: &mut Outlet) -> Result<(), Halt> {
     let sources = sources(state_dir)?;
     if sources.is_empty() {
         let reason = "holds no OpenClaw sessions: neither agents/<id>/sessions, agents/<id>/agent/openclaw-agent.sqlite nor sessions";
@@ -393,7 +392,8 @@ fn read_all(state_dir: &Path, options: &Options, outlet: &mut Outlet) -> Result<
 
 /// Where the sessions of each agent are; nothing but names and sizes is looked at.
 fn sources(state_dir: &Path) -> Result<Vec<Source>> {
-    let listing = fs::read_dir(state_dir).map_err(|e| CoreError::io("read the state folder", state_dir, e))?;
+    let listing =
+        fs::read_dir(state_dir).map_err(|e| CoreError::io("read the state folder", state_dir, e))?;
     drop(listing);
     let mut found = Vec::new();
     let agents = state_dir.join("agents");
@@ -439,7 +439,9 @@ fn sorted_names(folder: &Path) -> Result<Vec<String>> {
     let failed = |error| CoreError::io("read the folder", folder, error);
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(Vec::new());
         }
         Err(error) => return Err(failed(error)),

@@ -23,9 +23,8 @@ pub(super) fn is_transcript(name: &str) -> bool {
 }
 
 fn is_primary(name: &str) -> bool {
-    name.strip_suffix(".jsonl").is_some_and(|stem| {
-        !stem.is_empty() && !stem.ends_with(".trajectory") && !is_checkpoint(stem)
-    })
+    name.strip_suffix(".jsonl")
+        .is_some_and(|stem| !stem.is_empty() && !stem.ends_with(".trajectory") && !is_checkpoint(stem))
 }
 
 /// `<sessionId>.checkpoint.<uuid>`: a copy made before a compaction, all of whose entries stand in the transcript.
@@ -81,7 +80,8 @@ pub(super) fn read(source: &Source, known: &Known, before: u64, outlet: &mut Out
         let Some(path) = folder.transcript(entry) else {
             if !known.windows.contains_key(&entry.session_id) {
                 let expected = folder.path.join(format!("{}.jsonl", entry.session_id));
-                let reason = format!("the transcript of {}, which {STORE} names, is not there", entry.session_key);
+                let reason =
+                    format!("the transcript of {}, which {STORE} names, is not there", entry.session_key);
                 outlet.skip(&expected.to_string_lossy(), 0, reason)?;
             }
             continue;
@@ -112,7 +112,8 @@ pub(super) fn read(source: &Source, known: &Known, before: u64, outlet: &mut Out
         let session_id = header.unwrap_or_else(|| by_name.to_owned());
         let owner = known.windows.get(&session_id).or_else(|| store.owners.get(&session_id));
         // As `openclaw doctor` names history that no session claims.
-        let key = owner.cloned().unwrap_or_else(|| format!("agent:{}:recovered:{session_id}", source.agent_id));
+        let key =
+            owner.cloned().unwrap_or_else(|| format!("agent:{}:recovered:{session_id}", source.agent_id));
         done += folder.read_file(&path, &session_id, &key, done, outlet)?;
     }
     Ok(())
@@ -132,7 +133,11 @@ impl Folder<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // A database has taken its place, or there is nothing it could name.
                 if self.source.database.is_none() && names.iter().any(|name| is_primary(name)) {
-                    outlet.skip(&file, 0, "is not there; its sessions are imported under keys of their own")?;
+                    outlet.skip(
+                        &file,
+                        0,
+                        "is not there; its sessions are imported under keys of their own",
+                    )?;
                 }
                 return Ok(Store::default());
             }
@@ -158,7 +163,8 @@ impl Folder<'_> {
                 outlet.skip(&file, line_of(text, value), format!("the entry of {key} is not an object"))?;
                 continue;
             };
-            let Some(session_id) = entry.text("sessionId").map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+            let Some(session_id) =
+                entry.text("sessionId").map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
             else {
                 outlet.skip(&file, line_of(text, value), format!("the entry of {key} has no sessionId"))?;
                 continue;
@@ -172,7 +178,11 @@ impl Folder<'_> {
                 store.owners.entry(id.trim().to_owned()).or_insert_with(|| session_key.clone());
             }
             store.owners.insert(session_id.clone(), session_key.clone());
-            store.registered.push(Registered { session_key, session_id, session_file: entry.text("sessionFile") });
+            store.registered.push(Registered {
+                session_key,
+                session_id,
+                session_file: entry.text("sessionFile"),
+            });
         }
         Ok(store)
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::sessions_dir::{is_transcript, too_long};
 use super::transcript::Reader;
-use super::{Halt, Known, Options, Outlet, Source, sorted_names};
+use super::{Halt, ImportOptions, Known, Outlet, Source, sorted_names};
 use crate::events::openclaw::agent_of;
 use crate::{Code, CoreError, Result};
 
@@ -24,22 +24,45 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 #[derive(Deserialize)]
 #[serde(tag = "t", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Message {
-    Unsupported { version: String },
-    Window { session_id: String, session_key: String },
-    Total { bytes: u64 },
-    Transcript { file: String, session_id: String, session_key: Option<String> },
+    Unsupported {
+        version: String,
+    },
+    Window {
+        session_id: String,
+        session_key: String,
+    },
+    Total {
+        bytes: u64,
+    },
+    Transcript {
+        file: String,
+        session_id: String,
+        session_key: Option<String>,
+    },
     /// So many bytes and a line feed follow.
-    Entry { line: u64, at: Option<i64>, bytes: u64 },
-    Skip { file: String, line: u64, reason: String },
-    Archive { name: String },
-    Failed { reason: String },
+    Entry {
+        line: u64,
+        at: Option<i64>,
+        bytes: u64,
+    },
+    Skip {
+        file: String,
+        line: u64,
+        reason: String,
+    },
+    Archive {
+        name: String,
+    },
+    Failed {
+        reason: String,
+    },
     End,
 }
 
 /// Reads a source's database, and the compressed archives beside it.
 pub(super) fn read(
     source: &Source,
-    options: &Options,
+    options: &ImportOptions,
     before: u64,
     known: &mut Known,
     outlet: &mut Outlet,
@@ -65,7 +88,11 @@ pub(super) fn read(
 
 fn has_compressed(source: &Source) -> Result<bool> {
     let names = sorted_names(&source.sessions_dir)?;
-    Ok(names.iter().any(|name| name.strip_suffix(".zst").is_some_and(|plain| plain.contains(".jsonl.") && (is_transcript(plain) || plain.contains(".jsonl.deleted.")))))
+    Ok(names.iter().any(|name| {
+        name.strip_suffix(".zst").is_some_and(|plain| {
+            plain.contains(".jsonl.") && (is_transcript(plain) || plain.contains(".jsonl.deleted."))
+        })
+    }))
 }
 
 enum Ran {
@@ -107,7 +134,7 @@ impl Drop for Scratch {
 fn run(
     node: &Path,
     source: &Source,
-    options: &Options,
+    options: &ImportOptions,
     before: u64,
     known: &mut Known,
     outlet: &mut Outlet,
@@ -144,7 +171,15 @@ fn run(
             });
             // A child that has died already says so below.
             let _ = write_job(stdin, &job);
-            let mut conversation = Conversation { stdout: BufReader::with_capacity(64 << 10, stdout), before, known, outlet, source, total: 0, read: 0 };
+            let mut conversation = Conversation {
+                stdout: BufReader::with_capacity(64 << 10, stdout),
+                before,
+                known,
+                outlet,
+                source,
+                total: 0,
+                read: 0,
+            };
             conversation.run()
         }
         _ => Err(CoreError::new(Code::Internal, "a child has no pipes").into()),
@@ -165,7 +200,8 @@ fn run(
             let said = String::from_utf8_lossy(&said);
             let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
             let last = said.get(said.len().saturating_sub(5)..).unwrap_or_default().join(" | ");
-            let status = status.and_then(io::Result::ok).map_or_else(|| "unknown".to_owned(), |s| s.to_string());
+            let status =
+                status.and_then(io::Result::ok).map_or_else(|| "unknown".to_owned(), |s| s.to_string());
             Ok(Ran::Unsuited(format!("it ended early ({status}) {last}")))
         }
     }
@@ -241,7 +277,11 @@ impl<R: Read> Conversation<'_, R> {
             return Ok(None);
         }
         serde_json::from_slice(&line).map(Some).map_err(|error| {
-            CoreError::new(Code::Internal, format!("the reading process said what nobody understands: {error}")).into()
+            CoreError::new(
+                Code::Internal,
+                format!("the reading process said what nobody understands: {error}"),
+            )
+            .into()
         })
     }
 
@@ -254,7 +294,13 @@ impl<R: Read> Conversation<'_, R> {
         Reader::new(file, key, agent_id, session_id, None)
     }
 
-    fn entry(&mut self, reader: Option<&mut Reader>, line: u64, at: Option<i64>, bytes: u64) -> Result<(), Halt> {
+    fn entry(
+        &mut self,
+        reader: Option<&mut Reader>,
+        line: u64,
+        at: Option<i64>,
+        bytes: u64,
+    ) -> Result<(), Halt> {
         let Some(reader) = reader else {
             return Err(CoreError::new(Code::Internal, "an entry came before its transcript").into());
         };
@@ -275,7 +321,8 @@ impl<R: Read> Conversation<'_, R> {
         }
         self.read += bytes;
         if self.total > 0 {
-            let share = u128::from(self.source.database_bytes) * u128::from(self.read) / u128::from(self.total);
+            let share =
+                u128::from(self.source.database_bytes) * u128::from(self.read) / u128::from(self.total);
             let share = u64::try_from(share).unwrap_or(u64::MAX).min(self.source.database_bytes);
             self.outlet.done(self.before + share);
         }

@@ -34,7 +34,8 @@ impl Reader {
     ) -> Self {
         // As `openclaw doctor` names the entries of version 1 when it imports them.
         let source = format!("{file}\0{session_id}");
-        let id_prefix = Sha256::digest(source.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let id_prefix =
+            Sha256::digest(source.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
         Self {
             file,
             session_key,
