@@ -20,6 +20,7 @@ const COPY_WAIT_MS = 150;
 const MAX_COLD_BYTES = 64 << 20;
 const MAX_ROW_BYTES = 4 << 20;
 
+let job;
 const pending = [];
 let pendingBytes = 0;
 
@@ -32,7 +33,11 @@ function flush() {
     try {
       rest = rest.subarray(fs.writeSync(1, rest));
     } catch (error) {
-      if (error.code === "EPIPE" || error.code === "EOF") process.exit(0); // nobody reads any more
+      if (error.code === "EPIPE" || error.code === "EOF") {
+        // Nobody reads any more, and perhaps nobody is left to clear up.
+        if (job) fs.rmSync(job.scratch, { recursive: true, force: true });
+        process.exit(0);
+      }
       if (error.code !== "EAGAIN") throw error;
       sleep(5);
     }
@@ -348,7 +353,8 @@ async function run({ database: file, sessionsDir, scratch }) {
   await readArchives(database, file, sessionsDir);
 }
 
-await run(JSON.parse(fs.readFileSync(0, "utf8"))).then(
+job = JSON.parse(fs.readFileSync(0, "utf8"));
+await run(job).then(
   () => say({ t: "end" }),
   (error) => say({ t: "failed", reason: words(error) }),
 );

@@ -13,7 +13,7 @@
 //! | tool call in an assistant's message | `tool_called` | `tool:<sessionId>:<toolCallId>` | `{sessionId, toolCallId, name, arguments}` |
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -99,6 +99,52 @@ pub fn transcript_events(
     let mut events = vec![event(event_kind, id, data())];
     events.extend(calls.into_iter().map(|(id, data)| event("tool_called".to_owned(), id, data)));
     Ok(events)
+}
+
+/// As [`transcript_events`], for a JSON array of entries; gives a JSON array of events as `appendBatch` takes them.
+pub fn transcript_events_json(
+    transcript: &Transcript<'_>,
+    entries: &str,
+    written_ms: Option<i64>,
+) -> Result<String> {
+    let entries: Vec<&RawValue> = serde_json::from_str(entries)
+        .map_err(|error| invalid(format!("entries must be given as an array of objects: {error}")))?;
+    let mut out = String::from("[");
+    for (at, entry) in entries.iter().enumerate() {
+        let events = transcript_events(transcript, entry.get(), written_ms)
+            .map_err(|error| invalid(format!("entry {at}: {}", error.message())))?;
+        for event in events {
+            if out.len() > 1 {
+                out.push(',');
+            }
+            event.write_json(&mut out);
+        }
+    }
+    out.push(']');
+    Ok(out)
+}
+
+impl NewEvent {
+    /// Appends the event as a JSON object of the public shape.
+    fn write_json(&self, out: &mut String) {
+        for (before, text) in [
+            ("{\"sessionKey\":", &self.session_key),
+            (",\"agentId\":", &self.agent_id),
+            (",\"kind\":", &self.kind),
+        ] {
+            out.push_str(before);
+            write_string(out, text);
+        }
+        let _ = write!(out, ",\"data\":{}", self.data);
+        if let Some(time) = self.timestamp_ms {
+            let _ = write!(out, ",\"timestampMs\":{time}");
+        }
+        if let Some(id) = &self.id {
+            out.push_str(",\"id\":");
+            write_string(out, id);
+        }
+        out.push('}');
+    }
 }
 
 /// The id of the event that a transcript's header is.
@@ -359,6 +405,22 @@ mod tests {
         assert!(events.iter().all(|event| event.timestamp_ms == Some(1_770_091_506_789)));
         let of_user = entry.replace("assistant", "user");
         assert_eq!(super::tests::events(&of_user).len(), 1);
+    }
+
+    #[test]
+    fn many_entries_become_events_as_a_batch_is_given() {
+        let entries = r#"[{"type":"session","id":"s-1"},{"type":"message","id":"e\"","message":{"role":"user","n":1.0}}]"#;
+        let json = transcript_events_json(&MAIN, entries, Some(5)).unwrap();
+        let read = crate::events::event::parse_events(&json).unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[1].id.as_deref(), Some("transcript:s-1:e\""));
+        assert_eq!(read[1].timestamp_ms, Some(5));
+        assert!(read[1].data.ends_with(r#""n":1.0}}}"#), "{}", read[1].data);
+        assert_eq!(transcript_events_json(&MAIN, "[]", None).unwrap(), "[]");
+        for (wrong, part) in [("{}", "array"), ("[{},1]", "entry 1")] {
+            let error = transcript_events_json(&MAIN, wrong, None).unwrap_err();
+            assert!(error.message().contains(part), "{error}");
+        }
     }
 
     #[test]

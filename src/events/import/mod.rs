@@ -39,14 +39,14 @@ const BATCH_BYTES: usize = 4 << 20;
 const LISTED_PER_FILE: u64 = 1000;
 
 /// How to import.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     /// Appends nothing and reports what an import would do.
     pub dry_run: bool,
     /// Node programs to try, in order, for reading SQLite: the first that has `node:sqlite` does it.
     pub node: Vec<PathBuf>,
-    /// A folder with room for a copy of the largest database.
-    pub scratch: PathBuf,
+    /// A folder with room for a copy of the largest database; the store's own by default, if it may be written.
+    pub scratch: Option<PathBuf>,
 }
 
 /// How far an import is, in bytes of its sources.
@@ -113,8 +113,12 @@ pub async fn import(
     // A store that is only read has no limit of its own, and is good for a dry run.
     let max_event_bytes = if store.is_read_only() { MAX_EVENT_BYTES } else { store.shared.max_event_bytes };
     let outlet = Outlet::new(sender, Arc::clone(&stop), max_event_bytes);
-    let (root, options, dry_run) = (state_dir.to_owned(), options.clone(), options.dry_run);
-    let reader = tokio::spawn(runtime::blocking(move || read(&root, &options, outlet)));
+    let scratch = options.scratch.clone().unwrap_or_else(|| {
+        if store.is_read_only() { std::env::temp_dir() } else { store.folder().to_owned() }
+    });
+    let job = Job { state_dir: state_dir.to_owned(), node: options.node.clone(), scratch };
+    let dry_run = options.dry_run;
+    let reader = tokio::spawn(runtime::blocking(move || job.read(outlet)));
 
     let taken = async {
         let mut intake = Intake::new(store.clone(), dry_run);
@@ -360,34 +364,44 @@ struct Known {
     archives: HashSet<String>,
 }
 
-fn read(state_dir: &Path, options: &ImportOptions, mut outlet: Outlet) -> Result<()> {
-    match read_all(state_dir, options, &mut outlet) {
-        Ok(()) | Err(Halt::Stopped) => Ok(()),
-        Err(Halt::Failed(error)) => Err(error),
-    }
+/// What the reader has to do.
+struct Job {
+    state_dir: PathBuf,
+    node: Vec<PathBuf>,
+    scratch: PathBuf,
 }
 
-fn read_all(state_dir: &Path, options: &ImportOptions, outlet: &mut Outlet) -> Result<(), Halt> {
-    let sources = sources(state_dir)?;
-    if sources.is_empty() {
-        let reason = "holds no OpenClaw sessions: neither agents/<id>/sessions, agents/<id>/agent/openclaw-agent.sqlite nor sessions";
-        outlet.skip(&state_dir.to_string_lossy(), 0, reason)?;
+impl Job {
+    fn read(&self, mut outlet: Outlet) -> Result<()> {
+        match self.read_all(&mut outlet) {
+            Ok(()) | Err(Halt::Stopped) => Ok(()),
+            Err(Halt::Failed(error)) => Err(error),
+        }
     }
-    outlet.progress.total = sources.iter().map(|s| s.database_bytes + s.transcript_bytes).sum();
-    let mut before = 0;
-    for source in &sources {
-        let mut known = Known::default();
-        sqlite::read(source, options, before, &mut known, outlet)?;
-        before += source.database_bytes;
-        outlet.done(before);
-        sessions_dir::read(source, &known, before, outlet)?;
-        before += source.transcript_bytes;
-        outlet.done(before);
-        // The progress of an agent without events is progress too.
-        outlet.flush()?;
+
+    fn read_all(&self, outlet: &mut Outlet) -> Result<(), Halt> {
+        let sources = sources(&self.state_dir)?;
+        if sources.is_empty() {
+            let reason = "holds no OpenClaw sessions: neither agents/<id>/sessions, \
+                          agents/<id>/agent/openclaw-agent.sqlite nor sessions";
+            outlet.skip(&self.state_dir.to_string_lossy(), 0, reason)?;
+        }
+        outlet.progress.total = sources.iter().map(|s| s.database_bytes + s.transcript_bytes).sum();
+        let mut before = 0;
+        for source in &sources {
+            let mut known = Known::default();
+            sqlite::read(self, source, before, &mut known, outlet)?;
+            before += source.database_bytes;
+            outlet.done(before);
+            sessions_dir::read(source, &known, before, outlet)?;
+            before += source.transcript_bytes;
+            outlet.done(before);
+            // The progress of an agent without events is progress too.
+            outlet.flush()?;
+        }
+        outlet.sum_up();
+        outlet.flush()
     }
-    outlet.sum_up();
-    outlet.flush()
 }
 
 /// Where the sessions of each agent are; nothing but names and sizes is looked at.

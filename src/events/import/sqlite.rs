@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::sessions_dir::{is_transcript, too_long};
 use super::transcript::Reader;
-use super::{Halt, ImportOptions, Known, Outlet, Source, sorted_names};
+use super::{Halt, Job, Known, Outlet, Source, sorted_names};
 use crate::events::openclaw::agent_of;
 use crate::{Code, CoreError, Result};
 
@@ -61,8 +61,8 @@ enum Message {
 
 /// Reads a source's database, and the compressed archives beside it.
 pub(super) fn read(
+    job: &Job,
     source: &Source,
-    options: &ImportOptions,
     before: u64,
     known: &mut Known,
     outlet: &mut Outlet,
@@ -71,8 +71,8 @@ pub(super) fn read(
         return Ok(());
     }
     let mut tried = Vec::new();
-    for node in &options.node {
-        match run(node, source, options, before, known, outlet)? {
+    for node in &job.node {
+        match run(node, &job.scratch, source, before, known, outlet)? {
             Ran::Done => return Ok(()),
             Ran::Unsuited(why) => tried.push(format!("{}: {why}", node.display())),
         }
@@ -125,7 +125,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %self.0.display(), %error, "the copy of an imported database stays behind");
         }
     }
@@ -133,13 +135,13 @@ impl Drop for Scratch {
 
 fn run(
     node: &Path,
+    room: &Path,
     source: &Source,
-    options: &ImportOptions,
     before: u64,
     known: &mut Known,
     outlet: &mut Outlet,
 ) -> Result<Ran, Halt> {
-    let scratch = Scratch::create(&options.scratch)?;
+    let scratch = Scratch::create(room)?;
     let complaints = scratch.0.join("stderr");
     let stderr = File::create(&complaints).map_err(|e| CoreError::io("create", &complaints, e))?;
     let mut command = Command::new(node);

@@ -62,7 +62,7 @@ impl State {
     }
 
     fn how(&self, dry_run: bool) -> ImportOptions {
-        ImportOptions { dry_run, node: Vec::new(), scratch: self.0.path().to_owned() }
+        ImportOptions { dry_run, ..ImportOptions::default() }
     }
 
     fn import(&self, log: &Log) -> Report {
@@ -403,7 +403,7 @@ fn a_database_without_a_node_to_read_it_is_an_error_that_says_what_to_do() {
     let options = ImportOptions {
         dry_run: true,
         node: vec!["/no/such/node".into(), "/bin/false".into()],
-        scratch: state.0.path().to_owned(),
+        scratch: Some(state.0.path().to_owned()),
     };
     let cancel = CancellationToken::new();
     let work = import(&log.0, state.0.path(), &options, &cancel, |_| ());
