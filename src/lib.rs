@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod error;
+pub mod events;
 pub mod log;
 pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.

@@ -22,6 +22,7 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
         .worker_threads(2)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_name_fn(|| format!("openclaw-core-{}", THREADS_NAMED.fetch_add(1, Ordering::Relaxed)))
+        .enable_io()
         .enable_time()
         .build()
         .map_err(|error| {

@@ -1,0 +1,2 @@
+//! The event store (in part).
+pub mod nats;
