@@ -40,11 +40,11 @@ pub trait Replicated: Clone + Send + Sync + 'static {
     /// The store's own name among the replicas: letters, digits, `_` and `-`.
     fn replica(&self) -> String;
 
-    /// The number `n` of the newest event of this replica that a crash cannot take back. An event that is sent
-    /// before that could be lost here and its number used again.
-    fn durable(&self) -> watch::Receiver<u64>;
+    /// Changes whenever there may be more to send.
+    fn changed(&self) -> watch::Receiver<u64>;
 
-    /// This replica's events after number `after`, in order, of about `max_bytes` together, one at least. Blocks.
+    /// This replica's events after number `after`, in order, of about `max_bytes` together, one at least. None that a
+    /// crash could still take back: its number would be used again, for another event. Blocks.
     fn own(&self, after: u64, max_bytes: usize) -> Result<Page>;
 
     /// What the store has of this replica's event `n`. Blocks.
@@ -81,6 +81,8 @@ pub struct Page {
     pub events: Vec<Own>,
     /// All that the store has of this replica up to this number is in the page, or was before it.
     pub through: u64,
+    /// The greatest number of an event that can be sent now.
+    pub newest: u64,
 }
 
 /// An event that this replica wrote.
