@@ -40,18 +40,20 @@ pub trait Replicated: Clone + Send + Sync + 'static {
     /// The store's own name among the replicas: letters, digits, `_` and `-`.
     fn replica(&self) -> String;
 
-    /// Changes whenever there may be more to send.
-    fn changed(&self) -> watch::Receiver<u64>;
+    /// The number `n` of the newest event of this replica that a crash cannot take back. One that was sent before that
+    /// could be lost here, and its number used again for another event.
+    fn durable(&self) -> watch::Receiver<u64>;
 
-    /// This replica's events after number `after`, in order, of about `max_bytes` together, one at least. None that a
-    /// crash could still take back: its number would be used again, for another event. Blocks.
-    fn own(&self, after: u64, max_bytes: usize) -> Result<Page>;
+    /// This replica's events after number `after` and up to `to`, in order: of about `max_bytes` together, one at
+    /// least. Blocks.
+    fn own(&self, after: u64, to: u64, max_bytes: usize) -> Result<Page>;
 
     /// What the store has of this replica's event `n`. Blocks.
     fn held(&self, n: u64) -> Result<Held>;
 
-    /// Takes in what [`Own::changes`] gave on another replica; done when it is durable.
-    fn merge(&self, changes: Vec<u8>) -> impl Future<Output = Result<()>> + Send;
+    /// Takes in what [`Own::changes`] gave on other replicas; done when it is durable. After an error some of it may
+    /// have been taken in.
+    fn merge(&self, changes: Vec<Vec<u8>>) -> impl Future<Output = Result<()>> + Send;
 
     /// Bytes that one event's changes may have.
     fn max_changes_bytes(&self) -> usize;
@@ -81,8 +83,6 @@ pub struct Page {
     pub events: Vec<Own>,
     /// All that the store has of this replica up to this number is in the page, or was before it.
     pub through: u64,
-    /// The greatest number of an event that can be sent now.
-    pub newest: u64,
 }
 
 /// An event that this replica wrote.

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use async_nats::{Message, StatusCode};
-use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +16,6 @@ use crate::{Code, CoreError, Result};
 const MESSAGES: usize = 256;
 /// Bytes that are asked for at a time; at least four messages of the largest size.
 const BYTES: usize = 4 << 20;
-/// Merges that wait for the disk together.
-const MERGES: usize = 256;
 /// How long the server keeps an answer open, in heartbeats, when nothing comes.
 const PATIENCE: u32 = 3;
 const NOTE: &str = "received";
@@ -242,18 +239,21 @@ impl<L: Replicated> Inbox<L> {
     }
 
     async fn merge(&mut self, changes: Vec<(u64, Vec<u8>)>) -> Result<(), Fault> {
-        let mut rest = changes.into_iter().peekable();
-        while rest.peek().is_some() {
-            // Together, so that one flush serves them all.
-            let log = &self.link.log;
-            let some = rest.by_ref().take(MERGES);
-            let outcomes = join_all(some.map(|(at, one)| async move { (at, log.merge(one).await) })).await;
-            for (at, outcome) in outcomes {
-                match outcome {
-                    Ok(()) => {}
-                    Err(error) if is_the_messages_fault(&error) => self.reject(at, error.message()),
-                    Err(error) => return Err(Fault::Store(error)),
-                }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // Together, so that one flush serves them all.
+        match self.link.log.merge(changes.iter().map(|(_, one)| one.clone()).collect()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_the_messages_fault(&error) => {}
+            Err(error) => return Err(Fault::Store(error)),
+        }
+        // One of them is at fault: the others go in without it.
+        for (sequence, one) in changes {
+            match self.link.log.merge(vec![one]).await {
+                Ok(()) => {}
+                Err(error) if is_the_messages_fault(&error) => self.reject(sequence, error.message()),
+                Err(error) => return Err(Fault::Store(error)),
             }
         }
         Ok(())

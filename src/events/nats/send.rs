@@ -98,17 +98,20 @@ impl<L: Replicated> Outbox<L> {
             return std::future::pending().await;
         }
         self.await_own_past(server).await?;
-        let mut changed = self.link.log.changed();
+        let mut durable = self.link.log.durable();
         loop {
-            changed.borrow_and_update();
-            while self.send_page(server).await? {
+            let newest = *durable.borrow_and_update();
+            self.progress(newest);
+            while self.cursor.n < newest {
+                self.send_page(server, newest).await?;
+                self.progress(newest);
                 if self.unsaved && self.saved_at.elapsed() >= self.link.options.pace.save {
                     self.save().await?;
                 }
             }
             let due = tokio::time::Instant::from_std(self.saved_at + self.link.options.pace.save);
             tokio::select! {
-                changed = changed.changed() => if changed.is_err() {
+                changed = durable.changed() => if changed.is_err() {
                     // The store is closing; the link is about to be stopped.
                     return std::future::pending().await;
                 },
@@ -138,15 +141,13 @@ impl<L: Replicated> Outbox<L> {
         });
     }
 
-    /// Sends a page of events: of each session in order, of several sessions at once. False if there is no more.
-    async fn send_page(&mut self, server: &Server) -> Result<bool, Fault> {
+    /// Sends a page of events: of each session in order, of several sessions at once.
+    async fn send_page(&mut self, server: &Server, newest: u64) -> Result<(), Fault> {
         if self.link.report.borrow().conflict.is_some() {
             return std::future::pending().await;
         }
         let (log, after) = (self.link.log.clone(), self.cursor.n);
-        let page = runtime::blocking(move || log.own(after, PAGE_BYTES)).await?;
-        let (through, newest) = (page.through.max(after), page.newest);
-        self.progress(newest);
+        let page = runtime::blocking(move || log.own(after, newest, PAGE_BYTES)).await?;
         let mut sessions: HashMap<String, VecDeque<Own>> = HashMap::new();
         for event in page.events {
             sessions.entry(event.session_key.clone()).or_default().push_back(event);
@@ -174,12 +175,9 @@ impl<L: Replicated> Outbox<L> {
             self.lasts.insert(done.subject, done.last);
         }
         outcome?;
-        if through > after {
-            self.cursor.n = through;
-            self.unsaved = true;
-            self.progress(newest);
-        }
-        Ok(through > after && through < newest)
+        self.cursor.n = page.through.max(after.saturating_add(1));
+        self.unsaved = true;
+        Ok(())
     }
 
     async fn send_session(
