@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`error`] | [`CoreError`] and its [`Code`]s: the one error type |
 //! | [`types`] | the vocabulary that all capabilities share |
+//! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | `node` | the Node-API classes and functions |
 //!

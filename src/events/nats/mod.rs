@@ -15,6 +15,7 @@
 mod receive;
 mod send;
 mod server;
+mod store;
 mod wire;
 
 use std::future::Future;
@@ -424,7 +425,10 @@ impl<L: Replicated> Link<L> {
             );
         }
         tracing::info!(stream = self.options.stream, server = server.address, "the NATS link is up");
+        let newest = *self.log.durable().borrow();
         self.update(|status| {
+            status.unsent = newest.saturating_sub(outbox.sent());
+            status.pending = server.extent.last.saturating_sub(inbox.received());
             status.server = Some(server.address.clone());
             status.forgets = forgets;
             status.error = None;

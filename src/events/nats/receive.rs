@@ -50,12 +50,15 @@ pub(super) struct Inbox<L> {
     cursor: Cursor,
     unsaved: bool,
     saved_at: Instant,
+    /// The end of the stream when it was first reached since the store was opened. What the stream has of this
+    /// replica, and the store has not, can be its own past up to there.
+    past: Option<u64>,
 }
 
 impl<L: Replicated> Inbox<L> {
     pub(super) async fn open(link: Link<L>) -> Result<Self, Fault> {
         let cursor: Cursor = link.read_note(NOTE).await?;
-        let inbox = Self { link, cursor, unsaved: false, saved_at: Instant::now() };
+        let inbox = Self { link, cursor, unsaved: false, saved_at: Instant::now(), past: None };
         inbox.progress(None);
         Ok(inbox)
     }
@@ -72,6 +75,7 @@ impl<L: Replicated> Inbox<L> {
     /// Begins with the first message: to merge an event twice changes nothing.
     pub(super) fn restart(&mut self, server: &Server) {
         self.cursor = Cursor { created: server.extent.created.clone(), ..Cursor::default() };
+        self.past = None;
         self.unsaved = true;
     }
 
@@ -85,6 +89,7 @@ impl<L: Replicated> Inbox<L> {
 
     async fn try_run(&mut self, server: &Server) -> Result<Infallible, Fault> {
         let pace = self.link.options.pace;
+        self.past.get_or_insert(server.extent.last);
         let idle = pace.heartbeat.saturating_mul(2 * PATIENCE) + pace.answer;
         self.missed_before(server.extent.first);
         loop {
@@ -213,6 +218,14 @@ impl<L: Replicated> Inbox<L> {
             Err(fault) => return Err(fault),
         };
         found.retain(|one| !one.is_own || known.next() == Some(false));
+        let past = self.past.unwrap_or(0);
+        if let Some(alien) = found.iter().find(|one| one.is_own && one.sequence > past) {
+            self.link.conflict(&format!(
+                "event {} of replica `{own}` came into the stream, and this store, which is open, did not write it: another store has the same name; open it under another `replica`, from an empty store",
+                alien.envelope.last
+            ));
+            found.retain(|one| !one.is_own);
+        }
         let merges = self.unpack(server, found).await?;
         self.merge(merges).await?;
         if let Some((sequence, id)) = cursor {
