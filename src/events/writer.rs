@@ -305,7 +305,10 @@ impl Writer {
         if let Some((session, seq)) = self.log.latest.take() {
             (progress.session, progress.seq) = (session, seq);
         }
-        self.head.write()
+        self.head.write()?;
+        let n = self.log.store.n;
+        self.shared.flushed.send_if_modified(|seen| std::mem::replace(seen, n) != n);
+        Ok(())
     }
 
     /// What can wait: a flush that is due, retention, garbage, a step of a compaction.
