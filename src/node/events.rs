@@ -23,6 +23,7 @@ use super::event_types::{
     VerifyOptions, VerifyReport,
 };
 use super::json::parse_plain;
+use super::script::call;
 use super::settle::settle;
 use super::slices::{SLICE_BYTES, assemble, json_slices};
 use super::stream::{Batch, CoreStream, Element};
@@ -35,14 +36,6 @@ use crate::{Code, CoreError, Result};
 
 /// How often an "interval" store flushes, unless told otherwise.
 const FLUSH_MS: u64 = 100;
-
-/// Events as one text. A time that is no number would become null, and then be taken for the present.
-const WRITE_EVENTS: &str = "(events) => {
-  for (const event of Array.isArray(events) ? events : [])
-    if (typeof event?.timestampMs === 'number' && !Number.isFinite(event.timestampMs))
-      throw new RangeError('`timestampMs` must be milliseconds since 1970, not ' + event.timestampMs);
-  return JSON.stringify(events);
-}";
 
 /// A store of the core. It ends when it is closed, or when nobody has it any more.
 struct Open {
@@ -149,8 +142,7 @@ impl EventStore {
     /// Rejects with `EVENT_INVALID` or `EVENT_TOO_LARGE`; nothing is then appended.
     #[napi(catch_unwind, ts_args_type = "event: NewEvent", ts_return_type = "Promise<StoredEvent>")]
     pub fn append<'env>(&self, env: &'env Env, event: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let one: Function<'_, Unknown<'_>, Unknown<'_>> = env.run_script("(event) => [event]")?;
-        let appended = match self.submit(env, one.call(event)?)? {
+        let appended = match self.submit(env, call(env, "writeEvent", event))? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
         };
@@ -163,12 +155,8 @@ impl EventStore {
 
     /// Appends events: all of them or, on any failure, none.
     #[napi(catch_unwind, ts_args_type = "events: NewEvent[]", ts_return_type = "Promise<StoredEvent[]>")]
-    pub fn append_batch<'env>(
-        &self,
-        env: &'env Env,
-        events: Unknown<'env>,
-    ) -> napi::Result<Object<'env>> {
-        let appended = match self.submit(env, events)? {
+    pub fn append_batch<'env>(&self, env: &'env Env, events: Unknown<'env>) -> napi::Result<Object<'env>> {
+        let appended = match self.submit(env, call(env, "writeEvents", events))? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
         };
@@ -260,8 +248,9 @@ impl EventStore {
             query.agent_id = options.agent_id.map(|agent| name(env, "agentId", agent)).transpose()?;
             query.after = options.after.map(|after| name(env, "after", after)).transpose()?;
             query.limit = limit(env, options.limit)?;
-            query.order = word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
-                .unwrap_or_default();
+            query.order =
+                word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
+                    .unwrap_or_default();
         }
         let list = move |store: &events::EventStore| Ok(sessions_slices(&store.sessions(&query)?));
         settle(env, Abort::never(), |_| self.reading(list), assemble)
@@ -464,15 +453,14 @@ impl EventStore {
     fn submit<'env>(
         &self,
         env: &'env Env,
-        events: Unknown<'_>,
+        written: napi::Result<Option<JsString<'_>>>,
     ) -> napi::Result<
         std::result::Result<
             impl Future<Output = Result<Vec<events::StoredEvent>>> + Send + 'static,
             Object<'env>,
         >,
     > {
-        let write: Function<'_, Unknown<'_>, Option<JsString<'_>>> = env.run_script(WRITE_EVENTS)?;
-        let text = match write.call(events) {
+        let text = match written {
             Ok(Some(text)) => text.into_utf8()?.into_owned()?,
             Ok(None) => "null".to_owned(),
             Err(thrown) => {
@@ -614,7 +602,8 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     let mut read = Options::default();
     let Some(options) = options else { return Ok(read) };
     let flush = count(env, "flushMs", options.flush_ms, 1)?.unwrap_or(FLUSH_MS);
-    let kinds = [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
+    let kinds =
+        [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
     read.durability = word(env, "durability", options.durability, &kinds)?.unwrap_or_default();
     read.cache_bytes = count(env, "cacheBytes", options.cache_bytes, 1 << 20)?.unwrap_or(read.cache_bytes);
     if let Some(most) = count(env, "maxEventBytes", options.max_event_bytes, 1)? {
