@@ -154,7 +154,11 @@ pub(super) struct Log {
 
 impl Log {
     /// The log in a storage, which may be empty.
-    pub(super) fn open(storage: Arc<dyn Storage>, replica: Arc<str>, time: Arc<dyn PhysicalTime>) -> Result<Self> {
+    pub(super) fn open(
+        storage: Arc<dyn Storage>,
+        replica: Arc<str>,
+        time: Arc<dyn PhysicalTime>,
+    ) -> Result<Self> {
         let store = read(&*storage, keys::STORE)?.unwrap_or_default();
         let mut log = Self {
             storage,
@@ -208,7 +212,8 @@ impl Log {
                     twins.insert(at, *first);
                     continue;
                 }
-                let known_event = find_in_session(&*self.storage, &self.store.version, &event.session_key, id, &key)?;
+                let known_event =
+                    find_in_session(&*self.storage, &self.store.version, &event.session_key, id, &key)?;
                 first.insert(key, at);
                 if let Some(event) = known_event {
                     known.insert(at, event);
@@ -235,7 +240,8 @@ impl Log {
 
     /// Stages one event of this replica, whose session is loaded.
     fn write(&mut self, group: &mut Group, event: NewEvent, now: u64) -> Result<StoredEvent> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         self.store.n += 1;
         self.store.clock = self.store.clock.tick(now);
         let n = self.store.n;
@@ -264,7 +270,8 @@ impl Log {
 
     /// Stages an event that is new to this store: numbers it, and writes it with all that follows from it.
     fn take_in(&mut self, group: &mut Group, event: &mut StoredEvent, body: &[u8]) -> Result<()> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.last_seq += 1;
         self.store.arrivals += 1;
         event.seq = session.meta.last_seq;
@@ -314,7 +321,10 @@ impl Log {
                 continue;
             }
             self.load(&event.session_key)?;
-            self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+            self.load_state(
+                &event.session_key,
+                if event.kind == "state_changed" { &event.data } else { "" },
+            )?;
             self.store.clock = self.store.clock.observe(event.clock);
             if *event.origin.replica == *self.replica {
                 // Our own past comes back to a store that was restored from an older copy.
@@ -334,7 +344,8 @@ impl Log {
                 self.commit(group)?;
                 continue;
             }
-            let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+            let session =
+                self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
             if session.meta.covered.contains(&event.origin.replica, event.n) {
                 session.meta.follow_chain(&event);
                 touch(group, session, &event.session_key);
@@ -346,7 +357,10 @@ impl Log {
                 // The twin came in the same group: apply what is staged, so that it can be found.
                 self.commit(group)?;
                 self.load(&event.session_key)?;
-                self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+                self.load_state(
+                    &event.session_key,
+                    if event.kind == "state_changed" { &event.data } else { "" },
+                )?;
             }
             match find_in_session(&*self.storage, &self.store.version, &event.session_key, &event.id, &key)? {
                 None => self.take_in(group, &mut event, &incoming.body)?,
@@ -357,9 +371,16 @@ impl Log {
     }
 
     /// Two replicas wrote the same fact. The earlier by (clock, replica) is the one that counts, on every replica.
-    fn choose(&mut self, group: &mut Group, twin: StoredEvent, mut event: StoredEvent, body: &[u8]) -> Result<()> {
+    fn choose(
+        &mut self,
+        group: &mut Group,
+        twin: StoredEvent,
+        mut event: StoredEvent,
+        body: &[u8],
+    ) -> Result<()> {
         self.store.version.insert(&event.origin.replica, event.n);
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.follow_chain(&event);
         touch(group, session, &event.session_key);
         let loses = (twin.clock, &twin.origin.replica) > (event.clock, &event.origin.replica);
@@ -414,7 +435,13 @@ impl Log {
     }
 
     /// Applies a deletion to what is here: to all of it, or event by event.
-    fn cover(&mut self, group: &mut Group, tombstone: &StoredEvent, covers: &VersionVector, all: bool) -> Result<()> {
+    fn cover(
+        &mut self,
+        group: &mut Group,
+        tombstone: &StoredEvent,
+        covers: &VersionVector,
+        all: bool,
+    ) -> Result<()> {
         let name = &tombstone.session_key;
         let session = self.sessions.get_mut(name).ok_or_else(|| unloaded(name))?;
         session.meta.covered.union(covers);
@@ -543,11 +570,14 @@ impl Log {
         for (key, mut event) in waiting {
             self.load(name)?;
             self.load_state(name, if event.kind == "state_changed" { &event.data } else { "" })?;
-            let covered = self.sessions.get(name).is_some_and(|session| {
-                session.meta.covered.contains(&event.origin.replica, event.n)
-            });
+            let covered = self
+                .sessions
+                .get(name)
+                .is_some_and(|session| session.meta.covered.contains(&event.origin.replica, event.n));
             let id = keys::id(name, &event.id);
-            if covered || find_in_session(&*self.storage, &self.store.version, name, &event.id, &id)?.is_some() {
+            if covered
+                || find_in_session(&*self.storage, &self.store.version, name, &event.id, &id)?.is_some()
+            {
                 continue;
             }
             let mut group = Group::default();
@@ -598,7 +628,8 @@ impl Log {
         let before = session.projection.as_ref().map_or(0, |projection| projection.events);
         let now = fold.projection.as_ref().map_or(0, |projection| projection.events);
         self.store.events = (self.store.events + now).saturating_sub(before);
-        self.store.sessions = (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
+        self.store.sessions =
+            (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
         self.store.bytes = (self.store.bytes + fold.bytes).saturating_sub(session.meta.bytes);
         session.meta.bytes = fold.bytes;
         session.projection = fold.projection;
@@ -716,9 +747,10 @@ fn touch(group: &mut Group, session: &mut Session, name: &str) {
 
 /// Whether the id is the one that its replica made: it then tells where the event is.
 pub(super) fn has_own_id(event: &StoredEvent) -> bool {
-    event.id.rsplit_once('-').is_some_and(|(replica, n)| {
-        *replica == *event.origin.replica && n.parse() == Ok(event.n)
-    })
+    event
+        .id
+        .rsplit_once('-')
+        .is_some_and(|(replica, n)| *replica == *event.origin.replica && n.parse() == Ok(event.n))
 }
 
 /// Events of one origin that arrive one after the other are a run, of which the index holds the first.
@@ -798,7 +830,13 @@ impl<'s> Slots<'s> {
     }
 
     /// As [`Self::new`], from the last to the first if `reverse`.
-    pub(super) fn ordered(storage: &'s dyn Storage, session: &'s str, from: u64, to: u64, reverse: bool) -> Self {
+    pub(super) fn ordered(
+        storage: &'s dyn Storage,
+        session: &'s str,
+        from: u64,
+        to: u64,
+        reverse: bool,
+    ) -> Self {
         let (from, to) = keys::events(session, from, to);
         Self { storage, session, pairs: storage.scan(from, to, reverse) }
     }
@@ -875,14 +913,20 @@ fn live(storage: &dyn Storage, event: Option<StoredEvent>) -> Result<Option<Stor
 }
 
 /// The live event with an id; if several sessions have one, the first that arrived.
-pub(super) fn find_by_id(storage: &dyn Storage, version: &VersionVector, id: &str) -> Result<Option<StoredEvent>> {
+pub(super) fn find_by_id(
+    storage: &dyn Storage,
+    version: &VersionVector,
+    id: &str,
+) -> Result<Option<StoredEvent>> {
     let (from, to) = keys::ids(id);
     let mut first: Option<StoredEvent> = None;
     for pair in storage.scan(from, to, false) {
         let (_, place) = pair?;
         let (session, seq) = keys::read_place(&place)?;
         let event = live(storage, event_at(storage, session, seq)?.filter(|event| event.id == id))?;
-        if let Some(event) = event.filter(|event| first.as_ref().is_none_or(|first| event.arrival < first.arrival)) {
+        if let Some(event) =
+            event.filter(|event| first.as_ref().is_none_or(|first| event.arrival < first.arrival))
+        {
             first = Some(event);
         }
     }
@@ -929,7 +973,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(storage: &dyn Storage, key: &[u
 pub(super) fn unsealed<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Result<T> {
     let found = value.split_last_chunk().filter(|(bytes, sum)| crc32fast::hash(bytes).to_be_bytes() == **sum);
     found.and_then(|(bytes, _)| postcard::from_bytes(bytes).ok()).ok_or_else(|| {
-        let message = "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
+        let message =
+            "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
         CoreError::new(Code::StoreCorrupt, message)
     })
 }
