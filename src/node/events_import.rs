@@ -184,16 +184,17 @@ pub fn transcript_events<'env>(
     transcript: TranscriptOwner<'env>,
     entries: Unknown<'env>,
 ) -> napi::Result<Unknown<'env>> {
+    let TranscriptOwner { session_key, agent_id, session_id, written_ms } = transcript;
     let (session_key, agent_id, session_id) = (
-        text(env, "sessionKey", transcript.session_key)?,
-        text(env, "agentId", transcript.agent_id)?,
-        text(env, "sessionId", transcript.session_id)?,
+        text(env, "sessionKey", session_key)?,
+        text(env, "agentId", agent_id)?,
+        text(env, "sessionId", session_id)?,
     );
     let stringify: Function<'_, Unknown<'_>, Either<JsString<'_>, Unknown<'_>>> =
         env.get_global()?.get_named_property::<Object<'_>>("JSON")?.get_named_property("stringify")?;
     let entries = text(env, "entries", stringify.call(entries)?)?;
     #[allow(clippy::cast_possible_truncation)]
-    let written_ms = transcript.written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
+    let written_ms = written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
     let text = guard(env, || {
         let owner = Transcript { session_key: &session_key, agent_id: &agent_id, session_id: &session_id };
         openclaw::transcript_events_json(&owner, &entries, written_ms)
