@@ -15,6 +15,7 @@
 //! | `merge`, `version`, `clock` | changes between replicas, version vectors, the hybrid logical clock |
 //! | `event`, `record`, `keys` | an event, its bytes, and where they are |
 //! | `follow` | a tail that misses nothing |
+//! | [`nats`] | the log shared between gateways through a NATS stream |
 //! | `verify`, `recover` | finding damage, and saving what is left |
 //! | [`openclaw`] | what OpenClaw records, as events |
 //! | [`import`], `export` | taking in what OpenClaw has, and giving back a transcript |
@@ -29,6 +30,8 @@ mod follow;
 pub mod import;
 mod keys;
 mod log;
+#[cfg(test)]
+mod memory;
 mod merge;
 pub mod openclaw;
 mod projection;
@@ -37,6 +40,8 @@ mod recover;
 mod sled;
 mod storage;
 mod store;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod tests;
 mod verify;
