@@ -188,7 +188,7 @@ pub(super) struct Shared {
     /// Bytes that wait for the writer.
     pub(super) waiting: std::sync::atomic::AtomicU64,
     pub(super) closed: AtomicBool,
-    max_event_bytes: usize,
+    pub(super) max_event_bytes: usize,
     /// A copy, to be removed in the end.
     copy: Option<PathBuf>,
 }

@@ -20,9 +20,10 @@ use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
 use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
-use super::sled::Sled;
+use super::sled::{Sled, reclaim};
 use super::storage::{Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
+use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
 /// A group ends at so many events or bytes.
@@ -116,6 +117,7 @@ impl Writer {
     }
 
     fn run(mut self) {
+        let _owner = memory::scope(Owner::Events);
         let reply = loop {
             match self.receive() {
                 Some(Command::Close { reply }) => break Some(reply),
@@ -507,6 +509,7 @@ impl Writer {
         drop(self.log);
         *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         drop(self.lock);
+        reclaim();
         flushed
     }
 }
