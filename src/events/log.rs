@@ -212,7 +212,8 @@ impl Log {
                     twins.insert(at, *first);
                     continue;
                 }
-                let known_event = find_in_session(&*self.storage, &self.store.version, &event.session_key, id, &key)?;
+                let known_event =
+                    find_in_session(&*self.storage, &self.store.version, &event.session_key, id, &key)?;
                 first.insert(key, at);
                 if let Some(event) = known_event {
                     known.insert(at, event);
@@ -434,7 +435,13 @@ impl Log {
     }
 
     /// Applies a deletion to what is here: to all of it, or event by event.
-    fn cover(&mut self, group: &mut Group, tombstone: &StoredEvent, covers: &VersionVector, all: bool) -> Result<()> {
+    fn cover(
+        &mut self,
+        group: &mut Group,
+        tombstone: &StoredEvent,
+        covers: &VersionVector,
+        all: bool,
+    ) -> Result<()> {
         let name = &tombstone.session_key;
         let session = self.sessions.get_mut(name).ok_or_else(|| unloaded(name))?;
         session.meta.covered.union(covers);
@@ -563,11 +570,14 @@ impl Log {
         for (key, mut event) in waiting {
             self.load(name)?;
             self.load_state(name, if event.kind == "state_changed" { &event.data } else { "" })?;
-            let covered = self.sessions.get(name).is_some_and(|session| {
-                session.meta.covered.contains(&event.origin.replica, event.n)
-            });
+            let covered = self
+                .sessions
+                .get(name)
+                .is_some_and(|session| session.meta.covered.contains(&event.origin.replica, event.n));
             let id = keys::id(name, &event.id);
-            if covered || find_in_session(&*self.storage, &self.store.version, name, &event.id, &id)?.is_some() {
+            if covered
+                || find_in_session(&*self.storage, &self.store.version, name, &event.id, &id)?.is_some()
+            {
                 continue;
             }
             let mut group = Group::default();
@@ -903,14 +913,20 @@ fn live(storage: &dyn Storage, event: Option<StoredEvent>) -> Result<Option<Stor
 }
 
 /// The live event with an id; if several sessions have one, the first that arrived.
-pub(super) fn find_by_id(storage: &dyn Storage, version: &VersionVector, id: &str) -> Result<Option<StoredEvent>> {
+pub(super) fn find_by_id(
+    storage: &dyn Storage,
+    version: &VersionVector,
+    id: &str,
+) -> Result<Option<StoredEvent>> {
     let (from, to) = keys::ids(id);
     let mut first: Option<StoredEvent> = None;
     for pair in storage.scan(from, to, false) {
         let (_, place) = pair?;
         let (session, seq) = keys::read_place(&place)?;
         let event = live(storage, event_at(storage, session, seq)?.filter(|event| event.id == id))?;
-        if let Some(event) = event.filter(|event| first.as_ref().is_none_or(|first| event.arrival < first.arrival)) {
+        if let Some(event) =
+            event.filter(|event| first.as_ref().is_none_or(|first| event.arrival < first.arrival))
+        {
             first = Some(event);
         }
     }

@@ -37,11 +37,11 @@ pub mod openclaw;
 mod projection;
 mod record;
 mod recover;
+#[cfg(test)]
+mod replica_tests;
 mod sled;
 mod storage;
 mod store;
-#[cfg(test)]
-mod replica_tests;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -39,7 +39,8 @@ const SESSIONS: [&str; 3] = ["s", "s:1", "t"];
 impl Replica {
     fn new(name: &str, now_ms: u64) -> Self {
         let (storage, time) = (Arc::new(Memory::default()), Arc::new(Hands(now_ms.into())));
-        let log = Log::open(Arc::<Memory>::clone(&storage), name.into(), Arc::<Hands>::clone(&time) as _).unwrap();
+        let log =
+            Log::open(Arc::<Memory>::clone(&storage), name.into(), Arc::<Hands>::clone(&time) as _).unwrap();
         Self { storage, log, time }
     }
 
@@ -119,13 +120,33 @@ impl Replica {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { at: usize, session: usize, kind: usize, data: usize, id: Option<usize>, time: i64 },
-    Delete { at: usize, session: usize },
+    Append {
+        at: usize,
+        session: usize,
+        kind: usize,
+        data: usize,
+        id: Option<usize>,
+        time: i64,
+    },
+    Delete {
+        at: usize,
+        session: usize,
+    },
     /// One takes in some of what the other has, in any order, some of it twice.
-    Pull { to: usize, from: usize, keep: u64, turn: usize },
+    Pull {
+        to: usize,
+        from: usize,
+        keep: u64,
+        turn: usize,
+    },
     /// The clock of one goes forward or back.
-    Clock { at: usize, now_ms: u64 },
-    Collect { at: usize },
+    Clock {
+        at: usize,
+        now_ms: u64,
+    },
+    Collect {
+        at: usize,
+    },
 }
 
 const REPLICAS: usize = 3;
@@ -144,8 +165,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn run(steps: &[Step]) -> Vec<Replica> {
-    let mut replicas: Vec<Replica> =
-        ["alpha", "beta", "gamma"].iter().zip([10_000_000, 0, 3_600_000]).map(|(name, now)| Replica::new(name, now)).collect();
+    let mut replicas: Vec<Replica> = ["alpha", "beta", "gamma"]
+        .iter()
+        .zip([10_000_000, 0, 3_600_000])
+        .map(|(name, now)| Replica::new(name, now))
+        .collect();
     for step in steps {
         match *step {
             Step::Append { at, session, kind, data, id, time } => {
@@ -172,7 +196,8 @@ fn run(steps: &[Step]) -> Vec<Replica> {
 }
 
 fn new_event(session: usize, kind: usize, data: usize, id: Option<usize>, time: i64) -> NewEvent {
-    const KINDS: [&str; 5] = ["message_received", "agent_response", "state_changed", "session_ended", "tool_called"];
+    const KINDS: [&str; 5] =
+        ["message_received", "agent_response", "state_changed", "session_ended", "tool_called"];
     const DATA: [&str; 4] = [
         r#"{"text":"hi","usage":{"input":3}}"#,
         r#"{"text":"ho","usage":{"output":1,"cost":{"total":0.1}},"model":"x"}"#,
@@ -191,7 +216,8 @@ fn new_event(session: usize, kind: usize, data: usize, id: Option<usize>, time: 
 
 /// Histories of a run of the tests; `OPENCLAW_CORE_CASES` makes it more.
 fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let cases =
+        std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() }
 }
 

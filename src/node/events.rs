@@ -163,11 +163,7 @@ impl EventStore {
 
     /// Appends events: all of them or, on any failure, none.
     #[napi(catch_unwind, ts_args_type = "events: NewEvent[]", ts_return_type = "Promise<StoredEvent[]>")]
-    pub fn append_batch<'env>(
-        &self,
-        env: &'env Env,
-        events: Unknown<'env>,
-    ) -> napi::Result<Object<'env>> {
+    pub fn append_batch<'env>(&self, env: &'env Env, events: Unknown<'env>) -> napi::Result<Object<'env>> {
         let appended = match self.submit(env, events)? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
@@ -260,8 +256,9 @@ impl EventStore {
             query.agent_id = options.agent_id.map(|agent| name(env, "agentId", agent)).transpose()?;
             query.after = options.after.map(|after| name(env, "after", after)).transpose()?;
             query.limit = limit(env, options.limit)?;
-            query.order = word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
-                .unwrap_or_default();
+            query.order =
+                word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
+                    .unwrap_or_default();
         }
         let list = move |store: &events::EventStore| Ok(sessions_slices(&store.sessions(&query)?));
         settle(env, Abort::never(), |_| self.reading(list), assemble)
@@ -614,7 +611,8 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     let mut read = Options::default();
     let Some(options) = options else { return Ok(read) };
     let flush = count(env, "flushMs", options.flush_ms, 1)?.unwrap_or(FLUSH_MS);
-    let kinds = [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
+    let kinds =
+        [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
     read.durability = word(env, "durability", options.durability, &kinds)?.unwrap_or_default();
     read.cache_bytes = count(env, "cacheBytes", options.cache_bytes, 1 << 20)?.unwrap_or(read.cache_bytes);
     if let Some(most) = count(env, "maxEventBytes", options.max_event_bytes, 1)? {
