@@ -38,6 +38,11 @@ codes! {
     ConfigShrink = "CONFIG_SHRINK", "An edit would drop half of the file or a top-level key.";
     ConfigPath = "CONFIG_PATH", "A config path cannot be read, or names what cannot be edited.";
     ConfigReadonly = "CONFIG_READONLY", "The config may not be written.";
+    StoreLocked = "STORE_LOCKED", "Another process, or another opening in this one, has the event store; the message names it.";
+    StoreCorrupt = "STORE_CORRUPT", "The event store is damaged; the message says where.";
+    StoreClosed = "STORE_CLOSED", "The event store was closed.";
+    EventInvalid = "EVENT_INVALID", "An event is malformed, names what it may not, or is nested too deep.";
+    EventTooLarge = "EVENT_TOO_LARGE", "An event has more bytes than the store takes.";
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`error`] | [`CoreError`] and its [`Code`]s: the one error type |
 //! | [`types`] | the vocabulary that all capabilities share |
+//! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -15,6 +16,7 @@
 
 pub mod config;
 pub mod error;
+pub mod events;
 pub mod log;
 pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.

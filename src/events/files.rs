@@ -1,0 +1,324 @@
+//! The folder of a store: who may write it, what format it has, and which generation of the database is the current.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `LOCK` | nothing; whoever holds the kernel's lock on it is the one writer |
+//! | `holder.json` | who that is, for the message to others |
+//! | `store.json` | the format's version and the replica's name |
+//! | `CURRENT` | the name of the current generation |
+//! | `gen-N/` | the database; compaction and repair write the next one |
+//! | `head` | how far the writer had come: a witness outside of the database |
+//! | `damaged/` | generations that could not be read as a whole, kept as they were |
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, CoreError, Result};
+
+/// The version of the layout that this code writes. 1 was that of development, whose indexes were others.
+pub(super) const FORMAT: u32 = 2;
+
+/// The right to write a store, until dropped.
+pub(super) struct Lock {
+    _file: File,
+    holder: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    since_ms: u64,
+    command: String,
+}
+
+impl Lock {
+    /// Takes the lock, or fails at once and names who has it.
+    pub(super) fn acquire(folder: &Path) -> Result<Self> {
+        let path = folder.join("LOCK");
+        let file = open_private(&path, OpenOptions::new().read(true).write(true).create(true))?;
+        let holder = folder.join("holder.json");
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(locked(folder, &holder)),
+            Err(TryLockError::Error(error)) => return Err(CoreError::io("lock", &path, error)),
+        }
+        let this = Holder {
+            pid: std::process::id(),
+            since_ms: now_ms(),
+            command: std::env::args().take(2).collect::<Vec<_>>().join(" "),
+        };
+        write_whole(&holder, &serde_json::to_vec(&this).unwrap_or_default())?;
+        Ok(Self { _file: file, holder })
+    }
+
+    /// Whether no process writes; then none begins to until the result is dropped.
+    pub(super) fn nobody(folder: &Path) -> Option<File> {
+        let file = File::open(folder.join("LOCK")).ok()?;
+        file.try_lock_shared().is_ok().then_some(file)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.holder);
+    }
+}
+
+fn locked(folder: &Path, holder: &Path) -> CoreError {
+    let who = fs::read(holder).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+    let who = who.map_or_else(
+        || "another process".to_owned(),
+        |Holder { pid, since_ms, command }| {
+            let own = if pid == std::process::id() { "this process, " } else { "" };
+            let since = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_millis(since_ms));
+            format!("{own}process {pid} (`{command}`, since {since})")
+        },
+    );
+    let message = format!(
+        "the event store {} is in use by {who}; a store has one writer: close it there, or open it with `readOnly`",
+        folder.display()
+    );
+    CoreError::new(Code::StoreLocked, message).in_file(folder)
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Description {
+    pub(super) format: u32,
+    pub(super) replica: String,
+}
+
+impl Description {
+    /// Reads the description; none if the store is new.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join("store.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CoreError::io("read", &path, error)),
+        };
+        let description: Self = serde_json::from_slice(&text).map_err(|error| {
+            let message = format!(
+                "{} is damaged ({error}); it must read {{\"format\":{FORMAT},\"replica\":\"<name>\"}} with the name \
+                 this store has had",
+                path.display()
+            );
+            CoreError::new(Code::StoreCorrupt, message).in_file(&path)
+        })?;
+        if description.format > FORMAT {
+            let message = format!(
+                "the event store {} has format {}, written by a newer @openclaw/core; this one reads formats up to \
+                 {FORMAT}: update it",
+                folder.display(),
+                description.format
+            );
+            return Err(CoreError::new(Code::StoreCorrupt, message).in_file(&path));
+        }
+        Ok(Some(description))
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        write_whole(&folder.join("store.json"), &serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// The current generation's number; none if there is none yet.
+pub(super) fn current(folder: &Path) -> Result<Option<u64>> {
+    let path = folder.join("CURRENT");
+    match fs::read_to_string(&path) {
+        Ok(name) => match name.trim().strip_prefix("gen-").and_then(|number| number.parse().ok()) {
+            Some(number) => Ok(Some(number)),
+            // Written by a rename, so this is no torn write: but any generation that is there will do.
+            None => Ok(generations(folder)?.last().copied()),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(generations(folder)?.last().copied()),
+        Err(error) => Err(CoreError::io("read", &path, error)),
+    }
+}
+
+/// Every generation in the folder.
+pub(super) fn generations(folder: &Path) -> Result<Vec<u64>> {
+    let entries = fs::read_dir(folder).map_err(|error| CoreError::io("list", folder, error))?;
+    let mut numbers: Vec<u64> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("gen-")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+pub(super) fn generation(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("gen-{number}"))
+}
+
+/// Makes a generation the current one.
+pub(super) fn switch(folder: &Path, number: u64) -> Result<()> {
+    write_whole(&folder.join("CURRENT"), format!("gen-{number}\n").as_bytes())
+}
+
+/// Puts a generation aside as it is.
+pub(super) fn quarantine(folder: &Path, number: u64) -> Result<PathBuf> {
+    let shelf = folder.join("damaged");
+    create_private(&shelf)?;
+    let from = generation(folder, number);
+    let to = shelf.join(format!("gen-{number}-{}", now_ms()));
+    fs::rename(&from, &to).map_err(|error| CoreError::io("put aside", &from, error))?;
+    sync_folder(&shelf)?;
+    sync_folder(folder)?;
+    Ok(to)
+}
+
+/// How far the writer had come, told beside the database: what is in here was on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Odd while the database is being written.
+    pub(super) beat: u64,
+    pub(super) arrivals: u64,
+    pub(super) n: u64,
+    /// The latest event.
+    pub(super) session: String,
+    pub(super) seq: u64,
+    /// The store was closed.
+    pub(super) closed: bool,
+}
+
+/// The file `head`, overwritten in place. It is not flushed: after a power cut it may be behind, never ahead.
+pub(super) struct Head {
+    file: File,
+    path: PathBuf,
+    pub(super) progress: Progress,
+}
+
+impl Head {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("head");
+        let progress = Self::read(folder);
+        let file = open_private(&path, OpenOptions::new().read(true).write(true).create(true))?;
+        Ok(Self { file, path, progress: progress.unwrap_or_default() })
+    }
+
+    /// What the file says; none if it cannot be read, as in the midst of a write.
+    pub(super) fn read(folder: &Path) -> Option<Progress> {
+        let mut bytes = Vec::new();
+        File::open(folder.join("head")).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
+        let (sum, rest) = bytes.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let rest = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
+        (crc32fast::hash(rest).to_le_bytes() == *sum).then(|| postcard::from_bytes(rest).ok()).flatten()
+    }
+
+    pub(super) fn write(&mut self) -> Result<()> {
+        let rest = postcard::to_stdvec(&self.progress).unwrap_or_default();
+        let length = u16::try_from(rest.len()).unwrap_or_default();
+        let mut bytes = crc32fast::hash(&rest).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&rest);
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.write_all(&bytes))
+            .map_err(|error| CoreError::io("write", &self.path, error))
+    }
+}
+
+/// Copies a store that another process may be writing. The copy is that of a moment at which nothing was written.
+pub(super) fn snapshot(folder: &Path, to: &Path) -> Result<()> {
+    const ATTEMPTS: u32 = 40;
+    let mut reason = "it was being written all the time";
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20)) * 10));
+        }
+        // Where nobody writes, a beat that a killed writer has left does not matter.
+        let nobody = Lock::nobody(folder);
+        let before = Head::read(folder);
+        if nobody.is_none() && before.as_ref().is_none_or(|progress| progress.beat % 2 == 1) {
+            continue;
+        }
+        let _ = fs::remove_dir_all(to);
+        let copied = copy_store(folder, to);
+        if nobody.is_some() || Head::read(folder) == before {
+            return copied;
+        }
+        reason = "it was written while it was copied";
+    }
+    let message = format!(
+        "no consistent copy of the event store {} could be made in {ATTEMPTS} attempts: {reason}; read it through the \
+         process that has it open, or try again when that is idle",
+        folder.display()
+    );
+    Err(CoreError::new(Code::StoreLocked, message).in_file(folder))
+}
+
+fn copy_store(folder: &Path, to: &Path) -> Result<()> {
+    create_private(to)?;
+    for name in ["store.json", "head"] {
+        let from = folder.join(name);
+        if from.exists() {
+            fs::copy(&from, to.join(name)).map_err(|error| CoreError::io("copy", &from, error))?;
+        }
+    }
+    if let Some(number) = current(folder)? {
+        copy_folder(&generation(folder, number), &generation(to, number))?;
+        switch(to, number)?;
+    }
+    Ok(())
+}
+
+/// Copies a folder and what is in it.
+pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    create_private(to)?;
+    for entry in fs::read_dir(from).map_err(|error| CoreError::io("list", from, error))? {
+        let entry = entry.map_err(|error| CoreError::io("list", from, error))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_folder(&source, &target)?;
+        } else if let Err(error) = fs::copy(&source, &target)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(CoreError::io("copy", &source, error));
+        }
+    }
+    Ok(())
+}
+
+/// Creates a folder that only its owner can enter, and those above it.
+pub(super) fn create_private(folder: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|error| CoreError::io("create", folder, error))
+}
+
+fn open_private(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.truncate(false).open(path).map_err(|error| CoreError::io("open", path, error))
+}
+
+/// Writes a small file so that it is there as a whole or as it was.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let io = |error| CoreError::io("write", path, error);
+    let mut file = open_private(&fresh, OpenOptions::new().write(true).create(true))?;
+    file.set_len(0).and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&fresh, path).map_err(io)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Puts a folder's entries on the disk.
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| CoreError::io("sync", folder, error))
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,142 @@
+//! [`Storage`] on sled 0.34.
+//!
+//! sled's `flush` asks the kernel to begin writing and no more (`sync_file_range`): its data survives the process,
+//! not the machine. So [`Storage::sync`] flushes and then calls `fdatasync` on sled's own file through a second
+//! descriptor. Values stay below sled's limit for separate blob files, which that descriptor would not reach.
+//!
+//! sled may panic on damaged files. No panic passes from here. After a write or a flush that failed, nothing more is
+//! written: what sled then holds in memory may not be what is on the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::storage::{Batch, Pair, Storage};
+use crate::{Code, CoreError, Result};
+
+/// A sled database, and a descriptor that reaches its file.
+pub(super) struct Sled {
+    db: sled::Db,
+    file: File,
+    folder: PathBuf,
+    /// Why nothing more is written.
+    failed: OnceLock<String>,
+}
+
+impl Sled {
+    /// Opens or creates the database in a folder.
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self> {
+        let config = sled::Config::new()
+            .path(folder)
+            // Only `sync` decides when something is on the disk.
+            .flush_every_ms(None)
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput);
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| damaged(folder, "sled failed inside while opening it"))?
+            .map_err(|error| convert(folder, error))?;
+        let path = folder.join("db");
+        // Windows flushes only through a descriptor that may write.
+        let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
+        let file = file.map_err(|error| CoreError::io("open", &path, error))?;
+        Ok(Self { db, file, folder: folder.to_owned(), failed: OnceLock::new() })
+    }
+
+    fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(outcome) => outcome.map_err(|error| convert(&self.folder, error)),
+            Err(_) => Err(damaged(&self.folder, "sled failed inside while reading")),
+        }
+    }
+
+    fn write<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        if let Some(why) = self.failed.get() {
+            let message = format!("the event store failed and must be opened anew: {why}");
+            return Err(CoreError::new(Code::Io, message).in_file(&self.folder));
+        }
+        let error = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => convert(&self.folder, error),
+            Err(_) => damaged(&self.folder, "sled failed inside while writing"),
+        };
+        let _ = self.failed.set(error.message().to_owned());
+        Err(error)
+    }
+}
+
+impl Storage for Sled {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.read(|| self.db.get(key))?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> Box<dyn Iterator<Item = Result<Pair>> + '_> {
+        let mut pairs = self.db.range(from..to);
+        let mut broken = false;
+        Box::new(std::iter::from_fn(move || {
+            if broken {
+                return None;
+            }
+            let next = self.read(|| if reverse { pairs.next_back() } else { pairs.next() }.transpose());
+            broken = next.is_err();
+            next.map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
+        }))
+    }
+
+    fn commit(&self, batch: Batch) -> Result<()> {
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch.0 {
+            match value {
+                Some(value) => writes.insert(key, value),
+                None => writes.remove(key),
+            }
+        }
+        self.write(|| self.db.apply_batch(writes))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.write(|| {
+            self.db.flush()?;
+            // After a failed fdatasync the kernel may have dropped the pages: it must not be tried again.
+            self.file.sync_data().map_err(sled::Error::from)
+        })
+    }
+
+    fn disk_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        let mut folders = vec![self.folder.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).map_err(|error| CoreError::io("list", &folder, error))? {
+                // sled removes files of its own at any time.
+                let Ok(metadata) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else { continue };
+                match metadata {
+                    (metadata, path) if metadata.is_dir() => folders.push(path),
+                    (metadata, _) => bytes += allocated(&metadata),
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+fn convert(folder: &Path, error: sled::Error) -> CoreError {
+    match error {
+        sled::Error::Io(error) => CoreError::io("use the event store in", folder, error),
+        other => damaged(folder, &other.to_string()),
+    }
+}
+
+fn damaged(folder: &Path, why: &str) -> CoreError {
+    let message = format!("the event store in {} is damaged: {why}", folder.display());
+    CoreError::new(Code::StoreCorrupt, message).in_file(folder)
+}

@@ -1,0 +1,41 @@
+//! What the log needs of a key-value store. The one in use is [`super::sled`]; the tests' is in memory.
+
+use crate::Result;
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Writes that become visible, and survive a crash, all or none. Each key at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch(pub Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+impl Batch {
+    /// Writes a value.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.0.push((key, Some(value)));
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: Vec<u8>) {
+        self.0.push((key, None));
+    }
+}
+
+/// An ordered key-value store with one writer and any number of readers.
+pub trait Storage: Send + Sync {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// The pairs with `from <= key < to` in order, or from the last to the first.
+    fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> Box<dyn Iterator<Item = Result<Pair>> + '_>;
+
+    /// Applies a batch: readers see it, a crash of the process may still undo it as a whole.
+    fn commit(&self, batch: Batch) -> Result<()>;
+
+    /// Puts every commit so far on the disk. After an error the store must be opened anew: what is on the disk is
+    /// then not known.
+    fn sync(&self) -> Result<()>;
+
+    /// Bytes on disk.
+    fn disk_bytes(&self) -> Result<u64>;
+}

@@ -1,0 +1,536 @@
+//! The one thread that writes.
+//!
+//! Commands that wait while a group is put on the disk make the next group, so that however many appends run at once,
+//! each group costs one `fdatasync`: group commit. Between groups the thread does a step of what can wait, such as a
+//! compaction or the removal of deleted events.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::event::{NewEvent, StoredEvent};
+use super::files::{self, Head, Lock};
+use super::keys;
+use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
+use super::merge::Incoming;
+use super::projection::Projection;
+use super::recover;
+use super::sled::Sled;
+use super::storage::{Batch, Storage};
+use super::store::{Compacted, Durability, Options, Retention, Shared};
+use crate::{Code, CoreError, Result};
+
+/// A group ends at so many events or bytes.
+const GROUP_EVENTS: usize = 4096;
+const GROUP_BYTES: u64 = 8 << 20;
+
+/// Keys that one step of a compaction copies, and about how many bytes.
+const COPY_KEYS: usize = 512;
+const COPY_BYTES: usize = 256 << 10;
+
+/// How often retention is looked after.
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+
+type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What the writer is asked for.
+pub(super) enum Command {
+    Append { events: Vec<NewEvent>, bytes: u64, reply: Reply<Vec<StoredEvent>> },
+    Merge { events: Vec<Incoming>, reply: Reply<Merged> },
+    Delete { session: String, reply: Reply<u64> },
+    Prune { retention: Retention, reply: Reply<Pruned> },
+    Note { name: String, value: Vec<u8>, reply: Reply<()> },
+    Compact { cancel: CancellationToken, reply: Reply<Compacted> },
+    Rebuild { reply: Reply<()> },
+    Close { reply: Reply<()> },
+}
+
+/// An answer that is given once its group is on the disk.
+type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
+struct Compaction {
+    generation: u64,
+    before: u64,
+    cancel: CancellationToken,
+    reply: Reply<Compacted>,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    log: Log,
+    head: Head,
+    lock: Lock,
+    generation: u64,
+    durability: Durability,
+    cache_bytes: u64,
+    retention: Retention,
+    inbox: Receiver<Command>,
+    /// Taken from the inbox, not yet begun.
+    next: VecDeque<Command>,
+    compaction: Option<Compaction>,
+    /// Deleted events may be left to remove.
+    garbage: bool,
+    /// Commits since the last flush began then.
+    unflushed: Option<Instant>,
+    pruned_at: Instant,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when it is told to close, or when nobody can tell it anything any more.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        log: Log,
+        head: Head,
+        lock: Lock,
+        generation: u64,
+        options: &Options,
+    ) -> Result<Sender<Command>> {
+        let (outbox, inbox) = channel();
+        let mut writer = Self {
+            shared,
+            log,
+            head,
+            lock,
+            generation,
+            durability: options.durability,
+            cache_bytes: options.cache_bytes,
+            retention: options.retention,
+            inbox,
+            next: VecDeque::new(),
+            compaction: None,
+            garbage: true,
+            unflushed: None,
+            pruned_at: Instant::now(),
+        };
+        writer.head.progress.closed = false;
+        std::thread::Builder::new()
+            .name("openclaw-events".into())
+            .spawn(move || writer.run())
+            .map_err(|error| CoreError::new(Code::Io, format!("cannot start a thread: {error}")))?;
+        Ok(outbox)
+    }
+
+    fn run(mut self) {
+        let reply = loop {
+            match self.receive() {
+                Some(Command::Close { reply }) => break Some(reply),
+                Some(command) => self.serve(command),
+                None if self.is_abandoned() => break None,
+                None => {}
+            }
+            self.tend();
+        };
+        let closed = self.close();
+        if let Some(reply) = reply {
+            let _ = reply.send(closed);
+        } else if let Err(error) = closed {
+            tracing::error!(%error, "an event store was dropped and could not be closed");
+        }
+    }
+
+    /// The next command; none if there is something else to do first.
+    fn receive(&mut self) -> Option<Command> {
+        if let Some(command) = self.next.pop_front() {
+            return Some(command);
+        }
+        if self.garbage || self.compaction.is_some() {
+            return self.inbox.try_recv().ok();
+        }
+        let flush = match (self.durability, self.unflushed) {
+            (Durability::Interval(every), Some(since)) => Some((since + every).saturating_duration_since(Instant::now())),
+            _ => None,
+        };
+        let retain = (self.retention != Retention::default())
+            .then(|| (self.pruned_at + RETENTION_EVERY).saturating_duration_since(Instant::now()));
+        match flush.into_iter().chain(retain).min() {
+            Some(timeout) => self.inbox.recv_timeout(timeout).ok(),
+            None => self.inbox.recv().ok(),
+        }
+    }
+
+    /// Whether nobody is left who could send a command.
+    fn is_abandoned(&mut self) -> bool {
+        match self.inbox.recv_timeout(Duration::ZERO) {
+            Ok(command) => {
+                self.next.push_back(command);
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => true,
+        }
+    }
+
+    /// Does a command, and with it all that wait and can go into the same group.
+    fn serve(&mut self, first: Command) {
+        let (mut group, mut answers) = (Group::default(), Vec::new());
+        let mut command = Some(first);
+        while let Some(now) = command.take() {
+            if let Some(later) = self.stage(now, &mut group, &mut answers) {
+                // It needs what is staged to be in the storage, or is not to share a group.
+                self.finish(&mut group, &mut answers);
+                if let Some(again) = self.stage(later, &mut group, &mut answers) {
+                    self.next.push_front(again);
+                    break;
+                }
+            }
+            if group.events >= GROUP_EVENTS || group.bytes >= GROUP_BYTES {
+                break;
+            }
+            command = self.next.pop_front().or_else(|| self.inbox.try_recv().ok());
+        }
+        self.finish(&mut group, &mut answers);
+    }
+
+    /// Stages a command. It comes back if it must wait until the group was committed, or ends the group.
+    fn stage(&mut self, command: Command, group: &mut Group, answers: &mut Vec<Answer>) -> Option<Command> {
+        match command {
+            Command::Append { events, bytes, reply } => {
+                match self.log.append(group, events) {
+                    Ok(Appended::CommitFirst(events)) => return Some(Command::Append { events, bytes, reply }),
+                    Ok(Appended::Done(stored)) => answer(answers, reply, stored),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+                self.shared.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            }
+            Command::Note { name, value, reply } => {
+                let mut batch = Batch::default();
+                match log::put(&mut batch, keys::note(&name), &value) {
+                    Ok(()) => {
+                        group.extend(batch);
+                        answer(answers, reply, ());
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            alone if !group.is_empty() => return Some(alone),
+            Command::Merge { events, reply } => {
+                let merged = self.log.merge(group, events);
+                self.alone(merged, group, answers, reply);
+            }
+            Command::Delete { session, reply } => {
+                let deleted = self.log.delete(group, &session);
+                self.garbage = true;
+                self.alone(deleted, group, answers, reply);
+            }
+            Command::Prune { retention, reply } => {
+                let pruned = self.prune(group, retention);
+                self.alone(pruned, group, answers, reply);
+            }
+            Command::Compact { cancel, reply } => self.begin_compaction(cancel, reply),
+            Command::Rebuild { reply } => {
+                let _ = reply.send(self.rebuild());
+            }
+            close @ Command::Close { .. } => return Some(close),
+        }
+        None
+    }
+
+    /// The outcome of a command that has the group for itself.
+    fn alone<T: Send + 'static>(
+        &mut self,
+        outcome: Result<T>,
+        group: &mut Group,
+        answers: &mut Vec<Answer>,
+        reply: Reply<T>,
+    ) {
+        match outcome {
+            Ok(value) => answer(answers, reply, value),
+            Err(error) => {
+                *group = Group::default();
+                let _ = self.log.reload();
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Commits a group, puts it on the disk, and answers.
+    fn finish(&mut self, group: &mut Group, answers: &mut Vec<Answer>) {
+        if group.is_empty() && answers.is_empty() {
+            return;
+        }
+        let outcome = self.commit(group);
+        if let Err(error) = &outcome {
+            *group = Group::default();
+            let _ = self.log.reload();
+            tracing::error!(%error, "a group of events could not be written");
+        }
+        for answer in answers.drain(..) {
+            answer(outcome.as_ref().map(|()| ()).map_err(copy));
+        }
+    }
+
+    fn commit(&mut self, group: &mut Group) -> Result<()> {
+        if !group.is_empty() {
+            if self.head.progress.beat % 2 == 0 {
+                self.head.progress.beat += 1;
+                self.head.write()?;
+            }
+            self.log.commit(group)?;
+            self.unflushed.get_or_insert_with(Instant::now);
+        }
+        if self.durability == Durability::Always {
+            self.flush()?;
+        }
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn acknowledge(&self) {
+        let arrivals = self.log.store.arrivals;
+        self.shared.acknowledged.send_if_modified(|seen| std::mem::replace(seen, arrivals) != arrivals);
+    }
+
+    /// Puts on the disk what was committed.
+    fn flush(&mut self) -> Result<()> {
+        if self.unflushed.is_none() {
+            return Ok(());
+        }
+        self.log.storage.sync()?;
+        self.unflushed = None;
+        let progress = &mut self.head.progress;
+        progress.beat += 1;
+        progress.arrivals = self.log.store.arrivals;
+        progress.n = self.log.store.n;
+        if let Some((session, seq)) = self.log.latest.take() {
+            (progress.session, progress.seq) = (session, seq);
+        }
+        self.head.write()
+    }
+
+    /// What can wait: a flush that is due, retention, garbage, a step of a compaction.
+    fn tend(&mut self) {
+        if let (Durability::Interval(every), Some(since)) = (self.durability, self.unflushed)
+            && since.elapsed() >= every
+            && let Err(error) = self.flush()
+        {
+            tracing::error!(%error, "events could not be put on the disk");
+        }
+        if self.retention != Retention::default() && self.pruned_at.elapsed() >= RETENTION_EVERY {
+            let mut group = Group::default();
+            let pruned = self.prune(&mut group, self.retention);
+            // One session at a time; what is left is pruned after the commands that wait.
+            if !matches!(pruned, Ok(Pruned { sessions: 1.., .. })) {
+                self.pruned_at = Instant::now();
+            }
+            self.finish_quietly(pruned.map(|_| ()), &mut group);
+        }
+        if self.garbage {
+            let mut group = Group::default();
+            let more = self.log.collect_garbage(&mut group);
+            self.garbage = more.as_ref().is_ok_and(|more| *more);
+            self.finish_quietly(more.map(|_| ()), &mut group);
+        }
+        if self.compaction.is_some() {
+            self.copy_some();
+        }
+    }
+
+    fn finish_quietly(&mut self, outcome: Result<()>, group: &mut Group) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "upkeep of an event store failed");
+            *group = Group::default();
+            let _ = self.log.reload();
+        }
+        self.finish(group, &mut Vec::new());
+    }
+
+    /// Prunes the session that is next to go, if any.
+    fn prune(&mut self, group: &mut Group, retention: Retention) -> Result<Pruned> {
+        let Some(name) = self.next_to_go(retention)? else { return Ok(Pruned::default()) };
+        self.garbage = true;
+        self.log.prune(group, &name)
+    }
+
+    fn next_to_go(&self, retention: Retention) -> Result<Option<String>> {
+        let storage = &*self.log.storage;
+        let oldest_kept = retention.max_age.map(|age| {
+            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            self.log.now_ms().saturating_sub(age)
+        });
+        let full = retention.max_bytes.is_some_and(|max| self.log.store.bytes > max);
+        let (from, to) = keys::all(b'r', "");
+        let mut oldest = None;
+        let mut sessions = storage.scan(from, to, false).peekable();
+        while let Some(pair) = sessions.next() {
+            let (key, _) = pair?;
+            let (last_ms, session) = keys::read_recency(&key)?;
+            if oldest_kept.is_some_and(|kept| last_ms < kept) {
+                return Ok(Some(session.to_owned()));
+            }
+            if !full {
+                break;
+            }
+            // The latest session is in use: it is never pruned for its size.
+            if sessions.peek().is_none() {
+                break;
+            }
+            let projection: Option<Projection> = read(storage, &keys::projection(session))?;
+            if projection.is_some_and(|projection| projection.ended()) {
+                return Ok(Some(session.to_owned()));
+            }
+            oldest.get_or_insert_with(|| session.to_owned());
+        }
+        Ok(oldest)
+    }
+
+    fn begin_compaction(&mut self, cancel: CancellationToken, reply: Reply<Compacted>) {
+        if self.compaction.is_some() {
+            let _ = reply.send(Err(CoreError::new(Code::Limit, "a compaction of this event store is already running")));
+            return;
+        }
+        let begin = || {
+            let before = self.log.storage.disk_bytes()?;
+            let generation = files::generations(&self.shared.folder)?.last().copied().unwrap_or(0) + 1;
+            let target: Arc<dyn Storage> =
+                Arc::new(Sled::open(&files::generation(&self.shared.folder, generation), self.cache_bytes)?);
+            Ok((before, generation, target))
+        };
+        match begin() {
+            Ok((before, generation, target)) => {
+                self.log.mirror = Some(Mirror { target, copied: Vec::new(), failed: None });
+                self.compaction = Some(Compaction { generation, before, cancel, reply });
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// One step of a compaction.
+    fn copy_some(&mut self) {
+        let (Some(compaction), Some(mut mirror)) = (self.compaction.take(), self.log.mirror.take()) else { return };
+        if compaction.cancel.is_cancelled() {
+            let message = "the compaction was cancelled; the event store is as it was";
+            self.abandon(compaction, CoreError::new(Code::Internal, message));
+            return;
+        }
+        let step = match mirror.failed.take() {
+            Some(error) => Err(error),
+            None => copy_step(&*self.log.storage, &mut mirror),
+        };
+        match step {
+            Ok(true) => {
+                self.compaction = Some(compaction);
+                self.log.mirror = Some(mirror);
+            }
+            Ok(false) => match self.switch(compaction.generation, mirror.target) {
+                Ok(after) => {
+                    let _ = compaction.reply.send(Ok(Compacted { before: compaction.before, after }));
+                }
+                Err(error) => self.abandon(compaction, error),
+            },
+            Err(error) => {
+                drop(mirror);
+                self.abandon(compaction, error);
+            }
+        }
+    }
+
+    fn abandon(&self, compaction: Compaction, error: CoreError) {
+        let Compaction { generation, reply, .. } = compaction;
+        let _ = std::fs::remove_dir_all(files::generation(&self.shared.folder, generation));
+        let _ = reply.send(Err(error));
+    }
+
+    /// Makes the copy the current generation. Its bytes on disk.
+    fn switch(&mut self, generation: u64, target: Arc<dyn Storage>) -> Result<u64> {
+        target.sync()?;
+        files::sync_folder(&files::generation(&self.shared.folder, generation))?;
+        self.flush()?;
+        self.replace(target, generation)?;
+        self.log.storage.disk_bytes()
+    }
+
+    fn replace(&mut self, storage: Arc<dyn Storage>, generation: u64) -> Result<()> {
+        // A reader that copies the store must see that it changed.
+        self.head.progress.beat += 2;
+        files::switch(&self.shared.folder, generation)?;
+        self.head.write()?;
+        let old = std::mem::replace(&mut self.generation, generation);
+        self.log.storage = Arc::clone(&storage);
+        *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = Some(storage);
+        let old = files::generation(&self.shared.folder, old);
+        if let Err(error) = std::fs::remove_dir_all(&old) {
+            tracing::warn!(%error, folder = %old.display(), "an old generation of an event store could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Writes the next generation from the records of this one alone.
+    fn rebuild(&mut self) -> Result<()> {
+        self.flush()?;
+        let progress = self.head.progress.clone();
+        let rebuilt = recover::rebuild(
+            &self.shared.folder,
+            self.generation,
+            Some(&*self.log.storage),
+            &self.log.replica,
+            &progress,
+            self.cache_bytes,
+        )?;
+        let (generation, storage) = rebuilt;
+        self.replace(storage, generation)?;
+        self.log.reload()?;
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
+        if let Some(compaction) = self.compaction.take() {
+            self.log.mirror = None;
+            self.abandon(compaction, CoreError::new(Code::StoreClosed, "the event store was closed"));
+        }
+        let flushed = self.flush();
+        if flushed.is_ok() {
+            self.head.progress.closed = true;
+            let _ = self.head.write();
+        }
+        // Whoever waits for the next event learns that there is none.
+        self.shared.acknowledged.send_modify(|_| {});
+        // The database is closed before another process may open it.
+        drop(self.log);
+        *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
+        drop(self.lock);
+        flushed
+    }
+}
+
+/// Copies the next keys. False if there were none.
+fn copy_step(from: &dyn Storage, mirror: &mut Mirror) -> Result<bool> {
+    let (mut batch, mut bytes) = (Batch::default(), 0);
+    for pair in from.scan(mirror.copied.clone(), vec![u8::MAX; 4], false) {
+        let (key, value) = pair?;
+        bytes += key.len() + value.len();
+        mirror.copied.clone_from(&key);
+        batch.put(key, value);
+        if batch.0.len() == COPY_KEYS || bytes >= COPY_BYTES {
+            break;
+        }
+    }
+    if batch.0.is_empty() {
+        return Ok(false);
+    }
+    // The next step begins after the last key.
+    mirror.copied.push(0);
+    mirror.target.commit(batch)?;
+    Ok(true)
+}
+
+fn answer<T: Send + 'static>(answers: &mut Vec<Answer>, reply: Reply<T>, value: T) {
+    answers.push(Box::new(move |outcome| {
+        let _ = reply.send(outcome.map(|()| value));
+    }));
+}
+
+/// The same error once more, for another caller.
+fn copy(error: &CoreError) -> CoreError {
+    let mut again = CoreError::new(error.code(), error.message());
+    if let Some(file) = &error.details().file {
+        again = again.in_file(file);
+    }
+    again
+}
