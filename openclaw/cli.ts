@@ -120,9 +120,10 @@ async function events(args: string[]): Promise<number> {
   const { gatewayOf, ownTerminal, runEvents } = await import("./events-cli.js");
   return runEvents(
     args,
-    ownTerminal("openclaw-core events", async () => {
-      const install = resolveInstall(process.cwd(), process.env);
-      if (!install) throw new Error("no OpenClaw is installed here");
+    ownTerminal("openclaw-core events", async (path) => {
+      const install = resolveInstall(process.cwd(), process.env, path);
+      if (!install)
+        throw new Error(path ? `there is no OpenClaw at ${path}` : "no OpenClaw is installed here");
       if (!satisfies(process.versions.node, install.engines)) {
         throw new Error(
           `OpenClaw's client needs Node ${install.engines}, and this is ${process.versions.node}`,

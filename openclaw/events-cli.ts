@@ -6,6 +6,19 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { loadAddon } from "./addon.js";
+import {
+  clean,
+  count,
+  type Output,
+  Progress,
+  painter,
+  plural,
+  printTable,
+  roomOf,
+  shorten,
+  summary,
+  time,
+} from "./events/print.js";
 import { type Call, type EventSource, GatewaySource, gatewayError, StoreSource } from "./events/source.js";
 import {
   codeOf,
@@ -18,7 +31,7 @@ import {
   storePath,
 } from "./events/store.js";
 import { stateDir } from "./install.js";
-import { type Paint, plain } from "./status.js";
+import type { Paint } from "./status.js";
 
 /** What of OpenClaw's plugin SDK calls a running gateway. */
 export interface GatewayRuntime {
@@ -37,17 +50,11 @@ export interface Terminal {
   env: Readonly<Record<string, string | undefined>>;
   stdout: Output;
   stderr: Output;
-  /** OpenClaw's client, or an error that says why there is none. */
-  gateway(): Promise<GatewayRuntime>;
+  /** The client of OpenClaw, of the one at a path if that is given; or an error that says why there is none. */
+  gateway(openclaw?: string): Promise<GatewayRuntime>;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
 }
-interface Output {
-  write(text: string): unknown;
-  isTTY?: boolean;
-  columns?: number;
-}
-
 const HELP = (program: string) => `${program}: the events of the agents
 
 usage: ${program} <command> [options]
@@ -66,6 +73,7 @@ options
   --store PATH       the store (default: as the config says, or core/events in the state folder)
   --offline          do not ask a running gateway
   --url, --token     the gateway to ask, as for \`openclaw gateway call\`
+  --openclaw PATH    the OpenClaw whose client asks it (default: of this project, on PATH, or global)
   --limit N|all      list: sessions, default 50; show: events, default 100; tail: earlier events, default 10
   --agent ID, --prefix TEXT, --order recent|key            list
   --after SEQ, --before SEQ, --reverse, --kind KIND …      show
@@ -87,6 +95,7 @@ interface Options {
   store?: string;
   url?: string;
   token?: string;
+  openclaw?: string;
   limit?: string;
   agent?: string;
   prefix?: string;
@@ -165,7 +174,7 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
       clean(session.lastMessage ?? ""),
     ]);
     const heads = ["SESSION", "AGENT", "EVENTS", "MESSAGES", "TOOLS", "TOKENS", "LAST", "LAST MESSAGE"];
-    printTable(terminal, paint, heads, rows, new Set([2, 3, 4, 5]));
+    printTable(terminal.stdout, paint, heads, rows, new Set([2, 3, 4, 5]));
     const more =
       limit !== undefined && sessions.length === limit ? `, no more than ${limit} shown (--limit)` : "";
     terminal.stdout.write(
@@ -208,7 +217,7 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
       clean(event.kind),
       summary(event),
     ]);
-    printTable(terminal, paint, ["SEQ", "TIME", "KIND", "WHAT"], rows, new Set([0]));
+    printTable(terminal.stdout, paint, ["SEQ", "TIME", "KIND", "WHAT"], rows, new Set([0]));
     const hidden = session.events - events.length;
     const more = hidden > 0 ? `, ${count(hidden)} not shown (--limit, --before, --after, --kind)` : "";
     terminal.stdout.write(
@@ -226,13 +235,17 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
         terminal.stdout.write(`${JSON.stringify(event)}\n`);
         return;
       }
-      const parts = [
-        paint("quiet", time(event.timestampMs)),
-        ...(session ? [] : [paint("note", clean(event.sessionKey))]),
-        paint("good", clean(event.kind)),
-        summary(event),
+      const parts: [Parameters<Paint>[0], string][] = [
+        ["quiet", time(event.timestampMs)],
+        ...(session ? [] : ([["note", clean(event.sessionKey)]] as [Parameters<Paint>[0], string][])),
+        ["good", clean(event.kind)],
       ];
-      terminal.stdout.write(`${shorten(parts.join("  "), terminal.stdout, paint)}\n`);
+      const used = parts.reduce((sum, [, text]) => sum + text.length + 2, 0);
+      const line = [
+        ...parts.map(([tone, text]) => paint(tone, text)),
+        shorten(summary(event), Math.max(roomOf(terminal.stdout) - used, 10)),
+      ];
+      terminal.stdout.write(`${line.join("  ")}\n`);
     };
     const { signal } = terminal;
     if (source instanceof StoreSource && source.kind === "snapshot") {
@@ -249,7 +262,7 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
 
   async verify({ terminal, options, source, note, paint }, rest) {
     noMore(rest);
-    const progress = new Progress(terminal);
+    const progress = new Progress(terminal.stderr, terminal.env);
     progress.show(options.rebuild ? "reading and rebuilding …" : "reading …");
     const { signal } = terminal;
     const found = await source.verify({ rebuild: options.rebuild, signal }).finally(() => progress.end());
@@ -294,7 +307,7 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
     noMore(more);
     const folder = resolve(given ?? stateDir(terminal.env));
     if (!existsSync(folder)) throw new Failure(`there is no folder ${folder}`);
-    const progress = new Progress(terminal);
+    const progress = new Progress(terminal.stderr, terminal.env);
     const report = await source
       .import(folder, {
         dryRun: options["dry-run"],
@@ -357,6 +370,7 @@ function parse(args: string[]): { command: Command | undefined; rest: string[]; 
         store: { type: "string" },
         url: { type: "string" },
         token: { type: "string" },
+        openclaw: { type: "string" },
         limit: { type: "string" },
         agent: { type: "string" },
         prefix: { type: "string" },
@@ -423,7 +437,7 @@ async function openSource(
 }
 
 async function askGateway(options: Options, terminal: Terminal): Promise<GatewaySource> {
-  const runtime = await terminal.gateway();
+  const runtime = await terminal.gateway(options.openclaw);
   const call: Call = async (method, params, { scope, signal = terminal.signal }) => {
     try {
       return await runtime.callGatewayFromCli(
@@ -510,117 +524,9 @@ function footer(source: EventSource, note: string | undefined): string {
   return `${from}, ${source.path}${note === undefined ? "" : ` (${note})`}`;
 }
 
-/** An event in a few words. */
-export function summary(event: StoredEvent): string {
-  const data = (event.data ?? {}) as Record<string, unknown>;
-  const entry = (data.entry ?? {}) as { message?: { content?: unknown }; type?: string };
-  const inner = (data.data ?? {}) as Record<string, unknown>;
-  switch (event.kind) {
-    case "tool_called":
-      return clean(`${data.name} ${JSON.stringify(data.arguments ?? {})}`);
-    case "tool_finished":
-      return clean(
-        [data.name, data.error ?? "done", data.durationMs && `${data.durationMs} ms`]
-          .filter(Boolean)
-          .join(" "),
-      );
-    case "events_lost":
-      return clean(
-        [
-          data.reasons,
-          data.runs && `runs ${JSON.stringify(data.runs)}`,
-          data.kinds && JSON.stringify(data.kinds),
-        ]
-          .filter(Boolean)
-          .join("; "),
-      );
-    case "session_started":
-    case "session_ended":
-      return clean([data.sessionId, data.reason].filter(Boolean).join(" "));
-    default: {
-      const text = textOf(entry.message?.content) ?? textOf(data.content) ?? textOf(data.text);
-      if (text !== undefined) return clean(text);
-      if (event.kind.startsWith("agent_")) {
-        const { phase, name, title, status, error, ...other } = inner;
-        const words = [phase, title ?? name, status, error].filter((word) => typeof word === "string");
-        return clean(words.length > 0 ? words.join(" ") : JSON.stringify(other));
-      }
-      const { sessionId: _sessionId, ...rest } = data;
-      return clean(JSON.stringify(data.entry ?? rest));
-    }
-  }
-}
-
-function textOf(content: unknown): string | undefined {
-  if (typeof content === "string") return content;
-  if (!Array.isArray(content)) return undefined;
-  const texts = content.flatMap((block) => (typeof block?.text === "string" ? [block.text] : []));
-  return texts.length > 0 ? texts.join(" ") : undefined;
-}
-
-/** Text of others on one line, with nothing in it that a terminal would obey. */
-export function clean(text: string): string {
-  return text
-    .replace(/\s+/g, " ")
-    .replace(/[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "�")
-    .trim();
-}
-
-function printTable(
-  terminal: Terminal,
-  paint: Paint,
-  heads: string[],
-  rows: string[][],
-  right: Set<number>,
-): void {
-  const last = heads.length - 1;
-  const widths = heads.map((head, column) =>
-    Math.max(head.length, ...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  const line = (cells: string[]) =>
-    cells.map((cell, column) => {
-      if (column === last) return cell;
-      const width = widths[column] ?? 0;
-      return right.has(column) ? cell.padStart(width) : cell.padEnd(width);
-    });
-  terminal.stdout.write(`${paint("quiet", line(heads).join("  ").trimEnd())}\n`);
-  for (const row of rows) {
-    terminal.stdout.write(`${shorten(line(row).join("  ").trimEnd(), terminal.stdout, plain)}\n`);
-  }
-}
-
-/** As much of a line as the terminal shows; into a pipe, no more than can be of use. */
-function shorten(line: string, output: Output, paint: Paint): string {
-  // The codes of colours take no room.
-  const room = (output.columns ?? (output.isTTY ? 80 : 400)) + (paint === plain ? 0 : 27);
-  const characters = Array.from(line);
-  return characters.length <= room ? line : `${characters.slice(0, room - 1).join("")}…`;
-}
-
 function printJson(terminal: Terminal, value: unknown): number {
   terminal.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
   return 0;
-}
-
-/** A line on the terminal that is written over; nothing where there is no terminal. */
-class Progress {
-  #shown = false;
-  constructor(readonly terminal: Terminal) {}
-  show(text: string): void {
-    if (!this.terminal.stderr.isTTY || this.terminal.env.TERM === "dumb") return;
-    this.#shown = true;
-    this.terminal.stderr.write(`\r\x1b[K${text}`);
-  }
-  end(): void {
-    if (this.#shown) this.terminal.stderr.write("\r\x1b[K");
-  }
-}
-
-/** Colours, where there is a terminal that wants them. */
-export function painter(output: Output, env: Terminal["env"]): Paint {
-  if (!output.isTTY || env.NO_COLOR || env.TERM === "dumb") return plain;
-  const codes = { good: 32, bad: 31, note: 36, quiet: 2 };
-  return (tone, text) => `\x1b[${codes[tone]}m${text}\x1b[0m`;
 }
 
 function noMore(rest: string[]): void {
@@ -645,25 +551,6 @@ function tokensOf({ usage }: Projection): number | undefined {
   if (usage?.totalTokens !== undefined) return usage.totalTokens;
   const { input, output } = usage ?? {};
   return input === undefined && output === undefined ? undefined : (input ?? 0) + (output ?? 0);
-}
-
-function count(value: number | undefined): string {
-  return value === undefined ? "" : value.toLocaleString("en-US");
-}
-
-function plural(value: number, name: string): string {
-  return `${count(value)} ${name}${value === 1 ? "" : "s"}`;
-}
-
-/** In the time zone of who reads it. */
-function time(ms: number): string {
-  const date = new Date(ms);
-  if (Number.isNaN(date.getTime())) return String(ms);
-  const two = (value: number) => String(value).padStart(2, "0");
-  return (
-    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
-    `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`
-  );
 }
 
 /** The process's own terminal, for `runEvents`. Ctrl-C ends the command in order. */

@@ -63,8 +63,8 @@ export default {
         core
           .command("status")
           .description("Show which OpenClaw modules run natively")
-          // What `core` takes before its subcommand's name it also takes behind it.
-          .action(() => status({ json: process.argv.includes("--json") }));
+          .option("--json", "machine-readable output")
+          .action(status);
         core
           .command("events")
           .description("Read the event store: list, show, tail, verify, export, import, status")

@@ -27,10 +27,10 @@ const MAX_TAILS = 32;
 export const METHODS: Record<string, Method> = {
   "core.events.status": {
     scope: "operator.read",
-    async run({ mirror }) {
+    async run({ mirror, jobs }) {
       if (!mirror) throw new Error("this gateway does not mirror events: it is switched off by its config");
       const stats = await mirror.store?.stats();
-      return { mirror: mirror.status(), ...(stats && { stats }) };
+      return { mirror: { ...mirror.status(), tails: jobs.tails }, ...(stats && { stats }) };
     },
   },
 
@@ -159,6 +159,11 @@ interface Tail {
 export class Jobs {
   readonly #jobs = new Map<string, Job>();
   readonly #tails = new Map<string, Tail>();
+
+  /** How many followers there are. */
+  get tails(): number {
+    return this.#tails.size;
+  }
 
   start(
     work: (signal: AbortSignal, onProgress: (progress: ImportProgress) => void) => Promise<unknown>,

@@ -53,7 +53,7 @@ const BATCH_BYTES = 1 << 20;
 const PAGE_BYTES = 256 << 10;
 /** What OpenClaw's reader gives at most. */
 const MAX_PAGE_BYTES = 64 << 20;
-const RETRY_MS = [1_000, 2_000, 5_000, 10_000, 30_000];
+const RETRY_MS = [500, 1_000, 2_000, 5_000, 10_000];
 /** OpenClaw gives a service that it replaces five seconds to stop. */
 const DRAIN_MS = 4_000;
 /** Errors by which the store says that it is the event that is wrong. */
