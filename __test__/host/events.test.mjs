@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { startModelServer } from "../sim/model/server.mjs";
 import { createHome, until } from "./fixture.mjs";
 import { installPlugin } from "./installed-plugin.mjs";
+import { stockRoot } from "./stock.mjs";
 import { configureTurn } from "./turn.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -79,10 +80,17 @@ async function events(...args) {
   return { ...result, json: args.includes("--json") ? parse(result.stdout) : undefined };
 }
 
-/** `openclaw-core events …` of the package itself. */
+/** `openclaw-core events …` of the package itself, which is quicker to start. */
 async function ownEvents(...args) {
-  const result = await home.node([join(root, "dist/cli.js"), "events", ...args], { timeoutMs: 60_000 });
+  const command = [join(root, "dist/cli.js"), "events", ...args, "--openclaw", stockRoot];
+  const result = await home.node(command, { timeoutMs: 60_000 });
   return { ...result, json: args.includes("--json") ? parse(result.stdout) : undefined };
+}
+
+async function mirrorStatus() {
+  const { json, stdout, stderr } = await ownEvents("status", "--json");
+  assert.ok(json?.mirror, `${stdout}\n${stderr}`);
+  return json;
 }
 
 function parse(text) {
@@ -100,18 +108,18 @@ function probed() {
 }
 
 /** Every stored event of the session, through the command. */
-async function stored(read = events) {
-  const { json, code, stdout, stderr } = await read("show", SESSION, "--limit", "all", "--json");
+async function stored() {
+  const { json, code, stdout, stderr } = await ownEvents("show", SESSION, "--limit", "all", "--json");
   assert.equal(code, 0, `${stdout.slice(0, 500)}\n${stderr}`);
   return json;
 }
 
 /** What the mirror had to keep is there: waits for it, then gives all of the session. */
-async function settled(runId, read = events) {
+async function settled(runId) {
   let last;
   await until(
     async () => {
-      last = await stored(read);
+      last = await stored();
       return last.events.some(
         ({ kind, data }) =>
           (kind === "agent_lifecycle" &&
@@ -237,34 +245,32 @@ describe("a gateway with the event store", () => {
     assert.match(list.stdout, /^agent:main:main +main +\d+ +3 +1 /m);
     assert.match(list.stdout, /from the running gateway/);
     assert.ok(!list.stdout.includes("\x1b"), "colours where there is no terminal");
+    const json = await events("list", "--json");
+    assert.equal(json.json?.source, "gateway", json.stdout);
+    assert.equal(json.json.sessions[0].sessionKey, SESSION);
 
-    const [show, status, verified, exported] = [
-      await events("show", "main:main", "--kind", "tool_called", "--kind", "agent_response"),
-      await events("status", "--json"),
-      await events("verify", "--json"),
-      await events("export", SESSION),
-    ];
+    const show = await ownEvents("show", "main:main", "--kind", "tool_called", "--kind", "agent_response");
     assert.match(show.stdout, /tool_called +read \{"path":"note\.txt"\}/);
     assert.match(show.stdout, new RegExp(`agent_response +The file says: ${NOTE}`));
-    assert.equal(status.json.mirror.state, "mirroring", status.stdout);
-    assert.deepEqual([status.json.mirror.lost, status.json.mirror.refused], [0, 0]);
+    const { mirror } = await mirrorStatus();
+    assert.equal(mirror.state, "mirroring");
+    assert.deepEqual([mirror.lost, mirror.refused], [0, 0]);
+    const verified = await ownEvents("verify", "--json");
     assert.equal(verified.json.ok, true, verified.stdout);
     assert.ok(verified.json.events > 10);
+    const exported = await ownEvents("export", SESSION);
     const lines = exported.stdout.trim().split("\n").map(JSON.parse);
     assert.equal(lines[0].type, "session");
     assert.ok(lines.some(({ message }) => message?.role === "toolResult"));
 
     // A follower that is ended from outside, as Ctrl-C would.
-    const following = home.openclaw(["core", "events", "tail", "--json", "--limit", "0"], {
-      timeoutMs: 20_000,
+    const command = [join(root, "dist/cli.js"), "events", "tail", "--json", "--limit", "0"];
+    const following = home.node([...command, "--openclaw", stockRoot], { timeoutMs: 15_000 });
+    await until(async () => (await mirrorStatus()).mirror.tails === 1, {
+      timeoutMs: 10_000,
+      timeoutMessage: "the tail did not begin",
     });
-    const { runId } = await (async () => {
-      await until(() => /core\.events\.tail/.test(gateway.log()), {
-        timeoutMs: 15_000,
-        timeoutMessage: "the tail did not begin",
-      });
-      return turn("hello");
-    })();
+    const { runId } = await turn("hello");
     const { stdout } = await following;
     const seen = stdout.trim().split("\n").map(JSON.parse);
     assert.ok(
@@ -274,6 +280,10 @@ describe("a gateway with the event store", () => {
       stdout.slice(0, 1_000),
     );
     assert.ok(seen.some(({ kind }) => kind === "message_received"));
+    assert.ok(
+      seen.every(({ data }) => !data.runId || data.runId === runId),
+      "events from before the tail",
+    );
   });
 
   test("loses nothing and doubles nothing by SIGKILL in the middle of an answer", async () => {
@@ -291,7 +301,7 @@ describe("a gateway with the event store", () => {
     assert.ok(streaming.event.runId);
 
     // Nobody has the store open now: the command reads it by itself.
-    const { source, note, events: all } = await stored(ownEvents);
+    const { source, note, events: all } = await stored();
     assert.equal(source, "snapshot");
     assert.match(note, /no gateway/);
     assertOnce(all);
@@ -352,7 +362,7 @@ describe("a gateway with the event store", () => {
     const { code } = await gateway.stop();
     gateway = undefined;
     assert.equal(code, 0);
-    const { events: all } = await stored(ownEvents);
+    const { events: all } = await stored();
     assertAccounted(all, runId);
     assert.ok(all.some(({ kind, data }) => kind === "agent_response" && data.entry.message.content[0].text));
     // The lock is free, so it can be opened to write.
