@@ -200,6 +200,17 @@ export interface CoreInfo {
   capabilities: Array<CoreCapability>
 }
 
+/** What the core holds outside of V8. */
+export interface CoreMemoryUsage {
+  /** Bytes that are allocated now: the sum of `owners`. */
+  total: number
+  /**
+   * The same by owner: `config` for configs, `events` for event stores, `node` for what is on its way to or from
+   * JavaScript, `runtime` for tasks, `other` for the rest.
+   */
+  owners: Record<string, number>
+}
+
 /** One record of the core's log. */
 export interface LogRecord {
   /** Milliseconds since 1970. */
@@ -213,6 +224,12 @@ export interface LogRecord {
   /** Its fields. */
   fields: Record<string, unknown>
 }
+
+/**
+ * The bytes that the core has allocated outside of V8, by owner. They are counted as they are asked for: what the
+ * allocator rounds up, or keeps to use again, is not among them.
+ */
+export declare function memoryUsage(): CoreMemoryUsage
 
 /**
  * Sends the core's log to a listener, in batches, on a later turn of the event loop. A listener that falls more than

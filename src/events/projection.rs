@@ -154,6 +154,21 @@ const TOKENS: [&str; 7] =
 const COSTS: [&str; 5] = ["input", "output", "cacheRead", "cacheWrite", "total"];
 
 impl Usage {
+    /// The names of [`Self::tokens`].
+    pub const TOKENS: [&str; TOKENS.len()] = TOKENS;
+    /// The names of [`Self::costs`].
+    pub const COSTS: [&str; COSTS.len()] = COSTS;
+
+    /// How many tokens.
+    pub const fn tokens(&self) -> [Option<u64>; TOKENS.len()] {
+        self.tokens
+    }
+
+    /// What they cost, in units of money.
+    pub fn costs(&self) -> [Option<f64>; COSTS.len()] {
+        self.cost.map(|amount| amount.map(units))
+    }
+
     /// Takes the numbers it knows from a `usage` object; anything else is as if it were not there.
     fn read(json: &Value) -> Self {
         let tokens = TOKENS.map(|name| json.get(name).and_then(count));
@@ -320,6 +335,11 @@ pub(super) fn state_changes(event: &StoredEvent) -> BTreeMap<String, Register> {
 pub struct State(pub(super) BTreeMap<String, String>);
 
 impl State {
+    /// Whether it has no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Appends the JSON object.
     pub fn write_json(&self, out: &mut String) {
         out.push('{');

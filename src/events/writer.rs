@@ -23,6 +23,7 @@ use super::recover;
 use super::sled::Sled;
 use super::storage::{Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
+use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
 /// A group ends at so many events or bytes.
@@ -116,6 +117,7 @@ impl Writer {
     }
 
     fn run(mut self) {
+        let _owner = memory::scope(Owner::Events);
         let reply = loop {
             match self.receive() {
                 Some(Command::Close { reply }) => break Some(reply),
