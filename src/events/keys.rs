@@ -196,9 +196,9 @@ pub(super) fn place(session: &str, seq: u64) -> Vec<u8> {
 }
 
 pub(super) fn read_place(value: &[u8]) -> Result<(&str, u64)> {
-    let found = value.split_first_chunk().and_then(|(seq, session)| {
-        Some((std::str::from_utf8(session).ok()?, u64::from_be_bytes(*seq)))
-    });
+    let found = value
+        .split_first_chunk()
+        .and_then(|(seq, session)| Some((std::str::from_utf8(session).ok()?, u64::from_be_bytes(*seq))));
     found.ok_or_else(|| malformed("an entry of an index"))
 }
 

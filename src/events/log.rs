@@ -154,7 +154,11 @@ pub(super) struct Log {
 
 impl Log {
     /// The log in a storage, which may be empty.
-    pub(super) fn open(storage: Arc<dyn Storage>, replica: Arc<str>, time: Arc<dyn PhysicalTime>) -> Result<Self> {
+    pub(super) fn open(
+        storage: Arc<dyn Storage>,
+        replica: Arc<str>,
+        time: Arc<dyn PhysicalTime>,
+    ) -> Result<Self> {
         let store = read(&*storage, keys::STORE)?.unwrap_or_default();
         let mut log = Self {
             storage,
@@ -234,7 +238,8 @@ impl Log {
 
     /// Stages one event of this replica, whose session is loaded.
     fn write(&mut self, group: &mut Group, event: NewEvent, now: u64) -> Result<StoredEvent> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         self.store.n += 1;
         self.store.clock = self.store.clock.tick(now);
         let n = self.store.n;
@@ -263,7 +268,8 @@ impl Log {
 
     /// Stages an event that is new to this store: numbers it, and writes it with all that follows from it.
     fn take_in(&mut self, group: &mut Group, event: &mut StoredEvent, body: &[u8]) -> Result<()> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.last_seq += 1;
         self.store.arrivals += 1;
         event.seq = session.meta.last_seq;
@@ -313,7 +319,10 @@ impl Log {
                 continue;
             }
             self.load(&event.session_key)?;
-            self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+            self.load_state(
+                &event.session_key,
+                if event.kind == "state_changed" { &event.data } else { "" },
+            )?;
             self.store.clock = self.store.clock.observe(event.clock);
             if *event.origin.replica == *self.replica {
                 // Our own past comes back to a store that was restored from an older copy.
@@ -330,7 +339,8 @@ impl Log {
                 self.cover(group, &event, &covers)?;
                 continue;
             }
-            let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+            let session =
+                self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
             if session.meta.covered.contains(&event.origin.replica, event.n) {
                 session.meta.follow_chain(&event);
                 touch(group, session, &event.session_key);
@@ -342,7 +352,10 @@ impl Log {
                 // The twin came in the same group: apply what is staged, so that it can be found.
                 self.commit(group)?;
                 self.load(&event.session_key)?;
-                self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+                self.load_state(
+                    &event.session_key,
+                    if event.kind == "state_changed" { &event.data } else { "" },
+                )?;
             }
             match find_by_hash(&*self.storage, &self.store.version, &event.id, &hash)? {
                 None => self.take_in(group, &mut event, &incoming.body)?,
@@ -353,9 +366,16 @@ impl Log {
     }
 
     /// Two replicas wrote the same fact. The earlier by (clock, replica) is the one that counts, on every replica.
-    fn choose(&mut self, group: &mut Group, twin: StoredEvent, mut event: StoredEvent, body: &[u8]) -> Result<()> {
+    fn choose(
+        &mut self,
+        group: &mut Group,
+        twin: StoredEvent,
+        mut event: StoredEvent,
+        body: &[u8],
+    ) -> Result<()> {
         self.store.version.insert(&event.origin.replica, event.n);
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.follow_chain(&event);
         touch(group, session, &event.session_key);
         if (twin.clock, &twin.origin.replica) <= (event.clock, &event.origin.replica) {
@@ -541,9 +561,10 @@ impl Log {
         for (key, mut event) in waiting {
             self.load(name)?;
             self.load_state(name, if event.kind == "state_changed" { &event.data } else { "" })?;
-            let covered = self.sessions.get(name).is_some_and(|session| {
-                session.meta.covered.contains(&event.origin.replica, event.n)
-            });
+            let covered = self
+                .sessions
+                .get(name)
+                .is_some_and(|session| session.meta.covered.contains(&event.origin.replica, event.n));
             if covered || find_by_id(&*self.storage, &self.store.version, &event.id)?.is_some() {
                 continue;
             }
@@ -580,7 +601,8 @@ impl Log {
         let before = session.projection.as_ref().map_or(0, |projection| projection.events);
         let now = fold.projection.as_ref().map_or(0, |projection| projection.events);
         self.store.events = (self.store.events + now).saturating_sub(before);
-        self.store.sessions = (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
+        self.store.sessions =
+            (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
         self.store.bytes = (self.store.bytes + fold.bytes).saturating_sub(session.meta.bytes);
         session.meta.bytes = fold.bytes;
         session.projection = fold.projection;
@@ -698,9 +720,10 @@ fn touch(group: &mut Group, session: &mut Session, name: &str) {
 
 /// Whether the id is the one that its replica made: it then tells where the event is.
 pub(super) fn has_own_id(event: &StoredEvent) -> bool {
-    event.id.rsplit_once('-').is_some_and(|(replica, n)| {
-        *replica == *event.origin.replica && n.parse() == Ok(event.n)
-    })
+    event
+        .id
+        .rsplit_once('-')
+        .is_some_and(|(replica, n)| *replica == *event.origin.replica && n.parse() == Ok(event.n))
 }
 
 /// Events of one origin that arrive one after the other are a run, of which the index holds the first.
@@ -780,7 +803,13 @@ impl<'s> Slots<'s> {
     }
 
     /// As [`Self::new`], from the last to the first if `reverse`.
-    pub(super) fn ordered(storage: &'s dyn Storage, session: &'s str, from: u64, to: u64, reverse: bool) -> Self {
+    pub(super) fn ordered(
+        storage: &'s dyn Storage,
+        session: &'s str,
+        from: u64,
+        to: u64,
+        reverse: bool,
+    ) -> Self {
         let (from, to) = keys::events(session, from, to);
         Self { storage, session, pairs: storage.scan(from, to, reverse) }
     }
@@ -851,7 +880,11 @@ fn live(storage: &dyn Storage, event: Option<StoredEvent>) -> Result<Option<Stor
 }
 
 /// The live event with an id.
-pub(super) fn find_by_id(storage: &dyn Storage, version: &VersionVector, id: &str) -> Result<Option<StoredEvent>> {
+pub(super) fn find_by_id(
+    storage: &dyn Storage,
+    version: &VersionVector,
+    id: &str,
+) -> Result<Option<StoredEvent>> {
     find_by_hash(storage, version, id, &keys::id_hash(id))
 }
 
@@ -888,7 +921,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(storage: &dyn Storage, key: &[u
 pub(super) fn unsealed<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Result<T> {
     let found = value.split_last_chunk().filter(|(bytes, sum)| crc32fast::hash(bytes).to_be_bytes() == **sum);
     found.and_then(|(bytes, _)| postcard::from_bytes(bytes).ok()).ok_or_else(|| {
-        let message = "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
+        let message =
+            "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
         CoreError::new(Code::StoreCorrupt, message)
     })
 }

@@ -16,16 +16,21 @@
 //! | `event`, `record`, `keys` | an event, its bytes, and where they are |
 //! | `follow` | a tail that misses nothing |
 //! | `verify`, `recover` | finding damage, and saving what is left |
+//! | [`openclaw`] | what OpenClaw records, as events |
+//! | [`import`], `export` | taking in what OpenClaw has, and giving back a transcript |
 //! | `files` | the folder: lock, format, generations |
 //! | `storage`, `sled` | the key-value store beneath |
 
 mod clock;
 mod event;
+mod export;
 mod files;
 mod follow;
+pub mod import;
 mod keys;
 mod log;
 mod merge;
+pub mod openclaw;
 mod projection;
 mod record;
 mod recover;

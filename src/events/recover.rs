@@ -41,7 +41,11 @@ pub(super) fn open(
         if progress.arrivals > 0 {
             return Err(CoreError::new(
                 Code::StoreCorrupt,
-                format!("the event store {} has held {} events, and its database is gone", folder.display(), progress.arrivals),
+                format!(
+                    "the event store {} has held {} events, and its database is gone",
+                    folder.display(),
+                    progress.arrivals
+                ),
             )
             .in_file(folder));
         }
@@ -407,7 +411,9 @@ impl Rebuild<'_> {
                 out.batch.put(key.to_vec(), value.to_vec());
                 return Ok(lost);
             }
-            Ok(Slot::Event(_)) => return out.quarantine(session, seq, "its record was changed").map(|()| lost + 1),
+            Ok(Slot::Event(_)) => {
+                return out.quarantine(session, seq, "its record was changed").map(|()| lost + 1);
+            }
             Err(error) => return out.quarantine(session, seq, error.message()).map(|()| lost + 1),
         };
         session.meta.follow_chain(&event);

@@ -108,7 +108,9 @@ impl Storage for Sled {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).map_err(|error| CoreError::io("list", &folder, error))? {
                 // sled removes files of its own at any time.
-                let Ok(metadata) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else { continue };
+                let Ok(metadata) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else {
+                    continue;
+                };
                 match metadata {
                     (metadata, path) if metadata.is_dir() => folders.push(path),
                     (metadata, _) => bytes += allocated(&metadata),

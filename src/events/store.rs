@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::{PhysicalTime, SystemClock};
 use super::event::{
-    self, MAX_EVENT_BYTES, MAX_REPLICA_BYTES, NewEvent, SESSION_DELETED, StoredEvent, check_key, check_replica,
+    self, MAX_EVENT_BYTES, MAX_REPLICA_BYTES, NewEvent, SESSION_DELETED, StoredEvent, check_key,
+    check_replica,
 };
 use super::files::{self, Description, FORMAT, Head, Lock};
 use super::follow::{Follow, FollowOptions};
@@ -181,7 +182,7 @@ pub(super) struct Shared {
     /// Bytes that wait for the writer.
     pub(super) waiting: std::sync::atomic::AtomicU64,
     pub(super) closed: AtomicBool,
-    max_event_bytes: usize,
+    pub(super) max_event_bytes: usize,
     /// A copy, to be removed in the end.
     copy: Option<PathBuf>,
 }
@@ -212,7 +213,8 @@ impl Shared {
 }
 
 fn closed(folder: &Path) -> CoreError {
-    CoreError::new(Code::StoreClosed, format!("the event store {} was closed", folder.display())).in_file(folder)
+    CoreError::new(Code::StoreClosed, format!("the event store {} was closed", folder.display()))
+        .in_file(folder)
 }
 
 /// An open event store. Clones are the same store; it is closed by [`EventStore::close`], or when the last clone goes.
@@ -303,7 +305,10 @@ impl EventStore {
         self.writer.is_none()
     }
 
-    fn send<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<oneshot::Receiver<Result<T>>> {
+    fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
         let Some(writer) = &self.writer else {
             let message = "the event store was opened with `readOnly`: nothing can be written to it";
             return Err(CoreError::new(Code::Validation, message).in_file(&self.shared.folder));
@@ -331,7 +336,10 @@ impl EventStore {
     fn submit(&self, events: Vec<NewEvent>) -> Result<oneshot::Receiver<Result<Vec<StoredEvent>>>> {
         let mut bytes = 0;
         for (at, event) in events.iter().enumerate() {
-            event.check(at, self.shared.max_event_bytes.max(usize::from(self.writer.is_none()) * MAX_EVENT_BYTES))?;
+            event.check(
+                at,
+                self.shared.max_event_bytes.max(usize::from(self.writer.is_none()) * MAX_EVENT_BYTES),
+            )?;
             bytes += event.data.len() as u64;
         }
         let waiting = self.shared.waiting.fetch_add(bytes, Ordering::AcqRel);
@@ -537,7 +545,12 @@ fn random_name() -> Result<String> {
     Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
-fn read_events(storage: &dyn Storage, session: &str, range: &Range, horizon: u64) -> Result<Vec<StoredEvent>> {
+fn read_events(
+    storage: &dyn Storage,
+    session: &str,
+    range: &Range,
+    horizon: u64,
+) -> Result<Vec<StoredEvent>> {
     let mut meta = read::<SessionMeta>(storage, &keys::meta(session))?.unwrap_or_default();
     loop {
         let gap = match read_live(storage, session, &meta, range, horizon)? {
@@ -582,7 +595,9 @@ fn read_live(
         }
         bytes += event.data.len();
         if bytes > READ_BYTES {
-            let message = format!("more than {READ_BYTES} bytes of events would be read: read them in parts, with `limit`");
+            let message = format!(
+                "more than {READ_BYTES} bytes of events would be read: read them in parts, with `limit`"
+            );
             return Err(CoreError::new(Code::Limit, message));
         }
         found.push(*event);
@@ -633,7 +648,8 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
     let limit = query.limit.unwrap_or(usize::MAX);
     let prefix = query.prefix.as_deref().unwrap_or("");
     let fits = |session: &str, projection: &Projection| {
-        session.starts_with(prefix) && query.agent_id.as_deref().is_none_or(|agent| projection.agent_id() == agent)
+        session.starts_with(prefix)
+            && query.agent_id.as_deref().is_none_or(|agent| projection.agent_id() == agent)
     };
     let mut found = Vec::new();
     let add = |found: &mut Vec<SessionView>, session: &str, projection: Projection| -> Result<()> {

@@ -180,7 +180,9 @@ impl Session<'_> {
             if self.storage.get(&keys::arrival(event.arrival))?.as_ref() != Some(&place) {
                 self.found.report(self.name, seq, "the index by arrival does not have the event");
             }
-            if !has_own_id(&event) && self.storage.get(&keys::id(&keys::id_hash(&event.id)))?.as_ref() != Some(&place) {
+            if !has_own_id(&event)
+                && self.storage.get(&keys::id(&keys::id_hash(&event.id)))?.as_ref() != Some(&place)
+            {
                 self.found.report(self.name, seq, "the index by id does not have the event");
             }
         }

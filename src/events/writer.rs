@@ -144,7 +144,9 @@ impl Writer {
             return self.inbox.try_recv().ok();
         }
         let flush = match (self.durability, self.unflushed) {
-            (Durability::Interval(every), Some(since)) => Some((since + every).saturating_duration_since(Instant::now())),
+            (Durability::Interval(every), Some(since)) => {
+                Some((since + every).saturating_duration_since(Instant::now()))
+            }
             _ => None,
         };
         let retain = (self.retention != Retention::default())
@@ -193,7 +195,9 @@ impl Writer {
         match command {
             Command::Append { events, bytes, reply } => {
                 match self.log.append(group, events) {
-                    Ok(Appended::CommitFirst(events)) => return Some(Command::Append { events, bytes, reply }),
+                    Ok(Appended::CommitFirst(events)) => {
+                        return Some(Command::Append { events, bytes, reply });
+                    }
                     Ok(Appended::Done(stored)) => answer(answers, reply, stored),
                     Err(error) => drop(reply.send(Err(error))),
                 }
@@ -382,7 +386,10 @@ impl Writer {
 
     fn begin_compaction(&mut self, cancel: CancellationToken, reply: Reply<Compacted>) {
         if self.compaction.is_some() {
-            let _ = reply.send(Err(CoreError::new(Code::Limit, "a compaction of this event store is already running")));
+            let _ = reply.send(Err(CoreError::new(
+                Code::Limit,
+                "a compaction of this event store is already running",
+            )));
             return;
         }
         let begin = || {
@@ -403,7 +410,9 @@ impl Writer {
 
     /// One step of a compaction.
     fn copy_some(&mut self) {
-        let (Some(compaction), Some(mut mirror)) = (self.compaction.take(), self.log.mirror.take()) else { return };
+        let (Some(compaction), Some(mut mirror)) = (self.compaction.take(), self.log.mirror.take()) else {
+            return;
+        };
         if compaction.cancel.is_cancelled() {
             let message = "the compaction was cancelled; the event store is as it was";
             self.abandon(compaction, CoreError::new(Code::Internal, message));
