@@ -199,8 +199,7 @@ thread_local! {
 #[repr(align(128))]
 struct Shard([AtomicIsize; OWNERS]);
 
-static SHARDS: [Shard; SHARD_COUNT] =
-    [const { Shard([const { AtomicIsize::new(0) }; OWNERS]) }; SHARD_COUNT];
+static SHARDS: [Shard; SHARD_COUNT] = [const { Shard([const { AtomicIsize::new(0) }; OWNERS]) }; SHARD_COUNT];
 static THREADS_SEEN: AtomicUsize = AtomicUsize::new(0);
 
 /// An allocator whose blocks name their owner.

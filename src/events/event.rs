@@ -36,7 +36,7 @@ pub struct NewEvent {
     pub data: String,
     /// When it happened, in milliseconds since 1970; now by default.
     pub timestamp_ms: Option<i64>,
-    /// The same id twice is one event. By default `<replica>-<n>`.
+    /// The same id twice in a session is one event. By default `<replica>-<n>`.
     pub id: Option<String>,
 }
 

@@ -50,7 +50,13 @@ impl Follow {
             None => 0,
             Some(id) => shared.reading(|storage| {
                 let store: StoreMeta = read(storage, keys::STORE)?.unwrap_or_default();
-                let event = log::find_by_id(storage, &store.version, id)?.ok_or_else(|| {
+                let event = match &options.session_key {
+                    Some(session) => {
+                        log::find_in_session(storage, &store.version, session, id, &keys::id(session, id))
+                    }
+                    None => log::find_by_id(storage, &store.version, id),
+                };
+                let event = event?.ok_or_else(|| {
                     let message =
                         format!("`after` must be the id of an event that is still here, not `{id}`");
                     CoreError::new(Code::Validation, message)

@@ -54,6 +54,11 @@ pub(super) fn changes(storage: &dyn Storage, since: &VersionVector, limit: usize
     encode(&bodies)
 }
 
+/// One event as changes: the same bytes each time.
+pub(super) fn change(event: &StoredEvent) -> Result<Vec<u8>> {
+    encode(&[(event.prev, event.hash, record::encode(&event.body())?)])
+}
+
 fn encode(bodies: &[([u8; 32], [u8; 32], Vec<u8>)]) -> Result<Vec<u8>> {
     let list: Vec<Change<'_>> =
         bodies.iter().map(|(prev, hash, body)| Change { prev: *prev, hash: *hash, body }).collect();

@@ -326,6 +326,7 @@ impl Rebuild<'_> {
             lost += self.end(done, &mut store, &mut out)?;
         }
         self.copy(b'x', &mut out)?;
+        self.copy(b'y', &mut out)?;
         self.copy(b'q', &mut out)?;
         self.copy(b'n', &mut out)?;
         for pair in self.source.scan(vec![b'x'], vec![b'y'], false) {
@@ -480,7 +481,7 @@ impl Out<'_> {
         self.batch.put(keys::origin(&event.origin.replica, event.n), event.arrival.to_be_bytes().to_vec());
         if session.meta.is_live(event) {
             if !log::has_own_id(event) {
-                self.batch.put(keys::id(&keys::id_hash(&event.id)), place);
+                self.batch.put(keys::id(&session.name, &event.id), place);
             }
             session.fold.add(event, bytes);
         } else {

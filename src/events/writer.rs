@@ -20,7 +20,7 @@ use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
 use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
-use super::sled::Sled;
+use super::sled::{Sled, reclaim};
 use super::storage::{Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
 use crate::memory::{self, Owner};
@@ -305,7 +305,10 @@ impl Writer {
         if let Some((session, seq)) = self.log.latest.take() {
             (progress.session, progress.seq) = (session, seq);
         }
-        self.head.write()
+        self.head.write()?;
+        let n = self.log.store.n;
+        self.shared.flushed.send_if_modified(|seen| std::mem::replace(seen, n) != n);
+        Ok(())
     }
 
     /// What can wait: a flush that is due, retention, garbage, a step of a compaction.
@@ -506,6 +509,7 @@ impl Writer {
         drop(self.log);
         *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         drop(self.lock);
+        reclaim();
         flushed
     }
 }

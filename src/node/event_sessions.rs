@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 
-use napi::bindgen_prelude::{FnArgs, Float64Array, Function, Object, Unknown};
+use napi::bindgen_prelude::{Float64Array, FnArgs, Function, Object, Unknown};
 use napi::{Env, JsString};
 
 use super::json::string;

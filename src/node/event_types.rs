@@ -29,7 +29,7 @@ pub struct NewEvent<'env> {
 
 /// An event of the log.
 #[napi(object, object_from_js = false)]
-#[expect(dead_code, reason = "declares the type; events cross as one JSON text")]
+#[allow(dead_code, reason = "declares the type; events cross as one JSON text")]
 pub struct StoredEvent {
     /// The session it belongs to.
     pub session_key: String,
@@ -92,7 +92,7 @@ pub struct Usage {
 /// What is known of a session without reading it. It depends on the set of its events alone: replicas that have the same
 /// events have the same projection.
 #[napi(object, object_from_js = false)]
-#[expect(dead_code, reason = "declares the type; projections cross as text")]
+#[allow(dead_code, reason = "declares the type; projections cross as text")]
 pub struct Projection {
     /// The session.
     pub session_key: String,

@@ -95,13 +95,6 @@ pub struct EventStore {
     open: Arc<Open>,
 }
 
-impl EventStore {
-    /// The store itself, for what else the class does.
-    pub(super) fn store(&self, env: &Env) -> napi::Result<events::EventStore> {
-        self.open.store().cloned().map_err(|error| reify(env, &error))
-    }
-}
-
 #[napi]
 impl EventStore {
     /// Opens the store in a folder, which is made if need be.
@@ -170,11 +163,7 @@ impl EventStore {
 
     /// Appends events: all of them or, on any failure, none.
     #[napi(catch_unwind, ts_args_type = "events: NewEvent[]", ts_return_type = "Promise<StoredEvent[]>")]
-    pub fn append_batch<'env>(
-        &self,
-        env: &'env Env,
-        events: Unknown<'env>,
-    ) -> napi::Result<Object<'env>> {
+    pub fn append_batch<'env>(&self, env: &'env Env, events: Unknown<'env>) -> napi::Result<Object<'env>> {
         let appended = match self.submit(env, events)? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
@@ -267,8 +256,9 @@ impl EventStore {
             query.agent_id = options.agent_id.map(|agent| name(env, "agentId", agent)).transpose()?;
             query.after = options.after.map(|after| name(env, "after", after)).transpose()?;
             query.limit = limit(env, options.limit)?;
-            query.order = word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
-                .unwrap_or_default();
+            query.order =
+                word(env, "order", options.order, &[("recent", Order::Recent), ("key", Order::Key)])?
+                    .unwrap_or_default();
         }
         let list = move |store: &events::EventStore| Ok(sessions_slices(&store.sessions(&query)?));
         settle(env, Abort::never(), |_| self.reading(list), assemble)
@@ -430,7 +420,7 @@ impl EventStore {
         settle(
             env,
             Abort::never(),
-            |_| self.reading(|store| store.stats()),
+            |_| self.reading(events::EventStore::stats),
             |_, stats| {
                 let memory = memory::usage().find(|(owner, _)| *owner == Owner::Events);
                 Ok(EventStoreStats {
@@ -468,7 +458,6 @@ impl EventStore {
 
     /// Hands events to the writer now, so that appends are in the order of calls; a promise that is rejected if there is
     /// something wrong with them.
-    #[expect(clippy::type_complexity, reason = "a future has no shorter name")]
     fn submit<'env>(
         &self,
         env: &'env Env,
@@ -622,7 +611,8 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     let mut read = Options::default();
     let Some(options) = options else { return Ok(read) };
     let flush = count(env, "flushMs", options.flush_ms, 1)?.unwrap_or(FLUSH_MS);
-    let kinds = [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
+    let kinds =
+        [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
     read.durability = word(env, "durability", options.durability, &kinds)?.unwrap_or_default();
     read.cache_bytes = count(env, "cacheBytes", options.cache_bytes, 1 << 20)?.unwrap_or(read.cache_bytes);
     if let Some(most) = count(env, "maxEventBytes", options.max_event_bytes, 1)? {
@@ -637,6 +627,9 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     }
     Ok(read)
 }
+
+/// `process.once`.
+type Once<'env> = Function<'env, FnArgs<(&'static str, Function<'env, (), ()>)>, Unknown<'env>>;
 
 /// Has a store closed when its JS thread ends: by its script's end or `process.exit()`, which the process tells, or,
 /// for a worker thread, by being terminated, which only the environment tells.
@@ -657,8 +650,7 @@ fn close_at_exit(env: &Env, open: &Arc<Open>) -> napi::Result<()> {
         let global = env.get_global()?;
         if global.has_named_property("process")? {
             let process: Object<'_> = global.get_named_property("process")?;
-            let once: Function<'_, FnArgs<(&str, Function<'_, (), ()>)>, Unknown<'_>> =
-                process.get_named_property("once")?;
+            let once: Once<'_> = process.get_named_property("once")?;
             once.apply(process, ("exit", close).into())?;
         }
     }

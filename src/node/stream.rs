@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, Object, PromiseRaw, This, Unknown};
+use napi::bindgen_prelude::{
+    FnArgs, Function, FunctionRef, JsObjectValue, Object, PromiseRaw, This, Unknown,
+};
 use napi::{Env, JsError, JsValue};
 use napi_derive::napi;
 use tokio::sync::mpsc;
