@@ -57,7 +57,8 @@ async function configure(events) {
       "core-probe": { enabled: true, config: { file: probeFile() } },
     },
   };
-  const text = config.replace("  models: {", `  plugins: ${JSON.stringify(plugins)},\n  models: {`);
+  const more = `  channels: { probechat: { enabled: true } },\n  plugins: ${JSON.stringify(plugins)},\n`;
+  const text = config.replace("  models: {", `${more}  models: {`);
   assert.notEqual(text, config);
   await home.write("openclaw.json", text);
   await writeFile(join(home.workspace, "note.txt"), `${NOTE}\n`);
@@ -284,6 +285,48 @@ describe("a gateway with the event store", () => {
       seen.every(({ data }) => !data.runId || data.runId === runId),
       "events from before the tail",
     );
+  });
+
+  test("keeps what channels bring and carry away, and each end of a session", async () => {
+    const call = async (method, params) => {
+      const args = ["gateway", "call", method, "--json", "--params", JSON.stringify(params)];
+      const { code, stdout, stderr } = await home.openclaw(args);
+      assert.equal(code, 0, `${stdout}\n${stderr}`);
+      return JSON.parse(stdout);
+    };
+    const { runId } = await call("chat.send", {
+      sessionKey: "main",
+      message: "over chat",
+      idempotencyKey: "k1",
+    });
+    await settled(runId);
+    await call("send", { channel: "probechat", to: "alice", message: "hello alice", idempotencyKey: "k2" });
+    // OpenClaw keeps the session's id when it resets it, so this is two ends of one id.
+    await call("sessions.reset", { key: SESSION });
+    await call("sessions.reset", { key: SESSION });
+    const of = (all, name) => all.filter(({ kind }) => kind === name);
+    const all = await until(
+      async () => {
+        const { events: found } = await stored();
+        return (
+          of(found, "message_delivered").length === 1 && of(found, "session_ended").length === 2 && found
+        );
+      },
+      { timeoutMs: 20_000, timeoutMessage: "the hooks' events are not in the store" },
+    );
+    const [arrived, ...others] = of(all, "message_arrived");
+    assert.deepEqual(others, []);
+    assert.equal(arrived.data.content, "over chat");
+    assert.equal(arrived.data.channelId, "webchat");
+    const [delivered] = of(all, "message_delivered");
+    assert.equal(delivered.id, "delivered:probechat:default:alice:sent-to-alice");
+    assert.deepEqual([delivered.data.content, delivered.data.success], ["hello alice", true]);
+    assert.deepEqual(
+      of(all, "session_ended").map(({ data }) => data.reason),
+      ["reset", "reset"],
+    );
+    await assertTranscriptsMirrored();
+    assertOnce((await stored()).events);
   });
 
   test("loses nothing and doubles nothing by SIGKILL in the middle of an answer", async () => {

@@ -163,6 +163,7 @@ interface HookEvent extends Partial<Session> {
   error?: string;
   runId?: string;
   reason?: string;
+  nextSessionId?: string;
   to?: string;
   from?: string;
 }
@@ -184,15 +185,17 @@ const HOOKS: Record<string, (mirror: Mirror, event: HookEvent, context: HookCont
 
   session_end(mirror, event, context) {
     mirror.grown({ ...context, ...event });
-    const { sessionId, sessionKey = context.sessionKey, reason } = event;
+    const { sessionId, sessionKey = context.sessionKey, reason, nextSessionId } = event;
     // The gateway ends, the session does not: it goes on with the next one.
     if (!sessionId || !sessionKey || reason === "shutdown" || reason === "restart") return;
+    const endedMs = Date.now();
     mirror.hookEvent({
       sessionKey,
       agentId: context.agentId ?? agentOf(sessionKey),
       kind: "session_ended",
-      id: `session-end:${sessionId}`,
-      timestampMs: Date.now(),
+      // A reset may keep the session's id, and then comes again.
+      id: `session-end:${sessionId}${nextSessionId === sessionId ? `:${endedMs}` : ""}`,
+      timestampMs: endedMs,
       data: plain(event),
     });
   },

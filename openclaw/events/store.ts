@@ -1,6 +1,7 @@
 // The event store as the plugin and the command line use it: its shapes, its place, and how it is opened.
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
+import type { EventStore as Core, EventStoreOptions, NewEvent } from "../../index.js";
 import { loadAddon } from "../addon.js";
 import type { Session } from "./host.js";
 
@@ -14,92 +15,39 @@ export interface EventsConfig {
   queue?: { events?: number; bytes?: number };
 }
 
-export interface NewEvent {
-  sessionKey: string;
-  agentId: string;
-  kind: string;
-  data: unknown;
-  timestampMs?: number;
-  id?: string;
-}
-export interface StoredEvent extends Required<NewEvent> {
-  seq: number;
-  origin: { replica: string; seq: number };
-  clock: string;
-  hash: string;
-}
-export interface Projection {
-  sessionKey: string;
-  agentId: string;
-  firstMs: number;
-  lastMs: number;
-  events: number;
-  messages: number;
-  toolCalls: number;
-  ended: boolean;
-  usage: { input?: number; output?: number; totalTokens?: number } & Record<string, unknown>;
-  state: Record<string, unknown>;
-  lastMessage?: string;
-}
-export interface SessionsQuery {
-  prefix?: string;
-  agentId?: string;
-  after?: string;
-  limit?: number;
-  order?: "recent" | "key";
-}
-export interface Range {
-  after?: number;
-  before?: number;
-  limit?: number;
-  reverse?: boolean;
-  kinds?: string[];
-}
-export interface Verified {
-  ok: boolean;
-  sessions: number;
-  events: number;
-  problems: { sessionKey: string; seq: number; problem: string }[];
-}
+export type {
+  EventStoreOptions as StoreOptions,
+  EventStoreStats as StoreStats,
+  ListSessionsOptions as SessionsQuery,
+  NewEvent,
+  Projection,
+  ReadEventsOptions as Range,
+  StoredEvent,
+  VerifyReport as Verified,
+} from "../../index.js";
+
 export interface ImportReport {
   sessions: number;
   events: number;
   skipped: { file: string; line: number; reason: string }[];
   alreadyPresent: number;
 }
+/** In bytes of OpenClaw's files. */
 export interface ImportProgress {
   done: number;
   total: number;
 }
-export interface StoreStats {
-  sessions: number;
-  events: number;
-  diskBytes: number;
-  memoryBytes: number;
-}
-export interface StoreOptions {
-  durability?: "always" | "interval";
-  readOnly?: boolean;
-  retention?: { maxAgeMs?: number; maxBytes?: number };
-}
-export interface EventStore {
-  appendBatch(events: NewEvent[]): Promise<StoredEvent[]>;
-  read(sessionKey: string, options?: Range): Promise<StoredEvent[]>;
-  follow(options?: { sessionKey?: string; after?: string; signal?: AbortSignal }): AsyncIterable<StoredEvent>;
-  projection(sessionKey: string): Promise<Projection | null>;
-  sessions(options?: SessionsQuery): Promise<Projection[]>;
+/** The store, with what it takes from OpenClaw and gives back. */
+export type EventStore = Core & {
   importOpenClaw(
     stateDir: string,
     options?: { dryRun?: boolean; signal?: AbortSignal; onProgress?: (progress: ImportProgress) => void },
   ): Promise<ImportReport>;
   exportTranscript(sessionKey: string): Promise<string>;
-  verify(options?: { rebuild?: boolean; signal?: AbortSignal }): Promise<Verified>;
-  stats(): Promise<StoreStats>;
-  close(): Promise<void>;
-}
+};
 interface EventsAddon {
-  EventStore: { open(path: string, options?: StoreOptions): Promise<EventStore> };
-  transcriptEvents(session: Session, entries: unknown[]): NewEvent[];
+  EventStore: { open(path: string, options?: EventStoreOptions): Promise<EventStore> };
+  transcriptEvents(transcript: Session, entries: unknown[]): NewEvent[];
 }
 
 function addon(): EventsAddon {
@@ -109,7 +57,7 @@ function addon(): EventsAddon {
 }
 
 /** Opens the store at `path`. */
-export function openStore(path: string, options: StoreOptions = {}): Promise<EventStore> {
+export function openStore(path: string, options: EventStoreOptions = {}): Promise<EventStore> {
   return addon().EventStore.open(path, options);
 }
 
