@@ -1,12 +1,14 @@
 // The event store inside a stock gateway: what the agents do is mirrored, whole and once, through a full queue, a
 // locked store and SIGKILL; and `openclaw core events` reads it.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { hostNode } from "../../scripts/setup.mjs";
 import { startModelServer } from "../sim/model/server.mjs";
 import { createHome, until } from "./fixture.mjs";
 import { installPlugin } from "./installed-plugin.mjs";
@@ -264,27 +266,46 @@ describe("a gateway with the event store", () => {
     assert.equal(lines[0].type, "session");
     assert.ok(lines.some(({ message }) => message?.role === "toolResult"));
 
-    // A follower that is ended from outside, as Ctrl-C would.
+    // A follower, ended by Ctrl-C when it has seen the end of a turn that began after it.
     const command = [join(root, "dist/cli.js"), "events", "tail", "--json", "--limit", "0"];
-    const following = home.node([...command, "--openclaw", stockRoot], { timeoutMs: 15_000 });
-    await until(async () => (await mirrorStatus()).mirror.tails === 1, {
-      timeoutMs: 10_000,
-      timeoutMessage: "the tail did not begin",
+    const following = spawn(hostNode(), [...command, "--openclaw", stockRoot], {
+      env: home.env(),
+      cwd: home.workspace,
     });
-    const { runId } = await turn("hello");
-    const { stdout } = await following;
-    const seen = stdout.trim().split("\n").map(JSON.parse);
-    assert.ok(
-      seen.some(
-        ({ kind, data }) => kind === "agent_lifecycle" && data.runId === runId && data.data.phase === "end",
-      ),
-      stdout.slice(0, 1_000),
-    );
-    assert.ok(seen.some(({ kind }) => kind === "message_received"));
-    assert.ok(
-      seen.every(({ data }) => !data.runId || data.runId === runId),
-      "events from before the tail",
-    );
+    let text = "";
+    following.stdout.setEncoding("utf8").on("data", (part) => {
+      text += part;
+    });
+    const ended = new Promise((resolve) => following.once("close", resolve));
+    try {
+      await until(async () => (await mirrorStatus()).mirror.tails === 1, {
+        timeoutMs: 30_000,
+        timeoutMessage: "the tail did not begin",
+      });
+      const { runId } = await turn("hello");
+      const seen = await until(
+        () => {
+          const all = text.split("\n").flatMap((line) => parse(line) ?? []);
+          return all.some(({ kind, data }) => kind === "agent_lifecycle" && data.data.phase === "end") && all;
+        },
+        {
+          timeoutMs: 20_000,
+          timeoutMessage: () => `the tail did not show the turn:\n${text.slice(0, 2_000)}`,
+        },
+      );
+      assert.ok(seen.some(({ kind }) => kind === "message_received"));
+      assert.ok(
+        seen.every(({ data }) => !data.runId || data.runId === runId),
+        "events from before the tail",
+      );
+    } finally {
+      following.kill("SIGINT");
+    }
+    assert.equal(await ended, 130);
+    await until(async () => (await mirrorStatus()).mirror.tails === 0, {
+      timeoutMs: 20_000,
+      timeoutMessage: "the gateway still follows for a tail that has ended",
+    });
   });
 
   test("keeps what channels bring and carry away, and each end of a session", async () => {
