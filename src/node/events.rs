@@ -88,13 +88,6 @@ pub struct EventStore {
     open: Arc<Open>,
 }
 
-impl EventStore {
-    /// The store itself, for what else the class does.
-    pub(super) fn store(&self, env: &Env) -> napi::Result<events::EventStore> {
-        self.open.store().cloned().map_err(|error| reify(env, &error))
-    }
-}
-
 #[napi]
 impl EventStore {
     /// Opens the store in a folder, which is made if need be.
