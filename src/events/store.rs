@@ -269,7 +269,7 @@ impl EventStore {
             replica,
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(log.store.arrivals),
-            flushed: watch::Sender::new(log.store.n),
+            flushed: watch::Sender::new(head.progress.n.min(log.store.n)),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: options.max_event_bytes.min(MAX_EVENT_BYTES),
