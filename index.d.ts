@@ -352,6 +352,11 @@ export interface EventStoreOptions {
   readOnly?: boolean
   /** What is pruned by itself while the store is open. Default: nothing. */
   retention?: RetentionOptions
+  /**
+   * Where the log is shared with other gateways, which then all have the same events. The store works on while no
+   * server is reached. Default: nowhere.
+   */
+  nats?: NatsOptions
 }
 
 /** Sizes of a store. */
@@ -364,6 +369,8 @@ export interface EventStoreStats {
   diskBytes: number
   /** Bytes that all open stores of this process hold, outside of V8. */
   memoryBytes: number
+  /** The link to a NATS server, if the store was opened with one. */
+  nats?: NatsStatus
 }
 
 /** What to follow. */
@@ -416,6 +423,47 @@ export interface MergeReport {
   applied: number
   /** Events that were known. */
   known: number
+}
+
+/** Where the log is shared between gateways: a stream of NATS `JetStream`. */
+export interface NatsOptions {
+  /** URLs such as `nats://127.0.0.1:4222`, or `tls://` ones. */
+  servers: string[]
+  /** The stream's name, which is made if need be: letters, digits, `_` or `-`. */
+  stream: string
+  /** The path of a credentials file. */
+  credentials?: string
+}
+
+/** How the link to a NATS server fares. */
+export interface NatsStatus {
+  /**
+   * "connecting" while no server is reached, "catching_up" while there are events to send or to take in, "live" when
+   * there are none, "stopped" when the store is closed.
+   */
+  state: 'connecting' | 'catching_up' | 'live' | 'stopped'
+  /** The stream's name. */
+  stream: string
+  /** Host and port of the server, when connected. */
+  server?: string | null
+  /** What this store wrote up to this number is in the stream. */
+  sent: number
+  /** How many more numbers there are to send. */
+  unsent: number
+  /** All of the stream up to this sequence is in this store. */
+  received: number
+  /** How many more messages there are to take in, as the server last said. */
+  pending: number
+  /** Messages that left the stream before this store saw them: the first and last sequence, and how many. */
+  gap?: { first: number; last: number; messages: number } | null
+  /** Messages that could not be merged. */
+  rejected: number
+  /** Set when another store writes under this one's name: nothing is sent any more. */
+  conflict?: string | null
+  /** Limits of the stream by which messages may go before a store has seen them. */
+  forgets?: string | null
+  /** What went wrong last; null when it goes well again. */
+  error?: string | null
 }
 
 /** An event as it is given. */
