@@ -146,6 +146,14 @@ export declare class EventStore {
   close(): Promise<void>
   /** As `close()`, for `await using`. */
   [globalThis.Symbol.asyncDispose](): Promise<void>
+  /**
+   * Takes in what OpenClaw has recorded: `sessions.json` and JSONL of 2026.2 to 2026.5, SQLite of 2026.6 and later.
+   * The source is never written. What is there already is not added again, and what cannot be read is reported by
+   * file and line.
+   */
+  importOpenClaw(stateDir: string, options?: ImportOpenClawOptions): Promise<ImportReport>
+  /** One session as an OpenClaw transcript: JSONL, header version 4. If a session was reset, the stretch since. */
+  exportTranscript(sessionKey: string): Promise<string>
 }
 
 /** What aborts a call. */
@@ -383,6 +391,43 @@ export interface FollowEventsOptions {
   signal?: AbortSignal
 }
 
+/** How to import. */
+export interface ImportOpenClawOptions {
+  /** Whether to append nothing, and only tell what an import would do. Default: false. */
+  dryRun?: boolean
+  /**
+   * The Node that reads SQLite, in a process of its own: 22.15 or newer. Default: the one that runs this, and the
+   * `node` of PATH if that one has no `node:sqlite`.
+   */
+  node?: string
+  /** Called now and then, in bytes of OpenClaw's files. */
+  onProgress?: (progress: { done: number; total: number }) => void
+  /** Aborts the call. What was appended before stays; another import goes on from there. */
+  signal?: AbortSignal
+}
+
+/** What an import did, or would do. */
+export interface ImportReport {
+  /** Sessions, by key, of which something was found. */
+  sessions: number
+  /** Events that were added. */
+  events: number
+  /** What was left out. */
+  skipped: Array<ImportSkipped>
+  /** Events that were there already. */
+  alreadyPresent: number
+}
+
+/** Something that an import left out, and why. */
+export interface ImportSkipped {
+  /** The file. */
+  file: string
+  /** 1-based; in a database, the row's `seq` + 1. 0 is the file as a whole. */
+  line: number
+  /** Why. */
+  reason: string
+}
+
 /** Which sessions to list. */
 export interface ListSessionsOptions {
   /** Only keys that begin so. */
@@ -607,6 +652,25 @@ export interface StoredEvent {
   clock: string
   /** BLAKE3 over the hash of the event before it of this session and origin, and the event: the same on every replica. */
   hash: string
+}
+
+/**
+ * The events that entries of an OpenClaw transcript are: the same, with the same ids, as an import gives.
+ *
+ * Throws `EVENT_INVALID` for an entry that is not an object.
+ */
+export declare function transcriptEvents(transcript: TranscriptOwner, entries: unknown[]): NewEvent[]
+
+/** Whose transcript it is, for `transcriptEvents`. */
+export interface TranscriptOwner {
+  /** The session key. */
+  sessionKey: string
+  /** The agent. */
+  agentId: string
+  /** OpenClaw's id of this stretch of the session. */
+  sessionId: string
+  /** The time of entries that bear none, in milliseconds since 1970. */
+  writtenMs?: number
 }
 
 /** What a model was asked for and gave, in tokens. What was not told is absent, which is not 0. */

@@ -87,8 +87,7 @@ pub fn transcript_events(
         (Some("user"), _) => "message_received".to_owned(),
         (Some("assistant"), _) => "agent_response".to_owned(),
         (Some("toolResult"), _) => "tool_result".to_owned(),
-        (Some(other), _) => transcript_kind(other),
-        (None, Some(other)) => transcript_kind(other),
+        (Some(other), _) | (None, Some(other)) => transcript_kind(other),
         (None, None) => transcript_kind("entry"),
     };
     let calls = if role.as_deref() == Some("assistant") {

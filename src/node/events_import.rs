@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Either, Function, FunctionRef, JsObjectValue, Object, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
-use napi::{Env, JsString, JsValue, Status, ValueType};
+use napi::{Env, JsValue, Status};
 use napi_derive::napi;
 
 use super::abort::Abort;
+use super::args::{checked, flag, name, stringify};
 use super::error::{guard, reify, wrong_argument};
 use super::events::EventStore;
-use super::json;
+use super::json::{parse_plain, string};
 use super::settle::{settle, settle_in_the_end};
-use crate::config::json5::JsonText;
 use crate::events::import::{ImportOptions, Progress, import};
 use crate::events::openclaw::{self, Transcript};
+use crate::memory::{self, Owner, owned};
 use crate::runtime::blocking;
-use crate::{Code, CoreError};
 
 /// How to import.
 #[napi(object, object_to_js = false)]
@@ -28,7 +28,7 @@ pub struct ImportOpenClawOptions<'env> {
     /// The Node that reads SQLite, in a process of its own: 22.15 or newer. Default: the one that runs this, and the
     /// `node` of PATH if that one has no `node:sqlite`.
     #[napi(ts_type = "string")]
-    pub node: Option<Either<JsString<'env>, Unknown<'env>>>,
+    pub node: Option<Unknown<'env>>,
     /// Called now and then, in bytes of OpenClaw's files.
     #[napi(ts_type = "(progress: { done: number; total: number }) => void")]
     pub on_progress: Option<Either<Listener<'env>, Unknown<'env>>>,
@@ -77,30 +77,19 @@ impl EventStore {
     pub fn import_openclaw<'env>(
         &self,
         env: &'env Env,
-        state_dir: Either<JsString<'env>, Unknown<'env>>,
+        state_dir: Unknown<'env>,
         options: Option<Either<ImportOpenClawOptions<'env>, Unknown<'env>>>,
     ) -> napi::Result<Object<'env>> {
-        let state_dir = PathBuf::from(text(env, "stateDir", state_dir)?);
-        let options = match options {
-            None => None,
-            Some(Either::A(options)) => Some(options),
-            Some(Either::B(other)) => {
-                return Err(reify(env, &wrong_argument("options", "an object", &other)));
-            }
-        };
-        let (dry_run, node, on_progress, signal) = match options {
+        let state_dir = PathBuf::from(name(env, "stateDir", state_dir)?);
+        let (dry_run, node, on_progress, signal) = match checked(env, options)? {
             Some(options) => (options.dry_run, options.node, options.on_progress, options.signal),
             None => (None, None, None, None),
         };
         let node = match node {
-            Some(node) => vec![PathBuf::from(text(env, "node", node)?)],
+            Some(node) => vec![PathBuf::from(name(env, "node", node)?)],
             None => vec![exec_path(env)?, PathBuf::from("node")],
         };
-        let dry_run = match dry_run {
-            Some(value) if value.get_type()? == ValueType::Boolean => value.coerce_to_bool()?,
-            Some(other) => return Err(reify(env, &wrong_argument("dryRun", "a boolean", &other))),
-            None => false,
-        };
+        let dry_run = flag(env, "dryRun", dry_run)?.unwrap_or(false);
         let (tell, last) = match on_progress {
             Some(Either::A(listener)) => {
                 teller(env, &listener).map(|(tell, last)| (Some(tell), Some(last)))?
@@ -116,13 +105,15 @@ impl EventStore {
         settle_in_the_end(
             env,
             abort,
-            |cancel| async move {
-                let on_progress = |progress| {
-                    if let Some(tell) = &tell {
-                        tell(progress);
-                    }
-                };
-                import(&store, &state_dir, &options, &cancel, on_progress).await
+            |cancel| {
+                owned(Owner::Events, async move {
+                    let on_progress = |progress| {
+                        if let Some(tell) = &tell {
+                            tell(progress);
+                        }
+                    };
+                    import(&store, &state_dir, &options, &cancel, on_progress).await
+                })
             },
             move |env, report| {
                 // Whoever waits for the report has seen the last of the progress.
@@ -131,8 +122,7 @@ impl EventStore {
                 }
                 let text =
                     serde_json::to_string(&report).map_err(|e| napi::Error::from_reason(e.to_string()))?;
-                Ok(Object::from_raw(env.raw(), json::parse(env, &JsonText { text, nan: None })?.raw())
-                    .to_unknown())
+                Ok(Object::from_raw(env.raw(), parse_plain(env, &text)?.raw()).to_unknown())
             },
         )
     }
@@ -142,15 +132,19 @@ impl EventStore {
     pub fn export_transcript<'env>(
         &self,
         env: &'env Env,
-        session_key: Either<JsString<'env>, Unknown<'env>>,
+        session_key: Unknown<'env>,
     ) -> napi::Result<Object<'env>> {
-        let session_key = text(env, "sessionKey", session_key)?;
+        let session_key = name(env, "sessionKey", session_key)?;
         let store = self.store(env)?;
+        let export = move || {
+            let _owner = memory::scope(Owner::Events);
+            store.export_transcript(&session_key)
+        };
         settle(
             env,
             Abort::never(),
-            |_| blocking(move || store.export_transcript(&session_key)),
-            |_, text| Ok(text),
+            |_| blocking(export),
+            |env, text| Ok(Object::from_raw(env.raw(), string(env, &text)?.raw()).to_unknown()),
         )
     }
 }
@@ -160,13 +154,13 @@ impl EventStore {
 pub struct TranscriptOwner<'env> {
     /// The session key.
     #[napi(ts_type = "string")]
-    pub session_key: Either<JsString<'env>, Unknown<'env>>,
+    pub session_key: Unknown<'env>,
     /// The agent.
     #[napi(ts_type = "string")]
-    pub agent_id: Either<JsString<'env>, Unknown<'env>>,
+    pub agent_id: Unknown<'env>,
     /// OpenClaw's id of this stretch of the session.
     #[napi(ts_type = "string")]
-    pub session_id: Either<JsString<'env>, Unknown<'env>>,
+    pub session_id: Unknown<'env>,
     /// The time of entries that bear none, in milliseconds since 1970.
     pub written_ms: Option<f64>,
 }
@@ -184,21 +178,21 @@ pub fn transcript_events<'env>(
     transcript: TranscriptOwner<'env>,
     entries: Unknown<'env>,
 ) -> napi::Result<Unknown<'env>> {
+    let TranscriptOwner { session_key, agent_id, session_id, written_ms } = transcript;
     let (session_key, agent_id, session_id) = (
-        text(env, "sessionKey", transcript.session_key)?,
-        text(env, "agentId", transcript.agent_id)?,
-        text(env, "sessionId", transcript.session_id)?,
+        name(env, "sessionKey", session_key)?,
+        name(env, "agentId", agent_id)?,
+        name(env, "sessionId", session_id)?,
     );
-    let stringify: Function<'_, Unknown<'_>, Either<JsString<'_>, Unknown<'_>>> =
-        env.get_global()?.get_named_property::<Object<'_>>("JSON")?.get_named_property("stringify")?;
-    let entries = text(env, "entries", stringify.call(entries)?)?;
+    // What JSON cannot say is no array of entries either.
+    let entries = stringify(env, entries)?.unwrap_or_default();
     #[allow(clippy::cast_possible_truncation)]
-    let written_ms = transcript.written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
+    let written_ms = written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
     let text = guard(env, || {
         let owner = Transcript { session_key: &session_key, agent_id: &agent_id, session_id: &session_id };
-        openclaw::transcript_events_json(&owner, &entries, written_ms)
+        openclaw::transcript_events_json(&owner, &String::from_utf8_lossy(&entries), written_ms)
     })?;
-    json::parse(env, &JsonText { text, nan: None })
+    parse_plain(env, &text)
 }
 
 type Listener<'env> = Function<'env, Unknown<'static>, Unknown<'static>>;
@@ -234,18 +228,10 @@ fn tell(env: &Env, latest: &Mutex<Option<Progress>>, listener: &ListenerRef) -> 
     let progress = latest.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Progress { done, total }) = progress else { return Ok(()) };
     let text = format!("{{\"done\":{done},\"total\":{total}}}");
-    let progress = json::parse(env, &JsonText { text, nan: None })?;
+    let progress = parse_plain(env, &text)?;
     let progress = Object::from_raw(env.raw(), progress.raw()).to_unknown();
     listener.borrow_back(env)?.call(progress)?;
     Ok(())
-}
-
-/// A string argument. A lone surrogate cannot stand in a path or a key.
-fn text(env: &Env, name: &str, value: Either<JsString<'_>, Unknown<'_>>) -> napi::Result<String> {
-    let bytes = json::wtf8(env, name, value)?;
-    String::from_utf8(bytes).map_err(|_| {
-        reify(env, &CoreError::new(Code::Validation, format!("`{name}` holds half of a surrogate pair")))
-    })
 }
 
 /// `process.execPath`.

@@ -17,6 +17,7 @@ mod error;
 mod event_sessions;
 mod event_types;
 mod events;
+mod events_import;
 mod info;
 mod json;
 mod json5;

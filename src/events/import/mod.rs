@@ -313,7 +313,7 @@ impl Outlet {
     fn skip(&mut self, file: &str, line: u64, reason: impl Into<String>) -> Result<(), Halt> {
         if self.complained.0 != file {
             self.sum_up();
-            self.complained.0 = file.to_owned();
+            file.clone_into(&mut self.complained.0);
         }
         let (_, count, first_unlisted) = &mut self.complained;
         *count += 1;

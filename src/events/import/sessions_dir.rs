@@ -19,7 +19,12 @@ const HEADER_BYTES: usize = 64 << 10;
 
 /// Whether this is the name of a transcript that is read: a session's, or what a reset has put away.
 pub(super) fn is_transcript(name: &str) -> bool {
-    is_primary(name) || archived(name, "reset").is_some_and(|_| !name.ends_with(".zst"))
+    is_primary(name) || (archived(name, "reset").is_some() && !is_compressed(name))
+}
+
+/// OpenClaw's own suffix, always in lower case.
+pub(super) fn is_compressed(name: &str) -> bool {
+    name.strip_suffix(".zst").is_some()
 }
 
 fn is_primary(name: &str) -> bool {
@@ -57,9 +62,9 @@ fn session_id_of(stem: &str) -> &str {
 
 /// An entry of `sessions.json`.
 struct Registered {
-    session_key: String,
-    session_id: String,
-    session_file: Option<String>,
+    key: String,
+    id: String,
+    file: Option<String>,
 }
 
 /// What `sessions.json` says: its entries, and the keys of session ids of the past.
@@ -78,16 +83,15 @@ pub(super) fn read(source: &Source, known: &Known, before: u64, outlet: &mut Out
     let mut visited = HashSet::new();
     for entry in &store.registered {
         let Some(path) = folder.transcript(entry) else {
-            if !known.windows.contains_key(&entry.session_id) {
-                let expected = folder.path.join(format!("{}.jsonl", entry.session_id));
-                let reason =
-                    format!("the transcript of {}, which {STORE} names, is not there", entry.session_key);
+            if !known.windows.contains_key(&entry.id) {
+                let expected = folder.path.join(format!("{}.jsonl", entry.id));
+                let reason = format!("the transcript of {}, which {STORE} names, is not there", entry.key);
                 outlet.skip(&expected.to_string_lossy(), 0, reason)?;
             }
             continue;
         };
         if visited.insert(path.clone()) {
-            done += folder.read_file(&path, &entry.session_id, &entry.session_key, done, outlet)?;
+            done += folder.read_file(&path, &entry.id, &entry.key, done, outlet)?;
         }
     }
     for name in &names {
@@ -95,7 +99,7 @@ pub(super) fn read(source: &Source, known: &Known, before: u64, outlet: &mut Out
         if known.archives.contains(name) {
             continue;
         }
-        if archived(name, "deleted").is_some() && !name.ends_with(".zst") {
+        if archived(name, "deleted").is_some() && !is_compressed(name) {
             outlet.skip(&path.to_string_lossy(), 0, "deleted in OpenClaw")?;
         }
         if !is_transcript(name) || visited.contains(&path) || !path.is_file() {
@@ -179,9 +183,9 @@ impl Folder<'_> {
             }
             store.owners.insert(session_id.clone(), session_key.clone());
             store.registered.push(Registered {
-                session_key,
-                session_id,
-                session_file: entry.text("sessionFile"),
+                key: session_key,
+                id: session_id,
+                file: entry.text("sessionFile"),
             });
         }
         Ok(store)
@@ -189,7 +193,7 @@ impl Folder<'_> {
 
     /// The transcript of an entry: the file that it names, which may have moved with the folder, or the usual one.
     fn transcript(&self, entry: &Registered) -> Option<PathBuf> {
-        let named = entry.session_file.as_deref().map(str::trim).filter(|file| !file.is_empty());
+        let named = entry.file.as_deref().map(str::trim).filter(|file| !file.is_empty());
         if named.is_some_and(|file| file.starts_with("sqlite:")) {
             return None;
         }
@@ -201,8 +205,8 @@ impl Folder<'_> {
             file.starts_with(&self.path) || agents.as_ref().is_some_and(|agents| file.starts_with(agents))
         };
         let moved = named.and_then(Path::file_name).map(|name| self.path.join(name));
-        let usual = self.path.join(format!("{}.jsonl", entry.session_id));
-        let plain = Path::new(&entry.session_id).components().count() == 1;
+        let usual = self.path.join(format!("{}.jsonl", entry.id));
+        let plain = Path::new(&entry.id).components().count() == 1;
         given
             .filter(inside)
             .into_iter()
@@ -274,5 +278,5 @@ fn header_id(path: &Path) -> Option<String> {
 /// The line on which a value of `text` begins.
 fn line_of(text: &[u8], value: &RawValue) -> u64 {
     let offset = (value.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    1 + text.get(..offset).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() as u64
+    1 + text.get(..offset).unwrap_or_default().split(|&byte| byte == b'\n').skip(1).count() as u64
 }

@@ -29,6 +29,10 @@ impl Log {
     }
 }
 
+fn how(dry_run: bool) -> ImportOptions {
+    ImportOptions { dry_run, ..ImportOptions::default() }
+}
+
 struct State(tempfile::TempDir);
 
 impl State {
@@ -61,12 +65,8 @@ impl State {
         (runtime::runtime().unwrap().block_on(work), progress)
     }
 
-    fn how(&self, dry_run: bool) -> ImportOptions {
-        ImportOptions { dry_run, ..ImportOptions::default() }
-    }
-
     fn import(&self, log: &Log) -> Report {
-        self.import_with(log, &self.how(false), &CancellationToken::new()).0.unwrap()
+        self.import_with(log, &how(false), &CancellationToken::new()).0.unwrap()
     }
 }
 
@@ -137,12 +137,12 @@ fn a_dry_run_tells_what_an_import_does_and_appends_nothing() {
         (&format!("agents/main/sessions/{A}.jsonl.reset.2026-02-09T10-00-00.000Z"), &transcript(A, 200)),
     ]);
     let log = log();
-    let (dry, _) = state.import_with(&log, &state.how(true), &CancellationToken::new());
+    let (dry, _) = state.import_with(&log, &how(true), &CancellationToken::new());
     assert_eq!(log.events(), 0);
     let dry = dry.unwrap();
     assert_eq!(dry, Report { sessions: 1, events: 301, skipped: vec![], already_present: 201 });
     assert_eq!(state.import(&log), dry);
-    let (dry, _) = state.import_with(&log, &state.how(true), &CancellationToken::new());
+    let (dry, _) = state.import_with(&log, &how(true), &CancellationToken::new());
     assert_eq!((dry.as_ref().unwrap().events, dry.unwrap().already_present), (0, 502));
 }
 
@@ -311,7 +311,7 @@ fn versions_one_and_two_are_brought_to_version_three() {
     let prefix: String = {
         use sha2::{Digest, Sha256};
         let path = state.path("agents/main/sessions/s1.jsonl");
-        Sha256::digest(format!("{path}\0s1")).iter().take(8).map(|b| format!("{b:02x}")).collect()
+        format!("{:016x}", u64::from_be_bytes(*Sha256::digest(format!("{path}\0s1")).first_chunk().unwrap()))
     };
     assert_eq!(
         log.entry(&format!("transcript:s1:{prefix}-2")),
@@ -340,7 +340,7 @@ fn batches_are_bounded_and_the_progress_ends_at_the_total() {
         (&format!("agents/ops/sessions/{B}.jsonl"), &transcript(B, 10)),
     ]);
     let log = log();
-    let (report, progress) = state.import_with(&log, &state.how(false), &CancellationToken::new());
+    let (report, progress) = state.import_with(&log, &how(false), &CancellationToken::new());
     assert_eq!(report.unwrap().events, 5012);
     assert!(progress.len() > 5012 / BATCH_EVENTS && progress.iter().all(|p| p.total == progress[0].total));
     assert!(progress.is_sorted_by_key(|p| p.done));
@@ -355,7 +355,7 @@ fn an_aborted_import_appends_nothing_more() {
         (&format!("agents/main/sessions/{A}.jsonl"), &transcript(A, 5000)),
     ]);
     let (log, cancel) = (log(), CancellationToken::new());
-    let how = state.how(false);
+    let how = how(false);
     let work = import(&log.0, state.0.path(), &how, &cancel, |_| cancel.cancel());
     assert!(runtime::runtime().unwrap().block_on(work).is_err());
     let appended = log.events();
@@ -383,7 +383,7 @@ fn a_folder_without_sessions_says_so_and_a_missing_one_is_an_error() {
     let log = log();
     let report = state.import(&log);
     assert!(report.skipped[0].reason.contains("no OpenClaw sessions"), "{:?}", report.skipped);
-    let options = state.how(true);
+    let options = how(true);
     let missing = state.0.path().join("none");
     let cancel = CancellationToken::new();
     let work = import(&log.0, &missing, &options, &cancel, |_| ());
@@ -397,7 +397,7 @@ fn a_folder_without_sessions_says_so_and_a_missing_one_is_an_error() {
 fn a_database_without_a_node_to_read_it_is_an_error_that_says_what_to_do() {
     let state = State::new(&[("agents/main/agent/openclaw-agent.sqlite", "")]);
     let log = log();
-    let (report, _) = state.import_with(&log, &state.how(false), &CancellationToken::new());
+    let (report, _) = state.import_with(&log, &how(false), &CancellationToken::new());
     let error = report.unwrap_err();
     assert!(error.message().contains("node:sqlite") && error.message().contains("`node`"), "{error}");
     let options = ImportOptions {

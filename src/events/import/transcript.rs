@@ -34,8 +34,9 @@ impl Reader {
     ) -> Self {
         // As `openclaw doctor` names the entries of version 1 when it imports them.
         let source = format!("{file}\0{session_id}");
+        let digest = Sha256::digest(source.as_bytes());
         let id_prefix =
-            Sha256::digest(source.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+            format!("{:016x}", digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)));
         Self {
             file,
             session_key,
