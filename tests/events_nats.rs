@@ -3,6 +3,10 @@
 //! Each test has a server of its own, on a port and in a folder of its own. Where there is no `nats-server` the tests
 //! say so and pass.
 
+#![cfg(unix)]
+// The lints are those of code that users run; here a failed step is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 #[path = "events_nats/net.rs"]
 mod net;
 #[path = "events_nats/stores.rs"]
@@ -481,6 +485,44 @@ async fn passwords_tokens_and_credentials_open_the_door_and_are_shown_nowhere() 
     shown += &format!("{records:?}");
     for secret in ["s3cr3t", &creds.seed, &creds.seed[..40], &creds.jwt] {
         assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn tls_is_spoken_with_a_server_whose_certificate_is_trusted_and_with_no_other() {
+    let scratch = Scratch::new();
+    if !net::certificate(scratch.path()) {
+        eprintln!("not run: there is no openssl on this machine to make a certificate with");
+        return;
+    }
+    let file = |name: &str| scratch.path().join(name).display().to_string();
+    let server =
+        server!(&format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", file("cert.pem"), file("key.pem")));
+    // What is trusted is read from the environment, once a process.
+    for (trusted, outcome) in [("cert.pem", "converged"), ("other.pem", "refused")] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tls_child", "--ignored", "--nocapture"])
+            .env("SSL_CERT_FILE", file(trusted))
+            .env_remove("SSL_CERT_DIR")
+            .env("TLS_CHILD_SERVER", format!("tls://localhost:{}", server.port()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains(outcome), "{trusted}: {said}{}", String::from_utf8_lossy(&child.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the test of TLS, which sets what is trusted"]
+async fn tls_child() {
+    let Ok(server) = std::env::var("TLS_CHILD_SERVER") else { return };
+    let a = Replica::open("a", &options(&[server])).await;
+    append(&a.store, ["s"], "1").await;
+    let status = until(&a.store, "an outcome", |status| status.sent == 1 || status.error.is_some()).await;
+    match status.error {
+        None => println!("converged"),
+        Some(error) if error.to_lowercase().contains("certificate") => println!("refused: {error}"),
+        Some(error) => println!("failed: {error}"),
     }
 }
 

@@ -33,6 +33,7 @@ mod log;
 #[cfg(test)]
 mod memory;
 mod merge;
+pub mod nats;
 pub mod openclaw;
 mod projection;
 mod record;

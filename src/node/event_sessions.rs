@@ -1,39 +1,19 @@
 //! Projections in columns: numbers as numbers, texts as one JSON array. Listing thousands of sessions would take V8
 //! several times as long from one JSON text.
+//!
+//! The numbers of each session are the eight of [`Columns::add`], in its order, and how many its usage takes of the
+//! others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 
-use napi::bindgen_prelude::{Float64Array, FnArgs, Function, Object, Unknown};
-use napi::{Env, JsString};
+use napi::Env;
+use napi::bindgen_prelude::{Float64Array, FnArgs, JsObjectValue, Object, Unknown};
 
 use super::json::string;
+use super::script::{call, functions};
 use super::slices::{SLICE_BYTES, Slice};
 use crate::events::{SessionView, Usage};
-
-/// Numbers of each session: those of `ROWS`, then which usage and which agent it has.
-const BUILD: &str = "(array, text, numbers, usages, makers) => {
-  const { agents, texts, states } = JSON.parse(text);
-  const start = array.length;
-  for (let n = 0, t = 0, u = 0; n < numbers.length; n += 9, t += 2) {
-    const session = {
-      sessionKey: texts[t],
-      agentId: agents[numbers[n + 6]],
-      firstMs: numbers[n],
-      lastMs: numbers[n + 1],
-      events: numbers[n + 2],
-      messages: numbers[n + 3],
-      toolCalls: numbers[n + 4],
-      ended: numbers[n + 5] === 1,
-      usage: makers[numbers[n + 7]](usages, u),
-      state: {},
-    };
-    u += numbers[n + 8];
-    if (texts[t + 1] !== null) session.lastMessage = texts[t + 1];
-    array.push(session);
-  }
-  for (const [at, state] of states) array[start + at].state = state;
-}";
 
 /// Some sessions.
 #[derive(Default)]
@@ -41,22 +21,21 @@ pub(super) struct Sessions {
     text: String,
     numbers: Vec<f64>,
     usages: Vec<f64>,
-    /// JS functions, each of which makes a usage of one shape from numbers.
-    makers: String,
+    /// Those of the usages.
+    shapes: BTreeSet<u16>,
 }
 
 impl Slice for Sessions {
     fn append(self, env: &Env, array: Object<'_>) -> napi::Result<()> {
-        type Build<'env> = Function<
-            'env,
-            FnArgs<(Object<'env>, JsString<'env>, Float64Array, Float64Array, Unknown<'env>)>,
-            Unknown<'env>,
-        >;
-        let build: Build<'_> = env.run_script(BUILD)?;
-        let makers: Unknown<'_> = env.run_script(&self.makers)?;
-        let text = string(env, &self.text)?;
-        build.call((array, text, self.numbers.into(), self.usages.into(), makers).into())?;
-        Ok(())
+        let mut makers: Object<'_> = functions(env)?.get_named_property("makers")?;
+        for shape in self.shapes {
+            if !makers.has_element(u32::from(shape))? {
+                let maker: Unknown<'_> = env.run_script(maker(shape))?;
+                makers.set_element(u32::from(shape), maker)?;
+            }
+        }
+        let (numbers, usages) = (Float64Array::from(self.numbers), Float64Array::from(self.usages));
+        call(env, "appendSessions", FnArgs::from((array, string(env, &self.text)?, numbers, usages)))
     }
 }
 
@@ -83,7 +62,7 @@ struct Columns<'v> {
     /// JSON: pairs of a session's place and its state.
     states: String,
     agents: HashMap<&'v str, usize>,
-    shapes: HashMap<u16, usize>,
+    shapes: BTreeSet<u16>,
     numbers: Vec<f64>,
     usages: Vec<f64>,
 }
@@ -110,8 +89,7 @@ impl<'v> Columns<'v> {
         let agents = self.agents.len();
         let agent = *self.agents.entry(known.agent_id()).or_insert(agents);
         let (shape, width) = self.add_usage(&known.usage);
-        let shapes = self.shapes.len();
-        let shape = *self.shapes.entry(shape).or_insert(shapes);
+        self.shapes.insert(shape);
         self.numbers.extend([
             known.first_ms as f64,
             known.last_ms as f64,
@@ -120,7 +98,7 @@ impl<'v> Columns<'v> {
             known.tool_calls as f64,
             f64::from(u8::from(known.ended())),
             agent as f64,
-            shape as f64,
+            f64::from(shape),
             width as f64,
         ]);
     }
@@ -158,11 +136,7 @@ impl<'v> Columns<'v> {
             list(&self.texts),
             list(&self.states)
         );
-        let mut shapes: Vec<_> = self.shapes.into_iter().collect();
-        shapes.sort_unstable_by_key(|(_, place)| *place);
-        let makers: Vec<_> = shapes.into_iter().map(|(shape, _)| maker(shape)).collect();
-        let makers = format!("[{}]", makers.join(","));
-        Sessions { text, numbers: self.numbers, usages: self.usages, makers }
+        Sessions { text, numbers: self.numbers, usages: self.usages, shapes: self.shapes }
     }
 }
 

@@ -130,6 +130,57 @@ pub struct RetentionOptions<'env> {
     pub max_bytes: Option<Unknown<'env>>,
 }
 
+/// Where the log is shared between gateways: a stream of NATS `JetStream`.
+#[napi(object, object_to_js = false)]
+pub struct NatsOptions<'env> {
+    /// URLs such as `nats://127.0.0.1:4222`, or `tls://` ones.
+    #[napi(ts_type = "string[]")]
+    pub servers: Unknown<'env>,
+    /// The stream's name, which is made if need be: letters, digits, `_` or `-`.
+    #[napi(ts_type = "string")]
+    pub stream: Unknown<'env>,
+    /// The path of a credentials file.
+    #[napi(ts_type = "string")]
+    pub credentials: Option<Unknown<'env>>,
+}
+
+/// How the link to a NATS server fares.
+#[napi(object, object_from_js = false)]
+#[allow(dead_code, reason = "declares the type; the status crosses as one JSON text")]
+pub struct NatsStatus {
+    /// "connecting" while no server is reached, "catching_up" while there are events to send or to take in, "live" when
+    /// there are none, "stopped" when the store is closed.
+    #[napi(ts_type = "'connecting' | 'catching_up' | 'live' | 'stopped'")]
+    pub state: String,
+    /// The stream's name.
+    pub stream: String,
+    /// Host and port of the server, when connected.
+    #[napi(ts_type = "string | null")]
+    pub server: Option<String>,
+    /// What this store wrote up to this number is in the stream.
+    pub sent: f64,
+    /// How many more numbers there are to send.
+    pub unsent: f64,
+    /// All of the stream up to this sequence is in this store.
+    pub received: f64,
+    /// How many more messages there are to take in, as the server last said.
+    pub pending: f64,
+    /// Messages that left the stream before this store saw them: the first and last sequence, and how many.
+    #[napi(ts_type = "{ first: number; last: number; messages: number } | null")]
+    pub gap: Option<String>,
+    /// Messages that could not be merged.
+    pub rejected: f64,
+    /// Set when another store writes under this one's name: nothing is sent any more.
+    #[napi(ts_type = "string | null")]
+    pub conflict: Option<String>,
+    /// Limits of the stream by which messages may go before a store has seen them.
+    #[napi(ts_type = "string | null")]
+    pub forgets: Option<String>,
+    /// What went wrong last; null when it goes well again.
+    #[napi(ts_type = "string | null")]
+    pub error: Option<String>,
+}
+
 /// How a store is opened.
 #[napi(object, object_to_js = false)]
 pub struct EventStoreOptions<'env> {
@@ -157,6 +208,10 @@ pub struct EventStoreOptions<'env> {
     /// What is pruned by itself while the store is open. Default: nothing.
     #[napi(ts_type = "RetentionOptions")]
     pub retention: Option<Either<RetentionOptions<'env>, Unknown<'env>>>,
+    /// Where the log is shared with other gateways, which then all have the same events. The store works on while no
+    /// server is reached. Default: nowhere.
+    #[napi(ts_type = "NatsOptions")]
+    pub nats: Option<Either<NatsOptions<'env>, Unknown<'env>>>,
 }
 
 /// Which events of a session to read.
@@ -319,4 +374,7 @@ pub struct EventStoreStats {
     pub disk_bytes: f64,
     /// Bytes that all open stores of this process hold, outside of V8.
     pub memory_bytes: f64,
+    /// The link to a NATS server, if the store was opened with one.
+    #[napi(ts_type = "NatsStatus")]
+    pub nats: Option<Unknown<'static>>,
 }

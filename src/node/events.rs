@@ -19,15 +19,16 @@ use super::error::{object, reify, wrong_argument};
 use super::event_sessions::sessions_slices;
 use super::event_types::{
     AbortOptions, ChangesOptions, CompactReport, EventProblem, EventStoreOptions, EventStoreStats,
-    FollowEventsOptions, ListSessionsOptions, MergeReport, PruneOptions, PruneReport, ReadEventsOptions,
-    VerifyOptions, VerifyReport,
+    FollowEventsOptions, ListSessionsOptions, MergeReport, NatsOptions, PruneOptions, PruneReport,
+    ReadEventsOptions, VerifyOptions, VerifyReport,
 };
 use super::json::parse_plain;
+use super::script::call;
 use super::settle::settle;
 use super::slices::{SLICE_BYTES, assemble, json_slices};
 use super::stream::{Batch, CoreStream, Element};
 use crate::events::{
-    self, Durability, FollowOptions, Options, Order, Range, Retention, SessionsQuery, VersionVector,
+    self, Durability, FollowOptions, Options, Order, Range, Retention, SessionsQuery, VersionVector, nats,
 };
 use crate::memory::{self, Owner, owned};
 use crate::runtime::{blocking, runtime};
@@ -35,14 +36,6 @@ use crate::{Code, CoreError, Result};
 
 /// How often an "interval" store flushes, unless told otherwise.
 const FLUSH_MS: u64 = 100;
-
-/// Events as one text. A time that is no number would become null, and then be taken for the present.
-const WRITE_EVENTS: &str = "(events) => {
-  for (const event of Array.isArray(events) ? events : [])
-    if (typeof event?.timestampMs === 'number' && !Number.isFinite(event.timestampMs))
-      throw new RangeError('`timestampMs` must be milliseconds since 1970, not ' + event.timestampMs);
-  return JSON.stringify(events);
-}";
 
 /// A store of the core. It ends when it is closed, or when nobody has it any more.
 struct Open {
@@ -95,13 +88,6 @@ pub struct EventStore {
     open: Arc<Open>,
 }
 
-impl EventStore {
-    /// The store itself, for what else the class does.
-    pub(super) fn store(&self, env: &Env) -> napi::Result<events::EventStore> {
-        self.open.store().cloned().map_err(|error| reify(env, &error))
-    }
-}
-
 #[napi]
 impl EventStore {
     /// Opens the store in a folder, which is made if need be.
@@ -139,14 +125,14 @@ impl EventStore {
     /// The store's folder.
     #[napi(catch_unwind, getter)]
     pub fn path(&self, env: &Env) -> napi::Result<String> {
-        let store = self.open.store().map_err(|error| reify(env, &error))?;
+        let store = self.store(env)?;
         Ok(store.folder().display().to_string())
     }
 
     /// The name under which the store writes.
     #[napi(catch_unwind, getter)]
     pub fn replica(&self, env: &Env) -> napi::Result<String> {
-        let store = self.open.store().map_err(|error| reify(env, &error))?;
+        let store = self.store(env)?;
         Ok(store.replica().to_owned())
     }
 
@@ -156,8 +142,7 @@ impl EventStore {
     /// Rejects with `EVENT_INVALID` or `EVENT_TOO_LARGE`; nothing is then appended.
     #[napi(catch_unwind, ts_args_type = "event: NewEvent", ts_return_type = "Promise<StoredEvent>")]
     pub fn append<'env>(&self, env: &'env Env, event: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let one: Function<'_, Unknown<'_>, Unknown<'_>> = env.run_script("(event) => [event]")?;
-        let appended = match self.submit(env, one.call(event)?)? {
+        let appended = match self.submit(env, call(env, "writeEvent", event))? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
         };
@@ -171,7 +156,7 @@ impl EventStore {
     /// Appends events: all of them or, on any failure, none.
     #[napi(catch_unwind, ts_args_type = "events: NewEvent[]", ts_return_type = "Promise<StoredEvent[]>")]
     pub fn append_batch<'env>(&self, env: &'env Env, events: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let appended = match self.submit(env, events)? {
+        let appended = match self.submit(env, call(env, "writeEvents", events))? {
             Ok(appended) => appended,
             Err(rejected) => return Ok(rejected),
         };
@@ -427,14 +412,20 @@ impl EventStore {
         settle(
             env,
             Abort::never(),
-            |_| self.reading(events::EventStore::stats),
-            |_, stats| {
+            |_| {
+                self.reading(|store| {
+                    let status = store.link().map(|link| serde_json::json!(link.status()).to_string());
+                    Ok((store.stats()?, status))
+                })
+            },
+            |env, (stats, status)| {
                 let memory = memory::usage().find(|(owner, _)| *owner == Owner::Events);
                 Ok(EventStoreStats {
                     sessions: number(stats.sessions),
                     events: number(stats.events),
                     disk_bytes: number(stats.disk_bytes),
                     memory_bytes: memory.map_or(0.0, |(_, bytes)| number(bytes as u64)),
+                    nats: status.map(|status| parsed(env, &status)).transpose()?,
                 })
             },
         )
@@ -456,6 +447,11 @@ impl EventStore {
 }
 
 impl EventStore {
+    /// The store of the core.
+    pub(super) fn store(&self, env: &Env) -> napi::Result<events::EventStore> {
+        self.open.store().cloned().map_err(|error| reify(env, &error))
+    }
+
     fn reading<T: Send + 'static>(
         &self,
         read: impl FnOnce(&events::EventStore) -> Result<T> + Send + 'static,
@@ -468,15 +464,14 @@ impl EventStore {
     fn submit<'env>(
         &self,
         env: &'env Env,
-        events: Unknown<'_>,
+        written: napi::Result<Option<JsString<'_>>>,
     ) -> napi::Result<
         std::result::Result<
             impl Future<Output = Result<Vec<events::StoredEvent>>> + Send + 'static,
             Object<'env>,
         >,
     > {
-        let write: Function<'_, Unknown<'_>, Option<JsString<'_>>> = env.run_script(WRITE_EVENTS)?;
-        let text = match write.call(events) {
+        let text = match written {
             Ok(Some(text)) => text.into_utf8()?.into_owned()?,
             Ok(None) => "null".to_owned(),
             Err(thrown) => {
@@ -627,12 +622,24 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     }
     read.replica = options.replica.map(|replica| text(env, "replica", replica)).transpose()?;
     read.read_only = flag(env, "readOnly", options.read_only)?.unwrap_or(false);
+    match options.nats {
+        Some(Either::A(link)) => read.nats = Some(nats_options(env, link)?),
+        Some(Either::B(other)) => return Err(reify(env, &wrong_argument("nats", "an object", &other))),
+        None => {}
+    }
     match options.retention {
         Some(Either::A(limits)) => read.retention = retention(env, limits.max_age_ms, limits.max_bytes)?,
         Some(Either::B(other)) => return Err(reify(env, &wrong_argument("retention", "an object", &other))),
         None => {}
     }
     Ok(read)
+}
+
+fn nats_options(env: &Env, options: NatsOptions<'_>) -> napi::Result<nats::Options> {
+    let servers = words(env, "nats.servers", options.servers)?;
+    let stream = text(env, "nats.stream", options.stream)?;
+    let credentials = options.credentials.map(|path| name(env, "nats.credentials", path)).transpose()?;
+    nats::Options::new(&servers, &stream, credentials.map(Into::into)).map_err(|error| reify(env, &error))
 }
 
 /// `process.once`.

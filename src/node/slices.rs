@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use napi::bindgen_prelude::{FnArgs, Function, Object, ObjectRef, Unknown};
-use napi::{Env, JsString, JsValue};
+use napi::bindgen_prelude::{FnArgs, Object, ObjectRef, Unknown};
+use napi::{Env, JsValue};
 
 use super::abort::Abort;
 use super::json::string;
+use super::script::call;
 use super::settle::settle;
 
 /// Bytes of text that one turn parses: a fraction of a millisecond.
@@ -21,10 +22,7 @@ pub(super) trait Slice: Send + 'static {
 /// A JSON array, appended element by element.
 impl Slice for String {
     fn append(self, env: &Env, array: Object<'_>) -> napi::Result<()> {
-        let append: Function<'_, FnArgs<(Object<'_>, JsString<'_>)>, Unknown<'_>> =
-            env.run_script("(array, text) => { for (const one of JSON.parse(text)) array.push(one); }")?;
-        append.call((array, string(env, &self)?).into())?;
-        Ok(())
+        call(env, "appendJson", FnArgs::from((array, string(env, &self)?)))
     }
 }
 
@@ -51,8 +49,7 @@ pub(super) fn json_slices<T>(elements: &[T], mut write: impl FnMut(&T, &mut Stri
 
 /// The array that the slices make or, as each is for a turn of its own, a promise of it.
 pub(super) fn assemble<S: Slice>(env: &Env, slices: VecDeque<S>) -> napi::Result<Unknown<'static>> {
-    let array: Function<'_, (), Object<'_>> = env.run_script("() => []")?;
-    step(env, array.call(())?, slices)
+    step(env, env.create_array(0)?.coerce_to_object()?, slices)
 }
 
 fn step<S: Slice>(env: &Env, array: Object<'_>, mut slices: VecDeque<S>) -> napi::Result<Unknown<'static>> {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::abort::Abort;
 use super::error::object;
+use super::script::call;
 use super::settle::settle;
 use crate::{CoreError, Result};
 
@@ -28,15 +29,6 @@ pub(super) type Batch = Vec<Element>;
 
 /// Batches that are taken from the channel at once.
 const BATCHES: usize = 8;
-
-/// A promise with its `resolve` and `reject` in one function.
-const DEFERRED: &str = "() => {
-  let settle;
-  const promise = new Promise((resolve, reject) => {
-    settle = (ok, value) => (ok ? resolve : reject)(value);
-  });
-  return { promise, settle };
-}";
 
 /// An async iterable over what the core sends. `break` (or `return()`) stops the producer; the stream ends when the
 /// producer drops its sender. An error ends it too.
@@ -99,8 +91,7 @@ impl CoreStream {
 
     /// A promise that is settled after those before it.
     fn wait<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let deferred: Function<'_, (), Object<'_>> = env.run_script(DEFERRED)?;
-        let deferred = deferred.call(())?;
+        let deferred: Object<'_> = call(env, "deferred", ())?;
         let settle: Function<'_, FnArgs<(bool, Unknown<'static>)>, Unknown<'static>> =
             deferred.get_named_property("settle")?;
         lock(&self.state).waiting.push_back(settle.create_ref()?);

@@ -316,6 +316,24 @@ async fn pump(
     }
 }
 
+/// Makes `cert.pem` with `key.pem` for `localhost`, and `other.pem` that has nothing to do with it; false where there
+/// is no `openssl`.
+pub fn certificate(folder: &Path) -> bool {
+    ["cert.pem", "other.pem"].iter().all(|name| {
+        let key = if *name == "cert.pem" { "key.pem" } else { "other-key.pem" };
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(folder.join(key))
+            .arg("-out")
+            .arg(folder.join(name))
+            .output()
+            .is_ok_and(|output| output.status.success())
+    })
+}
+
 /// What a credentials file holds.
 pub struct Credentials {
     pub text: String,

@@ -54,7 +54,7 @@ pub trait Replicated: Clone + Send + Sync + 'static {
 
     /// Takes in what [`Own::changes`] gave on other replicas; done when it is durable. After an error some of it may
     /// have been taken in.
-    fn merge(&self, changes: Vec<Vec<u8>>) -> impl Future<Output = Result<()>> + Send;
+    fn merge(&self, changes: &[Vec<u8>]) -> impl Future<Output = Result<()>> + Send;
 
     /// Bytes that one event's changes may have.
     fn max_changes_bytes(&self) -> usize;
@@ -224,6 +224,8 @@ impl Status {
         } else if self.unsent > 0 || self.pending > 0 {
             State::CatchingUp
         } else {
+            // Only now: a server that takes the connection and not the events has not mended anything.
+            self.error = None;
             State::Live
         };
     }
@@ -431,7 +433,6 @@ impl<L: Replicated> Link<L> {
             status.pending = server.extent.last.saturating_sub(inbox.received());
             status.server = Some(server.address.clone());
             status.forgets = forgets;
-            status.error = None;
         });
         Ok(server)
     }

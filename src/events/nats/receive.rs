@@ -256,14 +256,15 @@ impl<L: Replicated> Inbox<L> {
             return Ok(());
         }
         // Together, so that one flush serves them all.
-        match self.link.log.merge(changes.iter().map(|(_, one)| one.clone()).collect()).await {
+        let (places, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        match self.link.log.merge(&changes).await {
             Ok(()) => return Ok(()),
             Err(error) if is_the_messages_fault(&error) => {}
             Err(error) => return Err(Fault::Store(error)),
         }
         // One of them is at fault: the others go in without it.
-        for (sequence, one) in changes {
-            match self.link.log.merge(vec![one]).await {
+        for (sequence, one) in places.into_iter().zip(changes) {
+            match self.link.log.merge(&[one]).await {
                 Ok(()) => {}
                 Err(error) if is_the_messages_fault(&error) => self.reject(sequence, error.message()),
                 Err(error) => return Err(Fault::Store(error)),
@@ -366,5 +367,5 @@ impl<L: Replicated> Inbox<L> {
 
 /// Whether trying again would be in vain.
 fn is_the_messages_fault(error: &CoreError) -> bool {
-    !matches!(error.code(), Code::Io | Code::StoreClosed | Code::Internal | Code::Timeout)
+    matches!(error.code(), Code::EventInvalid | Code::EventTooLarge | Code::Validation)
 }

@@ -247,7 +247,7 @@ impl<L: Replicated> Outbox<L> {
         let next = events.iter().position(|event| event.hash == envelope.hash);
         let half = envelope.part.filter(|part| {
             let next = next.and_then(|at| events.get(at));
-            next.is_some_and(|event| part.total == wire::join([event]).len())
+            next.is_some_and(|event| part.total == wire::body_bytes(event))
         });
         // What comes before it in the session was sent before it.
         events.drain(..next.unwrap_or(0));
@@ -268,20 +268,20 @@ impl<L: Replicated> Outbox<L> {
 /// The next message: as many events as it holds, or the next part of one that is too large.
 fn next_message(events: &VecDeque<Own>, half: Option<&Part>, limit: usize) -> (usize, Envelope, Vec<u8>) {
     let count = wire::fitting(events, limit);
-    let body = wire::join(events.iter().take(count));
     let (first, last) = (events.front(), events.get(count.saturating_sub(1)));
-    let envelope = |part| Envelope {
+    let mut envelope = Envelope {
         first: first.map_or(0, |event| event.n),
         last: last.map_or(0, |event| event.n),
         hash: last.map_or([0; 32], |event| event.hash),
-        part,
+        part: None,
     };
-    if body.len() <= limit {
-        return (count, envelope(None), body);
-    }
-    let part = half.cloned().unwrap_or(Part { offset: 0, total: body.len(), previous: 0 });
-    let piece = body.into_iter().skip(part.offset).take(limit).collect();
-    (count, envelope(Some(part)), piece)
+    let Some(large) = first.filter(|event| wire::body_bytes(event) > limit) else {
+        return (count, envelope, wire::join(events.iter().take(count)));
+    };
+    let part = half.cloned().unwrap_or(Part { offset: 0, total: wire::body_bytes(large), previous: 0 });
+    let piece = wire::piece(large, part.offset, limit);
+    envelope.part = Some(part);
+    (count, envelope, piece)
 }
 
 #[cfg(test)]

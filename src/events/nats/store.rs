@@ -50,8 +50,8 @@ impl Replicated for WeakStore {
         })
     }
 
-    async fn merge(&self, changes: Vec<Vec<u8>>) -> Result<()> {
-        self.upgrade()?.merge_all(&changes).await?;
+    async fn merge(&self, changes: &[Vec<u8>]) -> Result<()> {
+        self.upgrade()?.merge_all(changes).await?;
         Ok(())
     }
 

@@ -129,23 +129,42 @@ pub(super) fn fitting<'a>(events: impl IntoIterator<Item = &'a Own>, limit: usiz
     events
         .into_iter()
         .take_while(|event| {
-            bytes = bytes.saturating_add(4 + event.changes.len());
+            bytes = bytes.saturating_add(body_bytes(event));
             bytes <= limit
         })
         .count()
         .max(1)
 }
 
-/// One payload of several events' changes, each with its length before it.
+/// One body of several events' changes, each with its length before it.
 pub(super) fn join<'a>(events: impl IntoIterator<Item = &'a Own>) -> Vec<u8> {
-    let mut payload = Vec::new();
+    let mut body = Vec::new();
     for event in events {
-        // An event has 64 MiB at most.
-        let length = u32::try_from(event.changes.len()).unwrap_or(u32::MAX);
-        payload.extend_from_slice(&length.to_be_bytes());
-        payload.extend_from_slice(&event.changes);
+        body.extend_from_slice(&length(event));
+        body.extend_from_slice(&event.changes);
     }
-    payload
+    body
+}
+
+fn length(event: &Own) -> [u8; 4] {
+    // An event has 64 MiB at most.
+    u32::try_from(event.changes.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// Bytes of the body of one event.
+pub(super) fn body_bytes(event: &Own) -> usize {
+    4 + event.changes.len()
+}
+
+/// The piece of one event's body that begins at `offset` and has `limit` bytes, or the last one's fewer.
+pub(super) fn piece(event: &Own, offset: usize, limit: usize) -> Vec<u8> {
+    let length = length(event);
+    let mut piece = Vec::with_capacity(limit.min(body_bytes(event).saturating_sub(offset)));
+    for part in [length.get(offset..), event.changes.get(offset.saturating_sub(4)..)].into_iter().flatten() {
+        let room = (limit - piece.len()).min(part.len());
+        piece.extend_from_slice(part.get(..room).unwrap_or_default());
+    }
+    piece
 }
 
 /// The changes in a payload; the error says what is wrong with it.
@@ -191,6 +210,19 @@ mod tests {
             if let Ok(fewer) = split(&payload[..cut.min(payload.len())]) {
                 prop_assert!(events.iter().map(|e| &e.changes).zip(&fewer).all(|(a, b)| a == b));
             }
+        }
+
+        #[test]
+        fn the_pieces_of_a_body_are_the_body(changes in prop::collection::vec(any::<u8>(), 0..60), limit in 1usize..70) {
+            let event = own(&changes);
+            let (body, mut got) = (join([&event]), Vec::new());
+            while got.len() < body.len() {
+                let next = piece(&event, got.len(), limit);
+                prop_assert!(!next.is_empty() && next.len() <= limit);
+                got.extend(next);
+            }
+            prop_assert_eq!(body.len(), body_bytes(&event));
+            prop_assert_eq!(got, body);
         }
 
         #[test]
