@@ -70,7 +70,9 @@ const prelude = (path) => `
 describe("append and read", () => {
   test("an event comes back as it was given, with what the store adds", async (t) => {
     const store = await open(t, { replica: "here" });
-    const data = JSON.parse('{"text":"Gr\\u00fc\\u00dfe \\ud83d\\ude80","__proto__":{"a":[1,null]},"lone":"\\ud800"}');
+    const data = JSON.parse(
+      '{"text":"Gr\\u00fc\\u00dfe \\ud83d\\ude80","__proto__":{"a":[1,null]},"lone":"\\ud800"}',
+    );
     const stored = await store.append(event("", { data, timestampMs: 5, id: "mine" }));
     const { clock, hash, ...rest } = stored;
     assert.deepEqual(rest, {
@@ -107,7 +109,10 @@ describe("append and read", () => {
       appended.push(store.appendBatch([event(index + 1), event(index + 2)]));
     }
     const stored = (await Promise.all(appended)).flat();
-    assert.deepEqual(texts(stored), Array.from({ length: 300 }, (_, index) => index));
+    assert.deepEqual(
+      texts(stored),
+      Array.from({ length: 300 }, (_, index) => index),
+    );
     assert.deepEqual(
       stored.map(({ seq }) => seq),
       Array.from({ length: 300 }, (_, index) => index + 1),
@@ -118,7 +123,9 @@ describe("append and read", () => {
 
   test("a batch with one wrong event is not appended at all", async (t) => {
     const store = await open(t);
-    await assert.rejects(store.appendBatch([event("a"), event("b", { kind: "" })]), { code: "EVENT_INVALID" });
+    await assert.rejects(store.appendBatch([event("a"), event("b", { kind: "" })]), {
+      code: "EVENT_INVALID",
+    });
     assert.deepEqual(await store.read(KEY), []);
     assert.equal(await store.projection(KEY), null);
   });
@@ -140,40 +147,35 @@ describe("append and read", () => {
     assert.deepEqual(await store.read("agent:main"), []);
   });
 
-  test("a result of megabytes is the same as in one piece, and does not hold the event loop", async (t) => {
+  test("a result of megabytes is parsed in slices, each in a turn of the event loop of its own", async (t) => {
     const store = await open(t, { durability: "interval" });
     const stored = [];
-    for (let batch = 0; batch < 8; batch++)
+    for (let batch = 0; batch < 4; batch++)
       stored.push(...(await store.appendBatch(events(1000, { data: { text: "ü".repeat(900), batch } }))));
-    const whole = JSON.stringify(stored);
-    /** The longest time that the loop did not turn. */
-    async function longestHold(work) {
-      let [longest, last, busy] = [0, performance.now(), true];
-      const watch = async () => {
-        while (busy) {
-          await turn();
-          const now = performance.now();
-          longest = Math.max(longest, now - last);
-          last = now;
-        }
-      };
-      const watching = watch();
-      const result = await work();
+    const large = await store.append(event("x".repeat(500_000)));
+    stored.push(large);
+    let [turns, busy] = [0, true];
+    const turning = (async () => {
+      for (; busy; turns++) await turn();
+    })();
+    const { parse } = JSON;
+    const slices = [];
+    JSON.parse = (text) => {
+      slices.push({ turn: turns, length: text.length });
+      return parse(text);
+    };
+    try {
+      assert.deepEqual(await store.read(KEY), stored);
+    } finally {
+      JSON.parse = parse;
       busy = false;
-      await watching;
-      return { longest, result };
+      await turning;
     }
-    // Of several runs the best: whatever else this machine does makes them longer, never shorter.
-    let [parse, hold] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    for (let run = 0; run < 5; run++) {
-      const start = performance.now();
-      JSON.parse(whole);
-      parse = Math.min(parse, performance.now() - start);
-      const { longest, result } = await longestHold(() => store.read(KEY));
-      hold = Math.min(hold, longest);
-      assert.deepEqual(result, stored);
-    }
-    assert.ok(hold < parse / 3, `the loop stood still for ${hold} ms; parsing all takes ${parse} ms`);
+    assert.ok(slices.length > 30, `${slices.length} slices`);
+    assert.equal(new Set(slices.map(({ turn }) => turn)).size, slices.length, "two slices in one turn");
+    // One event is never cut.
+    const most = 128 * 1024;
+    assert.ok(slices.filter(({ length }) => length > most).length <= 1, JSON.stringify(slices));
   });
 });
 
@@ -276,7 +278,8 @@ describe("refusals", () => {
       order: ["newest", 5],
     }))
       for (const value of wrong) refused(() => store.sessions({ [name]: value }), new RegExp(`\`${name}\``));
-    for (const wrong of [{ sessionKey: 5 }, { after: 5 }, { signal: 5 }, 5]) refused(() => store.follow(wrong));
+    for (const wrong of [{ sessionKey: 5 }, { after: 5 }, { signal: 5 }, 5])
+      refused(() => store.follow(wrong));
     refused(() => store.prune({ maxAgeMs: -5 }), /`maxAgeMs`/);
     refused(() => store.prune({ signal: {} }), /`signal`/);
     refused(() => store.verify({ rebuild: 1 }), /`rebuild`/);
@@ -284,7 +287,8 @@ describe("refusals", () => {
     refused(() => store.changes("{}"), /`since`/);
     refused(() => store.changes({ a: "x" }), /`a`/);
     refused(() => store.changes({}, { limit: -1 }), /`limit`/);
-    for (const wrong of [undefined, "x", [1], new ArrayBuffer(4)]) refused(() => store.merge(wrong), /`changes`/);
+    for (const wrong of [undefined, "x", [1], new ArrayBuffer(4)])
+      refused(() => store.merge(wrong), /`changes`/);
     await assert.rejects(store.merge(new Uint8Array([1, 2, 3])), { code: "EVENT_INVALID" });
     await assert.rejects(store.sessions({ after: "agent:main:none" }), { code: "VALIDATION" });
   });
@@ -344,7 +348,14 @@ describe("sessions", () => {
         fc.jsonValue({ maxDepth: 2 }),
       ),
     ];
-    const kinds = ["agent_response", "message_received", "state_changed", "tool_called", "session_ended", "x"];
+    const kinds = [
+      "agent_response",
+      "message_received",
+      "state_changed",
+      "tool_called",
+      "session_ended",
+      "x",
+    ];
     const generated = fc.sample(
       fc.record({
         sessionKey: fc.nat(400).map((number) => `agent:ü "${number}"`),
@@ -377,7 +388,8 @@ describe("sessions", () => {
         }),
       ),
     );
-    const keys = async (options) => (await store.sessions(options)).map(({ lastMessage }) => lastMessage).join("");
+    const keys = async (options) =>
+      (await store.sessions(options)).map(({ lastMessage }) => lastMessage).join("");
     assert.equal(await keys(), "dbac");
     assert.equal(await keys({ order: "recent", limit: 2 }), "db");
     assert.equal(await keys({ after: "agent:b:main" }), "ac");
@@ -390,7 +402,13 @@ describe("sessions", () => {
 
   test("thousands are listed by far faster than their JSON is parsed", async (t) => {
     const store = await open(t, { durability: "interval" });
-    const usage = { input: 1234, output: 56, cacheRead: 789, totalTokens: 2079, cost: { input: 0.5, total: 0.5 } };
+    const usage = {
+      input: 1234,
+      output: 56,
+      cacheRead: 789,
+      totalTokens: 2079,
+      cost: { input: 0.5, total: 0.5 },
+    };
     for (let batch = 0; batch < 10; batch++)
       await store.appendBatch(
         Array.from({ length: 500 }, (_, index) =>
@@ -403,7 +421,8 @@ describe("sessions", () => {
       );
     const whole = JSON.stringify(await store.sessions());
     assert.equal(JSON.parse(whole).length, 5000);
-    if (process.threadCpuUsage === undefined) return t.diagnostic("not timed: this Node has no threadCpuUsage");
+    if (process.threadCpuUsage === undefined)
+      return t.diagnostic("not timed: this Node has no threadCpuUsage");
     const cpu = () => {
       const { user, system } = process.threadCpuUsage();
       return user + system;
@@ -451,7 +470,11 @@ describe("follow", () => {
     const other = event("other", { sessionKey: "agent:other:main" });
     await store.append(other);
     await store.append(event("last"));
-    assert.deepEqual(texts(await take(store.follow({ after: second.id }), 3)), ["message 2", "other", "last"]);
+    assert.deepEqual(texts(await take(store.follow({ after: second.id }), 3)), [
+      "message 2",
+      "other",
+      "last",
+    ]);
     assert.deepEqual(texts(await take(store.follow({ after: second.id, sessionKey: KEY }), 2)), [
       "message 2",
       "last",
@@ -785,7 +808,7 @@ describe("the end of a process", () => {
         const code = ${JSON.stringify(`${prelude(path).replace(/^\s*import core from (.*);$/m, "const core = require($1);")}
           const { parentPort } = require("node:worker_threads");
           (async () => { ${appended} ${script} })();`)};
-        const worker = new Worker(code, { eval: true });
+        const worker = new Worker(code, { eval: true, execArgv: [] });
         worker.on("message", () => worker.terminate());
         await new Promise((resolve) => worker.on("exit", resolve));
         const store = await EventStore.open(path);
@@ -835,7 +858,7 @@ describe("the end of a process", () => {
         await store.close();
         // The writer frees what is left after it has answered.
         let now = core.memoryUsage().owners.events;
-        for (let turns = 0; turns < 100 && now > (held[0]?.now ?? 0) + 1_000_000; turns++) {
+        for (let turns = 0; turns < 100 && now > (held.at(-1)?.now ?? 0) + 600_000; turns++) {
           await new Promise((resolve) => setTimeout(resolve, 10));
           now = core.memoryUsage().owners.events;
         }
@@ -844,11 +867,12 @@ describe("the end of a process", () => {
       console.log(JSON.stringify(held));`,
       scratch(),
     );
-    // sled keeps its empty tables of statistics, once in a process, from the first store on.
+    // From the first store on, sled keeps empty tables for statistics; and of each database one buffer of half a
+    // megabyte, which it never frees.
     const [first, ...later] = held;
-    for (const { full, now } of later) {
+    for (const [index, { full, now }] of later.entries()) {
       assert.ok(full - now > 10_000_000, JSON.stringify(held));
-      assert.ok(now - first.now < 1_000_000, JSON.stringify(held));
+      assert.ok(now - first.now < 600_000 * (index + 1) + 300_000, JSON.stringify(held));
     }
   });
 });

@@ -195,7 +195,7 @@ struct Given<'a> {
 }
 
 /// Reads a JSON array of events as `appendBatch` takes it. Nothing about their size or names is checked yet.
-pub fn parse_events(json: &str) -> Result<Vec<NewEvent>> {
+pub(super) fn parse_events(json: &str) -> Result<Vec<NewEvent>> {
     let each: Vec<&RawValue> = serde_json::from_str(json)
         .map_err(|error| invalid(format!("events must be given as an array of objects: {error}")))?;
     each.iter().enumerate().map(|(at, one)| parse(one.get(), at)).collect()

@@ -151,13 +151,13 @@ fn a_list_is_the_same_in_one_piece_and_in_pages_of_any_length() {
             let whole =
                 SessionsQuery { order, agent_id, prefix: Some("s:".into()), ..SessionsQuery::default() };
             let all = store.sessions(&whole).unwrap();
-            assert!(all.len() > 100);
+            assert!(all.len() > 75, "{}", all.len());
             if order == Order::Key {
                 assert!(all.is_sorted_by(|a, b| a.session_key < b.session_key));
             } else {
                 assert!(all.is_sorted_by(|a, b| a.projection.last_ms >= b.projection.last_ms));
             }
-            for limit in [1, 7, 100, 101, 180] {
+            for limit in [1, 7, 60, 100, 101, 180] {
                 let (mut pages, mut after) = (Vec::new(), None);
                 loop {
                     let page = store
