@@ -19,7 +19,7 @@ pub const PACE: nats::Pace = nats::Pace {
 };
 
 /// What must come about comes in this time, or not at all.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The options of a link to the stream `log` on these servers.
 pub fn options(servers: &[String]) -> nats::Options {
@@ -173,8 +173,18 @@ pub async fn until(store: &EventStore, what: &str, met: impl Fn(&nats::Status) -
     }
 }
 
-/// Waits until all have sent and received everything and hold the same; fails if that does not come about.
+/// Waits until all have sent and received everything, know of the same events and hold the same; fails if that does not
+/// come about.
 pub async fn converge(stores: &[&EventStore]) {
+    agree(stores, true).await;
+}
+
+/// As [`converge`], where an event was deleted before anybody else knew of it.
+pub async fn converge_but_for_what_was_never_sent(stores: &[&EventStore]) {
+    agree(stores, false).await;
+}
+
+async fn agree(stores: &[&EventStore], on_versions: bool) {
     let converging = async {
         loop {
             for store in stores {
@@ -185,7 +195,7 @@ pub async fn converge(stores: &[&EventStore]) {
             }
             let versions: Vec<_> = stores.iter().map(|store| store.version().unwrap()).collect();
             let all: Vec<_> = stores.iter().map(|store| contents(store)).collect();
-            if versions.windows(2).all(|pair| pair[0] == pair[1])
+            if (!on_versions || versions.windows(2).all(|pair| pair[0] == pair[1]))
                 && all.windows(2).all(|pair| pair[0] == pair[1])
             {
                 return;
