@@ -521,7 +521,7 @@ describe("follow", () => {
     await stream.return();
   });
 
-  test("a follower that does not read holds no more than a few batches", async (t) => {
+  test("a follower that does not read holds no more than a few batches", () => {
     const path = scratch();
     const { grown } = fresh(
       `
