@@ -13,15 +13,15 @@ use crate::{Code, CoreError, Result};
 pub const SESSION_DELETED: &str = "session_deleted";
 
 /// Bytes of a session key.
-pub const MAX_KEY_BYTES: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 /// Bytes of an agent id, a kind, or an id.
-pub const MAX_NAME_BYTES: usize = 512;
+pub(super) const MAX_NAME_BYTES: usize = 512;
 /// Bytes of a replica's name.
-pub const MAX_REPLICA_BYTES: usize = 64;
+pub(super) const MAX_REPLICA_BYTES: usize = 64;
 /// Nesting of arrays and objects in an event's data.
-pub const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 /// Bytes of an event's data that no option can exceed.
-pub const MAX_EVENT_BYTES: usize = 64 << 20;
+pub(super) const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// An event as it is given.
 #[derive(Clone, Debug)]
