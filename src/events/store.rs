@@ -24,6 +24,7 @@ use super::nats::{self, Replication};
 use super::projection::{Projection, Register, State};
 use super::record::Slot;
 use super::recover;
+use super::sled::reclaim;
 use super::storage::Storage;
 use super::verify::{self, Verified};
 use super::version::VersionVector;
@@ -196,14 +197,19 @@ pub(super) struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    /// Closes the database once nobody reads, and removes what was a copy.
+    fn end(&self) {
         *self.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         if let Some(copy) = &self.copy {
             let _ = std::fs::remove_dir_all(copy);
         }
     }
-}
 
-impl Shared {
     /// Reads from the current generation.
     pub(super) fn reading<T>(&self, read: impl FnOnce(&dyn Storage) -> Result<T>) -> Result<T> {
         let storage = self.storage.read().unwrap_or_else(PoisonError::into_inner);
@@ -555,7 +561,8 @@ impl EventStore {
         }
         if self.writer.is_none() {
             self.shared.closed.store(true, Ordering::Release);
-            *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
+            self.shared.end();
+            reclaim();
             self.shared.acknowledged.send_modify(|_| {});
             return Ok(None);
         }
