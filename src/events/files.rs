@@ -284,13 +284,24 @@ pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Creates a folder that only its owner can enter, and those above it.
+/// Creates a folder that only its owner can enter, and those above it, and puts their names on the disk.
 pub(super) fn create_private(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        create_private(above)?;
+    }
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| CoreError::io("create", folder, error))
+    match builder.create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !folder.is_dir() => {
+            return Err(CoreError::io("create", folder, error));
+        }
+        _ => sync_folder(above.unwrap_or(Path::new("."))),
+    }
 }
 
 fn open_private(path: &Path, options: &mut OpenOptions) -> Result<File> {

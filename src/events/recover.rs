@@ -60,8 +60,9 @@ pub(super) fn open(
         Ok(storage) => return Ok((number, storage)),
         Err(error) => error,
     };
-    // sled's snapshot only spares it reading its log: without it, nothing is missing.
-    if problem.code() == Code::StoreCorrupt && set_aside_snapshots(&generation) {
+    // sled's snapshot only spares it reading its log, and its `conf` says what is the same in every store: without
+    // them, nothing is missing.
+    if problem.code() == Code::StoreCorrupt && set_aside(&generation) {
         match attempt(&generation, progress, cache_bytes) {
             Ok(storage) => return Ok((number, storage)),
             Err(error) => problem = error,
@@ -104,12 +105,12 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
     Ok(storage)
 }
 
-fn set_aside_snapshots(generation: &Path) -> bool {
+fn set_aside(generation: &Path) -> bool {
     let Ok(entries) = fs::read_dir(generation) else { return false };
     let mut found = false;
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("snap.") {
+        if name.starts_with("snap.") || name == "conf" {
             found |= fs::rename(&path, path.with_file_name(format!("damaged-{name}"))).is_ok();
         }
     }

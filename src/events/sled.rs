@@ -36,6 +36,10 @@ impl Sled {
         let db = catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| damaged(folder, "sled failed inside while opening it"))?
             .map_err(|error| convert(folder, error))?;
+        // sled leaves the file without which it does not open again to the kernel's caches.
+        let conf = folder.join("conf");
+        let synced = OpenOptions::new().read(true).write(cfg!(windows)).open(&conf).and_then(|conf| conf.sync_all());
+        synced.map_err(|error| CoreError::io("sync", &conf, error))?;
         let path = folder.join("db");
         // Windows flushes only through a descriptor that may write.
         let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
