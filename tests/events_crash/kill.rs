@@ -71,12 +71,21 @@ fn kill(peer: &Path, kills: usize, mut random: Random) -> Figures {
         let base = home.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(peer, base.join("peer")).unwrap();
         let mut model = Model::default();
-        for nth in 1..=KILLS_OF_A_STORE {
+        let kills_of_a_store = std::env::var("KOAS").map_or(KILLS_OF_A_STORE, |k| k.parse().unwrap());
+        for nth in 1..=kills_of_a_store {
             run += 1;
+            if std::env::var_os("OPENCLAW_KEEP").is_some() {
+                let script = "rm -rf before.2; mv before.1 before.2; mv before before.1; cp -a store before";
+                let _ = std::process::Command::new("sh").args(["-c", script]).current_dir(&base).output();
+            }
             one(&base, run, &mut model, &mut random, &mut figures);
             // Half of the stores that were killed are opened by the next child, which may be killed at that.
             if nth % 25 == 0 || random.below(2) == 0 {
                 let whole = nth % 25 == 0;
+                if std::env::var_os("OPENCLAW_KEEP").is_some() {
+                    let script = "rm -rf atcheck; cp -a store atcheck";
+                    let _ = std::process::Command::new("sh").args(["-c", script]).current_dir(&base).output();
+                }
                 if let Err(error) = model::check(&base, &mut model, whole) {
                     let kept = home.keep();
                     panic!("after kill {nth} in run {run}: {error}\nthe store is kept in {}", kept.display());
@@ -131,6 +140,9 @@ fn one(base: &Path, run: u64, model: &mut Model, random: &mut Random, figures: &
         panic!("run {run} ended by itself ({status}): {errors}\n{:?}", heard.iter().rev().take(5).collect::<Vec<_>>());
     }
     figures.kills += 1;
+    if std::env::var_os("OPENCLAW_KEEP").is_some() {
+        std::fs::write(base.join(format!("heard.{run}")), heard.join("\n")).unwrap();
+    }
     figures.opening += usize::from(!heard.iter().any(|line| line == ">open"));
     let mut last = None;
     for line in heard {
