@@ -10,6 +10,7 @@ import {
   plain,
   readStatus,
   resolveInstall,
+  satisfies,
 } from "./status.js";
 import { SwitchError } from "./switch.js";
 
@@ -22,6 +23,7 @@ commands
   doctor     checks what the core needs, with remedies; exit code 1 if something is in the way
   schema     asks OpenClaw for the schema of its config and keeps it, so that configs can be validated
   register   prints the preload's URL, which works from every folder
+  events     the event store: list, show, tail, verify, export, import; \`openclaw-core events --help\`
 
 options
   --openclaw PATH   the OpenClaw to look at (default: of this project, on PATH, or global)
@@ -35,12 +37,13 @@ switches (environment)
 Start OpenClaw with the core:
   NODE_OPTIONS="--import=$(openclaw-core register)" openclaw gateway run
 `;
-const COMMANDS = "status, doctor, schema or register";
+const COMMANDS = "status, doctor, schema, register or events";
 
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
   try {
+    if (args[0] === "events") return await events(args.slice(1));
     const { values, positionals } = parseArgs({
       args,
       allowPositionals: true,
@@ -110,6 +113,25 @@ async function schema(path: string | undefined): Promise<number> {
     return complain(error instanceof Error ? error.message : String(error), 1);
   }
   return print(`the schema of OpenClaw ${install.version} and its plugins is kept`);
+}
+
+/** `events` has options of its own. The gateway is asked with the client of the OpenClaw that is found here. */
+async function events(args: string[]): Promise<number> {
+  const { gatewayOf, ownTerminal, runEvents } = await import("./events-cli.js");
+  return runEvents(
+    args,
+    ownTerminal("openclaw-core events", async (path) => {
+      const install = resolveInstall(process.cwd(), process.env, path);
+      if (!install)
+        throw new Error(path ? `there is no OpenClaw at ${path}` : "no OpenClaw is installed here");
+      if (!satisfies(process.versions.node, install.engines)) {
+        throw new Error(
+          `OpenClaw's client needs Node ${install.engines}, and this is ${process.versions.node}`,
+        );
+      }
+      return gatewayOf(install.root);
+    }),
+  );
 }
 
 function paint(): Paint {

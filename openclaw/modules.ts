@@ -103,10 +103,16 @@ export const MODULES: readonly Row[] = [
   },
   {
     name: "events",
-    replaces: [surface("api.on"), surface("api.registerService")],
+    replaces: [
+      surface("api.agent.events"),
+      surface("api.runtime.events"),
+      surface("api.on"),
+      surface("api.registerService"),
+    ],
     attaches: "plugin",
     exports: ["EventStore"],
-    state: "not built",
+    state: "native",
+    note: "replaces nothing: the gateway's events and transcripts are mirrored into a store of its own",
   },
   {
     name: "secrets",

@@ -2,12 +2,14 @@
 // nothing of the core: it sets switches and names commands, and loads no addon.
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { type EventsApi, registerEvents } from "./events/plugin.js";
+import type { GatewayRuntime } from "./events-cli.js";
 import { MODULES } from "./modules.js";
 import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
-interface PluginApi {
+interface PluginApi extends EventsApi {
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
   pluginConfig?: { modules?: Record<string, unknown> };
@@ -27,10 +29,13 @@ interface Command {
   command(name: string): Command;
   description(text: string): Command;
   option(flags: string, description: string): Command;
+  argument(name: string, description: string): Command;
+  allowUnknownOption(): Command;
+  helpOption(flags: false): Command;
   action(run: (options: { json?: boolean }) => Promise<void>): Command;
 }
 
-const description = "Show which OpenClaw modules run natively";
+const description = "Show which OpenClaw modules run natively, and read the event store";
 
 export default {
   id: "core",
@@ -40,33 +45,57 @@ export default {
     const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
     const modules = api.pluginConfig?.modules ?? {};
     applySwitches(modules, folder);
+    registerEvents(api, Switches.read(process.env, modules).mode("events"));
     api.registerCli(
       ({ program }) => {
-        program
+        const status = async ({ json }: { json?: boolean }) => {
+          const { formatStatus, plain, readStatus } = await import("./status.js");
+          const { installOf } = await import("./install.js");
+          const found = readStatus(installOf(process.argv[1] ?? ""), process.env, { folder, modules });
+          // OpenClaw sends what goes through console to its log when the output is for a machine.
+          process.stdout.write(`${json ? JSON.stringify(found, null, 2) : formatStatus(found, plain)}\n`);
+        };
+        const core = program
           .command("core")
           .description(description)
           .option("--json", "machine-readable output")
-          .action(async ({ json }) => {
-            const { formatStatus, plain, readStatus } = await import("./status.js");
-            const { installOf } = await import("./install.js");
-            const status = readStatus(installOf(process.argv[1] ?? ""), process.env, { folder, modules });
-            // OpenClaw sends what goes through console to its log when the output is for a machine.
-            process.stdout.write(`${json ? JSON.stringify(status, null, 2) : formatStatus(status, plain)}\n`);
-          });
+          .action(status);
+        core
+          .command("status")
+          .description("Show which OpenClaw modules run natively")
+          .option("--json", "machine-readable output")
+          .action(status);
+        core
+          .command("events")
+          .description("Read the event store: list, show, tail, verify, export, import, status")
+          .argument("[args...]", "a command and its options; --help shows them")
+          .helpOption(false)
+          .allowUnknownOption()
+          .action(events);
       },
       {
         descriptors: [
           {
             name: "core",
             description,
-            hasSubcommands: false,
-            machineOutput: ({ argv }) => argv.includes("--json"),
+            hasSubcommands: true,
+            machineOutput: ({ argv }) => argv.includes("--json") || argv.includes("export"),
           },
         ],
       },
     );
   },
 };
+
+/** `openclaw core events …`: the arguments as they were given, because its own parser also serves `openclaw-core`. */
+async function events(): Promise<void> {
+  const { ownTerminal, runEvents } = await import("./events-cli.js");
+  const { argv } = process;
+  const args = argv.slice(argv.indexOf("events", argv.indexOf("core")) + 1);
+  const sdk: string = "openclaw/plugin-sdk/gateway-runtime";
+  const terminal = ownTerminal("openclaw core events", async () => (await import(sdk)) as GatewayRuntime);
+  process.exitCode = await runEvents(args, terminal);
+}
 
 /**
  * Hands the switches of `plugins.entries.core.config.modules` to the core that the preload put into this process.

@@ -1,12 +1,12 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,addon,bwrap,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,addon,bwrap,nats,targets] [--quiet]
 //
-// Each step looks first whether it is done already, so running it again costs a moment. `targets` (the Rust standard
-// libraries of all platforms, for cross-checks) runs only where it is named.
+// Each step looks first whether it is done already, so running it again costs a moment. `nats` (a server for tests) and
+// `targets` (the Rust standard libraries of all platforms, for cross-checks) run only where they are named.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -14,6 +14,9 @@ import { parseArgs } from "node:util";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const nodeVersionsDir = join(root, "__test__", "node");
 const hostDir = join(root, "__test__", "host");
+const natsDir = join(root, ".cache", "nats");
+// Where the package has it; the Rust tests look here as well.
+const natsBin = join(natsDir, "usr", "sbin");
 const addonStamp = join(root, ".cache", "addon.sha256");
 
 /** A machine that cannot be made ready; the message says what to do. */
@@ -39,6 +42,11 @@ const steps = {
     title: "bubblewrap for the sandbox",
     done: () => process.platform !== "linux" || onPath("bwrap"),
     run: installBubblewrap,
+  },
+  nats: {
+    title: "nats-server for the tests of the shared event log",
+    done: () => process.platform !== "linux" || [...pathDirs(), "/usr/sbin", natsBin].some(hasNatsServer),
+    run: unpackNatsServer,
   },
   targets: { title: "Rust standard libraries of all platforms", run: addTargets },
 };
@@ -225,9 +233,38 @@ async function installBubblewrap(say) {
   }
 }
 
+// Unpacked and not installed: the package would start a server on the machine, and installing needs root.
+async function unpackNatsServer(say) {
+  const advice =
+    "nats-server is not there, so the tests of the shared event log are passed over: put it on PATH, from your distribution or https://github.com/nats-io/nats-server/releases.";
+  if (!onPath("apt-get") || !onPath("dpkg-deb")) return advice;
+  rmSync(natsDir, { recursive: true, force: true });
+  mkdirSync(natsDir, { recursive: true });
+  const download = () => run("apt-get", ["download", "-qq", "nats-server"], { cwd: natsDir, say });
+  try {
+    await download().catch(async () => {
+      await run("apt-get", ["update", "-qq"], { say });
+      await download();
+    });
+    const [file] = readdirSync(natsDir);
+    await run("dpkg-deb", ["-x", file, "."], { cwd: natsDir, say });
+  } catch {
+    return advice;
+  }
+  if (!hasNatsServer(natsBin)) return advice;
+}
+
+function hasNatsServer(dir) {
+  return existsSync(join(dir, "nats-server"));
+}
+
+function pathDirs() {
+  return (process.env.PATH ?? "").split(delimiter).filter((dir) => dir !== "");
+}
+
 function onPath(name) {
   const file = process.platform === "win32" ? `${name}.exe` : name;
-  return (process.env.PATH ?? "").split(delimiter).some((dir) => dir !== "" && existsSync(join(dir, file)));
+  return pathDirs().some((dir) => existsSync(join(dir, file)));
 }
 
 /** Runs a command and passes its lines on, indented; throws SetupError with its last lines when it fails. */

@@ -107,7 +107,7 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,bwrap"),
+    run: () => script("setup.mjs", "--only", "root,node,host,bwrap,nats"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {

@@ -7,17 +7,20 @@
 //! |---|---|
 //! | [`error`] | [`CoreError`] and its [`Code`]s: the one error type |
 //! | [`types`] | the vocabulary that all capabilities share |
+//! | [`memory`] | the global allocator, which counts bytes by owner |
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
-//! `unsafe` is denied in the whole crate; each exception sits in `node` beside its `// SAFETY:` line.
+//! `unsafe` is denied in the whole crate; each exception sits in `node` or in [`memory`], the global allocator, beside
+//! its `// SAFETY:` line.
 
 pub mod config;
 pub mod error;
 pub mod events;
 pub mod log;
+pub mod memory;
 pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]

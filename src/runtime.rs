@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
 /// Threads for calls that block (locks, fsync). Tokio's own default of 512 suits a server, not a guest in Node.
@@ -22,6 +23,7 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
         .worker_threads(2)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_name_fn(|| format!("openclaw-core-{}", THREADS_NAMED.fetch_add(1, Ordering::Relaxed)))
+        .on_thread_start(|| memory::adopt(Owner::Runtime))
         .enable_time()
         .build()
         .map_err(|error| {

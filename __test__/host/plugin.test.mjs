@@ -1,14 +1,13 @@
 // The packed package as a plugin of stock OpenClaw: installed from its tarball, listed, and answering.
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { MODULE_NAMES } from "../../dist/modules.js";
 import { MODES } from "../../dist/switch.js";
-import { binary, npm, run } from "../package/packed.mjs";
 import { createHome } from "./fixture.mjs";
+import { installPlugin } from "./installed-plugin.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -23,38 +22,13 @@ test("the plugin's manifest agrees with package.json and the table of modules", 
 });
 
 describe("stock OpenClaw with the packed plugin", () => {
-  let scratch;
   let home;
 
   before(async () => {
-    scratch = mkdtempSync(join(tmpdir(), "openclaw-core-plugin-"));
     home = await createHome();
-    // A release brings the binary in a package of its own, fetched from the registry. Here it rides in the tarball.
-    npm(["pack", "--ignore-scripts", "--pack-destination", scratch], root);
-    const tarball = readdirSync(scratch).find((name) => name.endsWith(".tgz"));
-    assert.equal(run("tar", ["-xzf", tarball], { cwd: scratch }).status, 0);
-    const staged = join(scratch, "package");
-    const manifest = JSON.parse(readFileSync(join(staged, "package.json"), "utf8"));
-    manifest.files.push(binary);
-    // Not published yet, so npm could not find them.
-    delete manifest.optionalDependencies;
-    writeFileSync(join(staged, "package.json"), JSON.stringify(manifest));
-    copyFileSync(join(root, binary), join(staged, binary));
-    rmSync(join(scratch, tarball));
-    npm(["pack", "--ignore-scripts", "--pack-destination", scratch], staged);
-    const packed = join(scratch, tarball);
-
-    const installed = await home.openclaw(
-      ["plugins", "install", `npm-pack:${packed}`, "--force", "--accept-capabilities"],
-      // npm talks to the registry; where that has a certificate authority of its own, npm must know it.
-      { timeoutMs: 120_000, env: { NODE_EXTRA_CA_CERTS: process.env.NODE_EXTRA_CA_CERTS } },
-    );
-    assert.equal(installed.code, 0, `${installed.stdout}\n${installed.stderr}`);
+    await installPlugin(home);
   });
-  after(async () => {
-    await home?.remove();
-    rmSync(scratch, { recursive: true, force: true });
-  });
+  after(() => home?.remove());
 
   test("lists it, loaded and without a complaint", async () => {
     const { code, stdout, stderr } = await home.openclaw(["plugins", "list", "--json"]);

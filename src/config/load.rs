@@ -24,6 +24,7 @@ use super::paths::{Env, Host};
 use super::redact;
 use super::validate::SchemaSource;
 use super::value::{Node, Value};
+use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -131,6 +132,7 @@ impl Config {
 
     /// Reads the config as it would be with `draft` on disk.
     pub(super) fn load_with(mut options: ConfigOptions, draft: Option<&Draft>) -> Result<Self> {
+        let _owner = memory::scope(Owner::Config);
         let mut env = options.env.get_or_insert_with(Env::from_process).clone();
         let host = Host::of_process(&env);
         let path = match &options.path {

@@ -36,7 +36,7 @@ pub struct NewEvent {
     pub data: String,
     /// When it happened, in milliseconds since 1970; now by default.
     pub timestamp_ms: Option<i64>,
-    /// The same id twice is one event. By default `<replica>-<n>`.
+    /// The same id twice in a session is one event. By default `<replica>-<n>`.
     pub id: Option<String>,
 }
 
@@ -107,7 +107,13 @@ impl Body<'_> {
 
 impl StoredEvent {
     /// The event of a record.
-    pub(super) fn from_parts(body: &Body<'_>, seq: u64, arrival: u64, prev: [u8; 32], hash: [u8; 32]) -> Self {
+    pub(super) fn from_parts(
+        body: &Body<'_>,
+        seq: u64,
+        arrival: u64,
+        prev: [u8; 32],
+        hash: [u8; 32],
+    ) -> Self {
         Self {
             session_key: body.session_key.to_owned(),
             agent_id: body.agent_id.to_owned(),
@@ -232,7 +238,8 @@ impl NewEvent {
             named("id", id)?;
         }
         if self.kind == SESSION_DELETED {
-            let message = format!("event {at}: the kind `{SESSION_DELETED}` is written by `deleteSession` alone");
+            let message =
+                format!("event {at}: the kind `{SESSION_DELETED}` is written by `deleteSession` alone");
             return Err(invalid(message));
         }
         check_data(&self.data, max_bytes).map_err(|error| within(&error, at))
@@ -369,7 +376,12 @@ mod tests {
         let events = parse_events(text).unwrap();
         assert_eq!(events[0].data, r#"{"b":1.50,"a":9007199254740993,"__proto__":{"\ud800":[]}}"#);
         assert_eq!(parse_events(r#"[{"sessionKey":"s","agentId":"a","kind":"k"}]"#).unwrap()[0].data, "null");
-        for wrong in ["{}", "[1]", r#"[{"sessionKey":1}]"#, r#"[{"sessionKey":"s","agentId":"a","kind":"k","timestampMs":1e300}]"#] {
+        for wrong in [
+            "{}",
+            "[1]",
+            r#"[{"sessionKey":1}]"#,
+            r#"[{"sessionKey":"s","agentId":"a","kind":"k","timestampMs":1e300}]"#,
+        ] {
             assert_eq!(parse_events(wrong).unwrap_err().code(), Code::EventInvalid, "{wrong}");
         }
     }

@@ -74,7 +74,8 @@ fn locked(folder: &Path, holder: &Path) -> CoreError {
         || "another process".to_owned(),
         |Holder { pid, since_ms, command }| {
             let own = if pid == std::process::id() { "this process, " } else { "" };
-            let since = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_millis(since_ms));
+            let since =
+                humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_millis(since_ms));
             format!("{own}process {pid} (`{command}`, since {since})")
         },
     );

@@ -9,8 +9,8 @@ use super::event::{StoredEvent, check_key};
 use super::keys;
 use super::log::{self, SessionMeta, Slots, StoreMeta, read};
 use super::record::Slot;
-use super::store::Shared;
 use super::storage::Storage;
+use super::store::Shared;
 use crate::runtime::blocking;
 use crate::{Code, CoreError, Result};
 
@@ -50,8 +50,15 @@ impl Follow {
             None => 0,
             Some(id) => shared.reading(|storage| {
                 let store: StoreMeta = read(storage, keys::STORE)?.unwrap_or_default();
-                let event = log::find_by_id(storage, &store.version, id)?.ok_or_else(|| {
-                    let message = format!("`after` must be the id of an event that is still here, not `{id}`");
+                let event = match &options.session_key {
+                    Some(session) => {
+                        log::find_in_session(storage, &store.version, session, id, &keys::id(session, id))
+                    }
+                    None => log::find_by_id(storage, &store.version, id),
+                };
+                let event = event?.ok_or_else(|| {
+                    let message =
+                        format!("`after` must be the id of an event that is still here, not `{id}`");
                     CoreError::new(Code::Validation, message)
                 })?;
                 Ok(if options.session_key.is_some() { event.seq } else { event.arrival })
@@ -125,7 +132,12 @@ fn step(storage: &dyn Storage, seen: u64, horizon: u64) -> Result<(Vec<StoredEve
 }
 
 /// The same within a session, whose events are in the order of arrival.
-fn session_step(storage: &dyn Storage, session: &str, seen: u64, horizon: u64) -> Result<(Vec<StoredEvent>, u64)> {
+fn session_step(
+    storage: &dyn Storage,
+    session: &str,
+    seen: u64,
+    horizon: u64,
+) -> Result<(Vec<StoredEvent>, u64)> {
     let meta: SessionMeta = read(storage, &keys::meta(session))?.unwrap_or_default();
     let (mut events, mut bytes, mut looked) = (Vec::new(), 0, seen);
     let from = seen.max(meta.floor) + 1;

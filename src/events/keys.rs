@@ -3,10 +3,11 @@
 //! | key | value |
 //! |---|---|
 //! | `e` session `seq` | the event's record; `e` session `seq` `part` holds what of it does not fit one value |
-//! | `x` replica `n` | the record of an event whose id another event of the store has, and which gave way to it |
+//! | `x` replica `n` | the record of an event whose id another event of its session has, and which gave way to it |
+//! | `y` session replica `n` | nothing: the same, by session |
 //! | `a` `arrival` | session, `seq`: all events in the order in which this store took them in |
 //! | `o` replica `n` | `arrival`: a run of events of one origin that arrived one after the other |
-//! | `i` hash of id | session, `seq`: ids that were given |
+//! | `i` hash of id, hash of session | session, `seq`: ids that were given |
 //! | `r` time, session | nothing: sessions by their latest event |
 //! | `p` session | the projection |
 //! | `s` session key | one cell of the session's state |
@@ -88,10 +89,32 @@ pub(super) fn origin(replica: &str, n: u64) -> Vec<u8> {
     numbered(b'o', replica, n)
 }
 
-pub(super) fn id(hash: &[u8; 16]) -> Vec<u8> {
-    let mut key = vec![b'i'];
-    key.extend_from_slice(hash);
+/// An id names an event within its session.
+pub(super) fn id(session: &str, id: &str) -> Vec<u8> {
+    let (mut key, _) = ids(id);
+    key.extend_from_slice(blake3::hash(session.as_bytes()).as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
     key
+}
+
+/// The entries of an id in whatever sessions.
+pub(super) fn ids(id: &str) -> KeyRange {
+    let mut from = vec![b'i'];
+    from.extend_from_slice(blake3::hash(id.as_bytes()).as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
+    let to = after_prefix(&from);
+    (from, to)
+}
+
+pub(super) fn shadowed(session: &str, replica: &str, n: u64) -> Vec<u8> {
+    let mut key = keyed(b'y', session);
+    key.extend_from_slice(&shadow(replica, n));
+    key
+}
+
+/// The keys of a session's shadows; each ends with the key of the shadow itself.
+pub(super) fn shadows(session: &str) -> KeyRange {
+    let from = keyed(b'y', session);
+    let to = after_prefix(&from);
+    (from, to)
 }
 
 /// Sorts by time, whatever its sign, then by session.
@@ -196,16 +219,10 @@ pub(super) fn place(session: &str, seq: u64) -> Vec<u8> {
 }
 
 pub(super) fn read_place(value: &[u8]) -> Result<(&str, u64)> {
-    let found = value.split_first_chunk().and_then(|(seq, session)| {
-        Some((std::str::from_utf8(session).ok()?, u64::from_be_bytes(*seq)))
-    });
+    let found = value
+        .split_first_chunk()
+        .and_then(|(seq, session)| Some((std::str::from_utf8(session).ok()?, u64::from_be_bytes(*seq))));
     found.ok_or_else(|| malformed("an entry of an index"))
-}
-
-/// The hash by which the index finds an id.
-pub(super) fn id_hash(id: &str) -> [u8; 16] {
-    let hash = blake3::hash(id.as_bytes());
-    hash.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 fn malformed(what: &str) -> CoreError {

@@ -3,7 +3,7 @@
 //! A call stages its writes in a [`Group`]; [`Log::commit`] applies the group to the storage as one batch. What can
 //! fail comes first in each call, so that a call that fails has staged nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub(super) struct Group {
     touched: Vec<String>,
     dirty: Vec<String>,
     /// Ids in this group, of which the storage does not know yet.
-    ids: HashMap<[u8; 16], ()>,
+    ids: HashSet<Vec<u8>>,
     pub(super) events: usize,
     pub(super) bytes: u64,
 }
@@ -154,7 +154,11 @@ pub(super) struct Log {
 
 impl Log {
     /// The log in a storage, which may be empty.
-    pub(super) fn open(storage: Arc<dyn Storage>, replica: Arc<str>, time: Arc<dyn PhysicalTime>) -> Result<Self> {
+    pub(super) fn open(
+        storage: Arc<dyn Storage>,
+        replica: Arc<str>,
+        time: Arc<dyn PhysicalTime>,
+    ) -> Result<Self> {
         let store = read(&*storage, keys::STORE)?.unwrap_or_default();
         let mut log = Self {
             storage,
@@ -196,20 +200,22 @@ impl Log {
     pub(super) fn append(&mut self, group: &mut Group, events: Vec<NewEvent>) -> Result<Appended> {
         let mut known: HashMap<usize, StoredEvent> = HashMap::new();
         // An id that stands twice in one call: the place of the first.
-        let mut first: HashMap<[u8; 16], usize> = HashMap::new();
+        let mut first: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut twins: HashMap<usize, usize> = HashMap::new();
         for (at, event) in events.iter().enumerate() {
             if let Some(id) = &event.id {
-                let hash = keys::id_hash(id);
-                if group.ids.contains_key(&hash) {
+                let key = keys::id(&event.session_key, id);
+                if group.ids.contains(&key) {
                     return Ok(Appended::CommitFirst(events));
                 }
-                if let Some(first) = first.get(&hash) {
+                if let Some(first) = first.get(&key) {
                     twins.insert(at, *first);
                     continue;
                 }
-                first.insert(hash, at);
-                if let Some(event) = find_by_hash(&*self.storage, &self.store.version, id, &hash)? {
+                let known_event =
+                    find_in_session(&*self.storage, &self.store.version, &event.session_key, id, &key)?;
+                first.insert(key, at);
+                if let Some(event) = known_event {
                     known.insert(at, event);
                     continue;
                 }
@@ -234,7 +240,8 @@ impl Log {
 
     /// Stages one event of this replica, whose session is loaded.
     fn write(&mut self, group: &mut Group, event: NewEvent, now: u64) -> Result<StoredEvent> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         self.store.n += 1;
         self.store.clock = self.store.clock.tick(now);
         let n = self.store.n;
@@ -263,7 +270,8 @@ impl Log {
 
     /// Stages an event that is new to this store: numbers it, and writes it with all that follows from it.
     fn take_in(&mut self, group: &mut Group, event: &mut StoredEvent, body: &[u8]) -> Result<()> {
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.last_seq += 1;
         self.store.arrivals += 1;
         event.seq = session.meta.last_seq;
@@ -273,9 +281,9 @@ impl Log {
         let bytes = record::put(&mut group.batch, keys::event(&event.session_key, event.seq), event, body)?;
         let place = keys::place(&event.session_key, event.seq);
         if !has_own_id(event) {
-            let hash = keys::id_hash(&event.id);
-            group.ids.insert(hash, ());
-            group.batch.put(keys::id(&hash), place.clone());
+            let key = keys::id(&event.session_key, &event.id);
+            group.ids.insert(key.clone());
+            group.batch.put(key, place.clone());
         }
         group.batch.put(keys::arrival(event.arrival), place);
         index_origin(&mut self.runs, &mut group.batch, event);
@@ -313,7 +321,10 @@ impl Log {
                 continue;
             }
             self.load(&event.session_key)?;
-            self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+            self.load_state(
+                &event.session_key,
+                if event.kind == "state_changed" { &event.data } else { "" },
+            )?;
             self.store.clock = self.store.clock.observe(event.clock);
             if *event.origin.replica == *self.replica {
                 // Our own past comes back to a store that was restored from an older copy.
@@ -326,25 +337,32 @@ impl Log {
                 // What the deletion covers must be in the storage.
                 self.commit(group)?;
                 self.load(&event.session_key)?;
+                let all = self.covers_all(&event.session_key, &covers);
                 self.take_in(group, &mut event, &incoming.body)?;
-                self.cover(group, &event, &covers)?;
+                self.cover(group, &event, &covers, all)?;
+                // What comes next must find that it holds.
+                self.commit(group)?;
                 continue;
             }
-            let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+            let session =
+                self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
             if session.meta.covered.contains(&event.origin.replica, event.n) {
                 session.meta.follow_chain(&event);
                 touch(group, session, &event.session_key);
                 self.store.version.insert(&event.origin.replica, event.n);
                 continue;
             }
-            let hash = keys::id_hash(&event.id);
-            if group.ids.contains_key(&hash) {
+            let key = keys::id(&event.session_key, &event.id);
+            if group.ids.contains(&key) {
                 // The twin came in the same group: apply what is staged, so that it can be found.
                 self.commit(group)?;
                 self.load(&event.session_key)?;
-                self.load_state(&event.session_key, if event.kind == "state_changed" { &event.data } else { "" })?;
+                self.load_state(
+                    &event.session_key,
+                    if event.kind == "state_changed" { &event.data } else { "" },
+                )?;
             }
-            match find_by_hash(&*self.storage, &self.store.version, &event.id, &hash)? {
+            match find_in_session(&*self.storage, &self.store.version, &event.session_key, &event.id, &key)? {
                 None => self.take_in(group, &mut event, &incoming.body)?,
                 Some(twin) => self.choose(group, twin, event, &incoming.body)?,
             }
@@ -353,34 +371,35 @@ impl Log {
     }
 
     /// Two replicas wrote the same fact. The earlier by (clock, replica) is the one that counts, on every replica.
-    fn choose(&mut self, group: &mut Group, twin: StoredEvent, mut event: StoredEvent, body: &[u8]) -> Result<()> {
+    fn choose(
+        &mut self,
+        group: &mut Group,
+        twin: StoredEvent,
+        mut event: StoredEvent,
+        body: &[u8],
+    ) -> Result<()> {
         self.store.version.insert(&event.origin.replica, event.n);
-        let session = self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
+        let session =
+            self.sessions.get_mut(&event.session_key).ok_or_else(|| unloaded(&event.session_key))?;
         session.meta.follow_chain(&event);
         touch(group, session, &event.session_key);
-        if (twin.clock, &twin.origin.replica) <= (event.clock, &event.origin.replica) {
-            let key = keys::shadow(&event.origin.replica, event.n);
-            record::put(&mut group.batch, key, &event, body)?;
+        let loses = (twin.clock, &twin.origin.replica) > (event.clock, &event.origin.replica);
+        let loser = if loses { &twin } else { &event };
+        let (replica, n) = (&loser.origin.replica, loser.n);
+        record::put(&mut group.batch, keys::shadow(replica, n), loser, &record::encode(&loser.body())?)?;
+        group.batch.put(keys::shadowed(&loser.session_key, replica, n), Vec::new());
+        if !loses {
             return Ok(());
         }
-        let shadow = keys::shadow(&twin.origin.replica, twin.n);
-        let twin_body = record::encode(&twin.body())?;
-        record::put(&mut group.batch, shadow, &twin, &twin_body)?;
         let place = keys::event(&twin.session_key, twin.seq);
-        if twin.session_key != event.session_key {
-            // The id moves to another session: its place stays, empty.
-            record::erase(&mut group.batch, place, &twin)?;
-            self.load(&twin.session_key)?;
-            self.soil(group, &twin.session_key);
-            self.store.version.insert(&event.origin.replica, event.n);
-            self.take_in(group, &mut event, body)?;
-            self.soil(group, &event.session_key);
-            return self.commit(group);
-        }
         // Of one key's writes in a batch the last counts.
         record::remove(&mut group.batch, place.clone(), &twin);
         (event.seq, event.arrival) = (twin.seq, twin.arrival);
-        record::put(&mut group.batch, place, &event, body)?;
+        let (before, after) = (record::bytes(&twin)?, record::put(&mut group.batch, place, &event, body)?);
+        if let Some(session) = self.sessions.get_mut(&event.session_key) {
+            session.meta.bytes = (session.meta.bytes + after).saturating_sub(before);
+            self.store.bytes = (self.store.bytes + after).saturating_sub(before);
+        }
         group.batch.put(keys::origin(&event.origin.replica, event.n), event.arrival.to_be_bytes().to_vec());
         self.runs.remove(&event.origin.replica);
         let same_fact = twin.kind == event.kind
@@ -406,17 +425,26 @@ impl Log {
         }
     }
 
-    /// Applies a deletion to what is here.
-    fn cover(&mut self, group: &mut Group, tombstone: &StoredEvent, covers: &VersionVector) -> Result<()> {
+    /// Whether no event of a session is left when these are deleted.
+    fn covers_all(&self, name: &str, covers: &VersionVector) -> bool {
+        self.sessions.get(name).is_some_and(|session| {
+            let mut covered = session.meta.covered.clone();
+            covered.union(covers);
+            session.meta.tails.iter().all(|(replica, (n, _))| covered.covers_through(replica, *n))
+        })
+    }
+
+    /// Applies a deletion to what is here: to all of it, or event by event.
+    fn cover(
+        &mut self,
+        group: &mut Group,
+        tombstone: &StoredEvent,
+        covers: &VersionVector,
+        all: bool,
+    ) -> Result<()> {
         let name = &tombstone.session_key;
         let session = self.sessions.get_mut(name).ok_or_else(|| unloaded(name))?;
         session.meta.covered.union(covers);
-        let covered = &session.meta.covered;
-        let all = session.meta.tails.iter().all(|(replica, &(n, _))| {
-            // The deletion itself is the last of its origin.
-            let last = if **replica == *tombstone.origin.replica { n.min(tombstone.n - 1) } else { n };
-            covered.covers_through(replica, last)
-        });
         group.batch.put(keys::garbage(name), Vec::new());
         if all {
             self.clear(group, name, tombstone.seq - 1)?;
@@ -431,6 +459,12 @@ impl Log {
         let (from, to) = keys::states(name);
         let cells: Vec<Vec<u8>> =
             self.storage.scan(from, to, false).map(|pair| pair.map(|(key, _)| key)).collect::<Result<_>>()?;
+        for key in self.shadows(name)? {
+            if let Some(Slot::Event(event)) = record::get(&*self.storage, &key)? {
+                record::remove(&mut group.batch, key, &event);
+                group.batch.remove(keys::shadowed(name, &event.origin.replica, event.n));
+            }
+        }
         let session = self.sessions.get_mut(name).ok_or_else(|| unloaded(name))?;
         for key in cells {
             group.batch.remove(key);
@@ -466,7 +500,7 @@ impl Log {
         };
         let now = self.time.now_ms();
         let tombstone = self.write(group, event, now)?;
-        self.cover(group, &tombstone, &covers)?;
+        self.cover(group, &tombstone, &covers, true)?;
         Ok(events)
     }
 
@@ -527,13 +561,8 @@ impl Log {
     /// Events of a session that gave way to a twin which is now dead come back.
     fn revive(&mut self, name: &str) -> Result<()> {
         let mut waiting = Vec::new();
-        let (from, to) = keys::all(b'x', "");
-        let keys: Vec<Vec<u8>> =
-            self.storage.scan(from, to, false).map(|pair| pair.map(|(key, _)| key)).collect::<Result<_>>()?;
-        for key in keys {
-            if let Some(Slot::Event(event)) = record::get(&*self.storage, &key).unwrap_or_default()
-                && event.session_key == name
-            {
+        for key in self.shadows(name)? {
+            if let Some(Slot::Event(event)) = record::get(&*self.storage, &key)? {
                 waiting.push((key, event));
             }
         }
@@ -541,19 +570,38 @@ impl Log {
         for (key, mut event) in waiting {
             self.load(name)?;
             self.load_state(name, if event.kind == "state_changed" { &event.data } else { "" })?;
-            let covered = self.sessions.get(name).is_some_and(|session| {
-                session.meta.covered.contains(&event.origin.replica, event.n)
-            });
-            if covered || find_by_id(&*self.storage, &self.store.version, &event.id)?.is_some() {
+            let covered = self
+                .sessions
+                .get(name)
+                .is_some_and(|session| session.meta.covered.contains(&event.origin.replica, event.n));
+            let id = keys::id(name, &event.id);
+            if covered
+                || find_in_session(&*self.storage, &self.store.version, name, &event.id, &id)?.is_some()
+            {
                 continue;
             }
             let mut group = Group::default();
             let body = record::encode(&event.body())?;
             record::remove(&mut group.batch, key, &event);
+            group.batch.remove(keys::shadowed(name, &event.origin.replica, event.n));
+            // It gets a place of its own: the run it was in goes on behind it.
+            let next = event.n + 1;
+            if let Some(arrival) = indexed_arrival(&*self.storage, &event.origin.replica, next)? {
+                group.batch.put(keys::origin(&event.origin.replica, next), arrival.to_be_bytes().to_vec());
+            }
+            self.runs.remove(&event.origin.replica);
             self.take_in(&mut group, &mut event, &body)?;
+            self.runs.remove(&event.origin.replica);
             self.commit(&mut group)?;
         }
         Ok(())
+    }
+
+    /// The keys of the records of a session's events that gave way to twins.
+    fn shadows(&self, name: &str) -> Result<Vec<Vec<u8>>> {
+        let (from, to) = keys::shadows(name);
+        let skip = from.len();
+        self.storage.scan(from, to, false).map(|pair| Ok(pair?.0.split_off(skip))).collect()
     }
 
     /// Makes a session's projection and state from its events.
@@ -580,7 +628,8 @@ impl Log {
         let before = session.projection.as_ref().map_or(0, |projection| projection.events);
         let now = fold.projection.as_ref().map_or(0, |projection| projection.events);
         self.store.events = (self.store.events + now).saturating_sub(before);
-        self.store.sessions = (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
+        self.store.sessions =
+            (self.store.sessions + u64::from(now > 0)).saturating_sub(u64::from(before > 0));
         self.store.bytes = (self.store.bytes + fold.bytes).saturating_sub(session.meta.bytes);
         session.meta.bytes = fold.bytes;
         session.projection = fold.projection;
@@ -616,7 +665,7 @@ impl Log {
                         record::erase(&mut group.batch, key, &event)?;
                     }
                     group.batch.remove(keys::arrival(event.arrival));
-                    let id = keys::id(&keys::id_hash(&event.id));
+                    let id = keys::id(&name, &event.id);
                     if self.storage.get(&id)?.is_some_and(|place| place == keys::place(&name, seq)) {
                         group.batch.remove(id);
                     }
@@ -698,9 +747,10 @@ fn touch(group: &mut Group, session: &mut Session, name: &str) {
 
 /// Whether the id is the one that its replica made: it then tells where the event is.
 pub(super) fn has_own_id(event: &StoredEvent) -> bool {
-    event.id.rsplit_once('-').is_some_and(|(replica, n)| {
-        *replica == *event.origin.replica && n.parse() == Ok(event.n)
-    })
+    event
+        .id
+        .rsplit_once('-')
+        .is_some_and(|(replica, n)| *replica == *event.origin.replica && n.parse() == Ok(event.n))
 }
 
 /// Events of one origin that arrive one after the other are a run, of which the index holds the first.
@@ -780,7 +830,13 @@ impl<'s> Slots<'s> {
     }
 
     /// As [`Self::new`], from the last to the first if `reverse`.
-    pub(super) fn ordered(storage: &'s dyn Storage, session: &'s str, from: u64, to: u64, reverse: bool) -> Self {
+    pub(super) fn ordered(
+        storage: &'s dyn Storage,
+        session: &'s str,
+        from: u64,
+        to: u64,
+        reverse: bool,
+    ) -> Self {
         let (from, to) = keys::events(session, from, to);
         Self { storage, session, pairs: storage.scan(from, to, reverse) }
     }
@@ -827,21 +883,27 @@ pub(super) fn event_at(storage: &dyn Storage, session: &str, seq: u64) -> Result
     }
 }
 
-fn find_by_hash(
+/// The live event of a session with an id, whose key in the index is `key`.
+pub(super) fn find_in_session(
     storage: &dyn Storage,
     version: &VersionVector,
+    session: &str,
     id: &str,
-    hash: &[u8; 16],
+    key: &[u8],
 ) -> Result<Option<StoredEvent>> {
-    if let Some(place) = storage.get(&keys::id(hash))? {
+    if let Some(place) = storage.get(key)? {
         let (session, seq) = keys::read_place(&place)?;
-        let event = event_at(storage, session, seq)?.filter(|event| event.id == id);
-        return live(storage, event);
+        return live(storage, event_at(storage, session, seq)?.filter(|event| event.id == id));
     }
-    // An id that this or another replica made tells where its event is.
+    let found = find_by_own_id(storage, version, id)?;
+    live(storage, found.filter(|event| event.session_key == session))
+}
+
+/// An id that this or another replica made tells where its event is.
+fn find_by_own_id(storage: &dyn Storage, version: &VersionVector, id: &str) -> Result<Option<StoredEvent>> {
     let Some((replica, n)) = id.rsplit_once('-') else { return Ok(None) };
     let Some(n) = n.parse().ok().filter(|n| version.contains(replica, *n)) else { return Ok(None) };
-    live(storage, find_by_origin(storage, replica, n)?.filter(|event| event.id == id))
+    Ok(find_by_origin(storage, replica, n)?.filter(|event| event.id == id))
 }
 
 fn live(storage: &dyn Storage, event: Option<StoredEvent>) -> Result<Option<StoredEvent>> {
@@ -850,20 +912,43 @@ fn live(storage: &dyn Storage, event: Option<StoredEvent>) -> Result<Option<Stor
     Ok(meta.is_live(&event).then_some(event))
 }
 
-/// The live event with an id.
-pub(super) fn find_by_id(storage: &dyn Storage, version: &VersionVector, id: &str) -> Result<Option<StoredEvent>> {
-    find_by_hash(storage, version, id, &keys::id_hash(id))
+/// The live event with an id; if several sessions have one, the first that arrived.
+pub(super) fn find_by_id(
+    storage: &dyn Storage,
+    version: &VersionVector,
+    id: &str,
+) -> Result<Option<StoredEvent>> {
+    let (from, to) = keys::ids(id);
+    let mut first: Option<StoredEvent> = None;
+    for pair in storage.scan(from, to, false) {
+        let (_, place) = pair?;
+        let (session, seq) = keys::read_place(&place)?;
+        let event = live(storage, event_at(storage, session, seq)?.filter(|event| event.id == id))?;
+        if let Some(event) =
+            event.filter(|event| first.as_ref().is_none_or(|first| event.arrival < first.arrival))
+        {
+            first = Some(event);
+        }
+    }
+    match first {
+        Some(first) => Ok(Some(first)),
+        None => live(storage, find_by_own_id(storage, version, id)?),
+    }
+}
+
+/// The arrival number that event `n` of a replica has if it is in the run that the index tells.
+fn indexed_arrival(storage: &dyn Storage, replica: &str, n: u64) -> Result<Option<u64>> {
+    let from = keys::origin(replica, 0);
+    let mut to = keys::origin(replica, n);
+    to.push(0);
+    let Some(run) = storage.scan(from, to, true).next() else { return Ok(None) };
+    let (key, arrival) = run?;
+    Ok(Some(keys::trailing_number(&arrival)? + (n - keys::trailing_number(&key)?)))
 }
 
 /// Event `n` of a replica, whether it counts or gave way to a twin; none if it is gone.
 pub(super) fn find_by_origin(storage: &dyn Storage, replica: &str, n: u64) -> Result<Option<StoredEvent>> {
-    let from = keys::origin(replica, 0);
-    let mut to = keys::origin(replica, n);
-    to.push(0);
-    if let Some(run) = storage.scan(from, to, true).next() {
-        let (key, arrival) = run?;
-        let ahead = n - keys::trailing_number(&key)?;
-        let arrival = keys::trailing_number(&arrival)? + ahead;
+    if let Some(arrival) = indexed_arrival(storage, replica, n)? {
         if let Some(place) = storage.get(&keys::arrival(arrival))? {
             let (session, seq) = keys::read_place(&place)?;
             let event = event_at(storage, session, seq)?;
@@ -888,7 +973,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(storage: &dyn Storage, key: &[u
 pub(super) fn unsealed<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Result<T> {
     let found = value.split_last_chunk().filter(|(bytes, sum)| crc32fast::hash(bytes).to_be_bytes() == **sum);
     found.and_then(|(bytes, _)| postcard::from_bytes(bytes).ok()).ok_or_else(|| {
-        let message = "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
+        let message =
+            "what the event store derives from its log is damaged: `verify({ rebuild: true })` restores it";
         CoreError::new(Code::StoreCorrupt, message)
     })
 }

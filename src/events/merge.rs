@@ -54,10 +54,16 @@ pub(super) fn changes(storage: &dyn Storage, since: &VersionVector, limit: usize
     encode(&bodies)
 }
 
+/// One event as changes: the same bytes each time.
+pub(super) fn change(event: &StoredEvent) -> Result<Vec<u8>> {
+    encode(&[(event.prev, event.hash, record::encode(&event.body())?)])
+}
+
 fn encode(bodies: &[([u8; 32], [u8; 32], Vec<u8>)]) -> Result<Vec<u8>> {
     let list: Vec<Change<'_>> =
         bodies.iter().map(|(prev, hash, body)| Change { prev: *prev, hash: *hash, body }).collect();
-    postcard::to_extend(&list, MARK.to_vec()).map_err(|error| invalid(format!("changes cannot be encoded: {error}")))
+    postcard::to_extend(&list, MARK.to_vec())
+        .map_err(|error| invalid(format!("changes cannot be encoded: {error}")))
 }
 
 /// Reads and checks changes. Nothing of them is taken in if anything is wrong.
@@ -76,9 +82,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Incoming>> {
 fn check(change: &Change<'_>) -> Result<Incoming> {
     let body: Body<'_> = postcard::from_bytes(change.body)
         .map_err(|error| invalid(format!("an event in the changes is damaged: {error}")))?;
-    let wrong = |what: &str| {
-        invalid(format!("event {} of replica `{}` in the changes {what}", body.n, body.replica))
-    };
+    let wrong =
+        |what: &str| invalid(format!("event {} of replica `{}` in the changes {what}", body.n, body.replica));
     if Body::hash(&change.prev, change.body) != change.hash {
         return Err(wrong("does not have the hash that it should: it was changed on its way"));
     }

@@ -15,20 +15,31 @@
 //! | `merge`, `version`, `clock` | changes between replicas, version vectors, the hybrid logical clock |
 //! | `event`, `record`, `keys` | an event, its bytes, and where they are |
 //! | `follow` | a tail that misses nothing |
+//! | [`nats`] | the log shared between gateways through a NATS stream |
 //! | `verify`, `recover` | finding damage, and saving what is left |
+//! | [`openclaw`] | what OpenClaw records, as events |
+//! | [`import`], `export` | taking in what OpenClaw has, and giving back a transcript |
 //! | `files` | the folder: lock, format, generations |
 //! | `storage`, `sled` | the key-value store beneath |
 
 mod clock;
 mod event;
+mod export;
 mod files;
 mod follow;
+pub mod import;
 mod keys;
 mod log;
+#[cfg(test)]
+mod memory;
 mod merge;
+pub mod nats;
+pub mod openclaw;
 mod projection;
 mod record;
 mod recover;
+#[cfg(test)]
+mod replica_tests;
 mod sled;
 mod storage;
 mod store;

@@ -154,6 +154,21 @@ const TOKENS: [&str; 7] =
 const COSTS: [&str; 5] = ["input", "output", "cacheRead", "cacheWrite", "total"];
 
 impl Usage {
+    /// The names of [`Self::tokens`].
+    pub const TOKENS: [&str; TOKENS.len()] = TOKENS;
+    /// The names of [`Self::costs`].
+    pub const COSTS: [&str; COSTS.len()] = COSTS;
+
+    /// How many tokens.
+    pub const fn tokens(&self) -> [Option<u64>; TOKENS.len()] {
+        self.tokens
+    }
+
+    /// What they cost, in units of money.
+    pub fn costs(&self) -> [Option<f64>; COSTS.len()] {
+        self.cost.map(|amount| amount.map(units))
+    }
+
     /// Takes the numbers it knows from a `usage` object; anything else is as if it were not there.
     fn read(json: &Value) -> Self {
         let tokens = TOKENS.map(|name| json.get(name).and_then(count));
@@ -240,7 +255,9 @@ impl Message {
         let mut next = Some(data);
         // data, data.message or data.entry, data.entry.message
         for _ in 0..3 {
-            let Some(shape) = next.and_then(|json| serde_json::from_str::<Shape<'_>>(json).ok()) else { break };
+            let Some(shape) = next.and_then(|json| serde_json::from_str::<Shape<'_>>(json).ok()) else {
+                break;
+            };
             if found.usage.is_none() {
                 let usage = shape.usage.and_then(|json| serde_json::from_str::<Value>(json.get()).ok());
                 found.usage = usage.filter(Value::is_object).map(|usage| Usage::read(&usage));
@@ -320,6 +337,11 @@ pub(super) fn state_changes(event: &StoredEvent) -> BTreeMap<String, Register> {
 pub struct State(pub(super) BTreeMap<String, String>);
 
 impl State {
+    /// Whether it has no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Appends the JSON object.
     pub fn write_json(&self, out: &mut String) {
         out.push('{');
@@ -371,9 +393,24 @@ mod tests {
         let mut projection = Projection::default();
         projection.add(&event("agent_response", "a", 1, r#"{"content":"x"}"#));
         assert_eq!(json(&projection)["usage"], serde_json::json!({}));
-        projection.add(&event("agent_response", "b", 2, r#"{"usage":{"input":0,"output":7,"cacheRead":"many","cost":{"total":0.1}}}"#));
-        projection.add(&event("agent_response", "c", 3, r#"{"message":{"usage":{"output":5,"cost":{"total":0.2}}}}"#));
-        projection.add(&event("agent_response", "d", 4, r#"{"sessionId":"x","entry":{"message":{"usage":{"reasoning":1.5,"output":1}}}}"#));
+        projection.add(&event(
+            "agent_response",
+            "b",
+            2,
+            r#"{"usage":{"input":0,"output":7,"cacheRead":"many","cost":{"total":0.1}}}"#,
+        ));
+        projection.add(&event(
+            "agent_response",
+            "c",
+            3,
+            r#"{"message":{"usage":{"output":5,"cost":{"total":0.2}}}}"#,
+        ));
+        projection.add(&event(
+            "agent_response",
+            "d",
+            4,
+            r#"{"sessionId":"x","entry":{"message":{"usage":{"reasoning":1.5,"output":1}}}}"#,
+        ));
         projection.add(&event("message_received", "e", 4, r#"{"usage":{"input":99}}"#));
         let expected = serde_json::json!({ "input": 0, "output": 13, "cost": { "total": 0.3 } });
         assert_eq!(json(&projection)["usage"], expected);
@@ -382,12 +419,22 @@ mod tests {
     #[test]
     fn the_last_message_is_the_latest_by_its_time_not_by_its_arrival() {
         let mut projection = Projection::default();
-        projection.add(&event("message_sent", "a", 20, r#"{"content":[{"type":"image"},{"type":"text","text":"late"}]}"#));
+        projection.add(&event(
+            "message_sent",
+            "a",
+            20,
+            r#"{"content":[{"type":"image"},{"type":"text","text":"late"}]}"#,
+        ));
         projection.add(&event("message_received", "b", 10, r#"{"text":"early"}"#));
         projection.add(&event("tool_called", "c", 30, r#"{"text":"no message"}"#));
         assert_eq!(projection.last_message(), Some("late"));
         let long = "ä".repeat(300);
-        projection.add(&event("message_received", "d", 40, &format!(r#"{{"entry":{{"message":{{"content":"{long}"}}}}}}"#)));
+        projection.add(&event(
+            "message_received",
+            "d",
+            40,
+            &format!(r#"{{"entry":{{"message":{{"content":"{long}"}}}}}}"#),
+        ));
         assert_eq!(projection.last_message().map(|text| text.chars().count()), Some(PREVIEW_CHARS));
         assert_eq!((projection.events, projection.messages, projection.tool_calls), (4, 3, 1));
         assert_eq!((projection.first_ms, projection.last_ms), (10, 40));

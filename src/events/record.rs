@@ -142,10 +142,7 @@ pub(super) fn encode(body: &Body<'_>) -> Result<Vec<u8>> {
 }
 
 /// Reads the value at `key`, and its further parts from `rest`.
-pub(super) fn decode(
-    first: &[u8],
-    mut rest: impl FnMut(u16) -> Result<Option<Vec<u8>>>,
-) -> Result<Slot> {
+pub(super) fn decode(first: &[u8], mut rest: impl FnMut(u16) -> Result<Option<Vec<u8>>>) -> Result<Slot> {
     if content(REMOVED, first).is_some() {
         return Ok(Slot::Removed);
     }

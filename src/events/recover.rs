@@ -41,7 +41,11 @@ pub(super) fn open(
         if progress.arrivals > 0 {
             return Err(CoreError::new(
                 Code::StoreCorrupt,
-                format!("the event store {} has held {} events, and its database is gone", folder.display(), progress.arrivals),
+                format!(
+                    "the event store {} has held {} events, and its database is gone",
+                    folder.display(),
+                    progress.arrivals
+                ),
             )
             .in_file(folder));
         }
@@ -323,6 +327,7 @@ impl Rebuild<'_> {
             lost += self.end(done, &mut store, &mut out)?;
         }
         self.copy(b'x', &mut out)?;
+        self.copy(b'y', &mut out)?;
         self.copy(b'q', &mut out)?;
         self.copy(b'n', &mut out)?;
         for pair in self.source.scan(vec![b'x'], vec![b'y'], false) {
@@ -408,7 +413,9 @@ impl Rebuild<'_> {
                 out.batch.put(key.to_vec(), value.to_vec());
                 return Ok(lost);
             }
-            Ok(Slot::Event(_)) => return out.quarantine(session, seq, "its record was changed").map(|()| lost + 1),
+            Ok(Slot::Event(_)) => {
+                return out.quarantine(session, seq, "its record was changed").map(|()| lost + 1);
+            }
             Err(error) => return out.quarantine(session, seq, error.message()).map(|()| lost + 1),
         };
         session.meta.follow_chain(&event);
@@ -475,7 +482,7 @@ impl Out<'_> {
         self.batch.put(keys::origin(&event.origin.replica, event.n), event.arrival.to_be_bytes().to_vec());
         if session.meta.is_live(event) {
             if !log::has_own_id(event) {
-                self.batch.put(keys::id(&keys::id_hash(&event.id)), place);
+                self.batch.put(keys::id(&session.name, &event.id), place);
             }
             session.fold.add(event, bytes);
         } else {

@@ -69,6 +69,15 @@ impl Sled {
     }
 }
 
+/// Frees what databases that were closed have left: sled puts off freeing until the threads that might still look have
+/// moved on, and after the last use none does.
+pub(super) fn reclaim() {
+    // Each step frees what is two steps old, and takes a few dozen of many thousands of blocks at a time.
+    for _ in 0..128 {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
 impl Storage for Sled {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.read(|| self.db.get(key))?.map(|value| value.to_vec()))
@@ -112,7 +121,9 @@ impl Storage for Sled {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).map_err(|error| CoreError::io("list", &folder, error))? {
                 // sled removes files of its own at any time.
-                let Ok(metadata) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else { continue };
+                let Ok(metadata) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else {
+                    continue;
+                };
                 match metadata {
                     (metadata, path) if metadata.is_dir() => folders.push(path),
                     (metadata, _) => bytes += allocated(&metadata),

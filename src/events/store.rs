@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::{PhysicalTime, SystemClock};
 use super::event::{
-    self, MAX_EVENT_BYTES, MAX_REPLICA_BYTES, NewEvent, SESSION_DELETED, StoredEvent, check_key, check_replica,
+    self, MAX_EVENT_BYTES, MAX_REPLICA_BYTES, NewEvent, SESSION_DELETED, StoredEvent, check_key,
+    check_replica,
 };
 use super::files::{self, Description, FORMAT, Head, Lock};
 use super::follow::{Follow, FollowOptions};
 use super::keys;
 use super::log::{self, Log, Merged, Pruned, SessionMeta, Slots, StoreMeta, read};
 use super::merge;
+use super::nats::{self, Replication};
 use super::projection::{Projection, Register, State};
 use super::record::Slot;
 use super::recover;
@@ -67,6 +69,8 @@ pub struct Options {
     pub read_only: bool,
     /// What is pruned by itself, while the store is open.
     pub retention: Retention,
+    /// Where the log is shared with other gateways; nowhere by default.
+    pub nats: Option<nats::Options>,
     /// Where physical time comes from.
     pub time: Arc<dyn PhysicalTime>,
 }
@@ -80,6 +84,7 @@ impl Default for Options {
             replica: None,
             read_only: false,
             retention: Retention::default(),
+            nats: None,
             time: Arc::new(SystemClock),
         }
     }
@@ -178,10 +183,12 @@ pub(super) struct Shared {
     pub(super) storage: RwLock<Option<Arc<dyn Storage>>>,
     /// Events up to this arrival number are acknowledged: readers see no further.
     pub(super) acknowledged: watch::Sender<u64>,
+    /// This replica's events up to this number are on the disk.
+    pub(super) flushed: watch::Sender<u64>,
     /// Bytes that wait for the writer.
     pub(super) waiting: std::sync::atomic::AtomicU64,
     pub(super) closed: AtomicBool,
-    max_event_bytes: usize,
+    pub(super) max_event_bytes: usize,
     /// A copy, to be removed in the end.
     copy: Option<PathBuf>,
 }
@@ -212,7 +219,8 @@ impl Shared {
 }
 
 fn closed(folder: &Path) -> CoreError {
-    CoreError::new(Code::StoreClosed, format!("the event store {} was closed", folder.display())).in_file(folder)
+    CoreError::new(Code::StoreClosed, format!("the event store {} was closed", folder.display()))
+        .in_file(folder)
 }
 
 /// An open event store. Clones are the same store; it is closed by [`EventStore::close`], or when the last clone goes.
@@ -221,6 +229,22 @@ pub struct EventStore {
     pub(super) shared: Arc<Shared>,
     /// None if the store is only read.
     writer: Option<Arc<Mutex<Sender<Command>>>>,
+    link: Option<Arc<Replication>>,
+}
+
+/// A store that is open only as long as somebody else holds it.
+#[derive(Clone)]
+pub(super) struct WeakStore {
+    pub(super) shared: Arc<Shared>,
+    writer: Weak<Mutex<Sender<Command>>>,
+}
+
+impl WeakStore {
+    /// The store, if it is still open.
+    pub(super) fn upgrade(&self) -> Result<EventStore> {
+        let writer = self.writer.upgrade().ok_or_else(|| closed(&self.shared.folder))?;
+        Ok(EventStore { shared: Arc::clone(&self.shared), writer: Some(writer), link: None })
+    }
 }
 
 impl EventStore {
@@ -244,13 +268,27 @@ impl EventStore {
             replica,
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(log.store.arrivals),
+            flushed: watch::Sender::new(log.store.n),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: options.max_event_bytes.min(MAX_EVENT_BYTES),
             copy: None,
         });
         let writer = Writer::start(Arc::clone(&shared), log, head, lock, number, &options)?;
-        Ok(Self { shared, writer: Some(Arc::new(Mutex::new(writer))) })
+        let mut store = Self { shared, writer: Some(Arc::new(Mutex::new(writer))), link: None };
+        store.link = store.start_link(options.nats)?;
+        Ok(store)
+    }
+
+    fn start_link(&self, options: Option<nats::Options>) -> Result<Option<Arc<Replication>>> {
+        let (Some(options), Some(writer)) = (options, &self.writer) else { return Ok(None) };
+        let store = WeakStore { shared: Arc::clone(&self.shared), writer: Arc::downgrade(writer) };
+        Ok(Some(Arc::new(Replication::start(store, options)?)))
+    }
+
+    /// The link to other gateways, if the store was opened with one.
+    pub fn link(&self) -> Option<&Replication> {
+        self.link.as_deref()
     }
 
     /// Opens a copy of the store as it is now.
@@ -275,12 +313,13 @@ impl EventStore {
             replica,
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(arrivals),
+            flushed: watch::Sender::new(0),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: 0,
             copy: Some(copy),
         };
-        Ok(Self { shared: Arc::new(shared), writer: None })
+        Ok(Self { shared: Arc::new(shared), writer: None, link: None })
     }
 
     /// Reads a JSON array of events. Their names and sizes are checked when they are appended.
@@ -303,7 +342,10 @@ impl EventStore {
         self.writer.is_none()
     }
 
-    fn send<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<oneshot::Receiver<Result<T>>> {
+    fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
         let Some(writer) = &self.writer else {
             let message = "the event store was opened with `readOnly`: nothing can be written to it";
             return Err(CoreError::new(Code::Validation, message).in_file(&self.shared.folder));
@@ -331,7 +373,10 @@ impl EventStore {
     fn submit(&self, events: Vec<NewEvent>) -> Result<oneshot::Receiver<Result<Vec<StoredEvent>>>> {
         let mut bytes = 0;
         for (at, event) in events.iter().enumerate() {
-            event.check(at, self.shared.max_event_bytes.max(usize::from(self.writer.is_none()) * MAX_EVENT_BYTES))?;
+            event.check(
+                at,
+                self.shared.max_event_bytes.max(usize::from(self.writer.is_none()) * MAX_EVENT_BYTES),
+            )?;
             bytes += event.data.len() as u64;
         }
         let waiting = self.shared.waiting.fetch_add(bytes, Ordering::AcqRel);
@@ -362,7 +407,16 @@ impl EventStore {
 
     /// Takes in what another replica's [`EventStore::changes`] gave.
     pub async fn merge(&self, changes: &[u8]) -> Result<Merged> {
-        let mut events = merge::decode(changes)?.into_iter();
+        self.merge_all(&[changes]).await
+    }
+
+    /// As [`Self::merge`], several at once.
+    pub(super) async fn merge_all(&self, changes: &[impl AsRef<[u8]>]) -> Result<Merged> {
+        let mut events = Vec::new();
+        for some in changes {
+            events.extend(merge::decode(some.as_ref())?);
+        }
+        let mut events = events.into_iter();
         let mut merged = Merged::default();
         loop {
             // In steps, so that appends are not held up.
@@ -477,6 +531,9 @@ impl EventStore {
     /// Puts everything on the disk and ends. Calls that come later, or are still waiting for their turn to read, fail
     /// with `STORE_CLOSED`.
     pub async fn close(&self) -> Result<()> {
+        if let Some(link) = &self.link {
+            link.stop().await;
+        }
         match self.begin_close()? {
             Some(answer) => answer.await.unwrap_or(Ok(())),
             None => Ok(()),
@@ -537,7 +594,12 @@ fn random_name() -> Result<String> {
     Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
 }
 
-fn read_events(storage: &dyn Storage, session: &str, range: &Range, horizon: u64) -> Result<Vec<StoredEvent>> {
+fn read_events(
+    storage: &dyn Storage,
+    session: &str,
+    range: &Range,
+    horizon: u64,
+) -> Result<Vec<StoredEvent>> {
     let mut meta = read::<SessionMeta>(storage, &keys::meta(session))?.unwrap_or_default();
     loop {
         let gap = match read_live(storage, session, &meta, range, horizon)? {
@@ -582,7 +644,9 @@ fn read_live(
         }
         bytes += event.data.len();
         if bytes > READ_BYTES {
-            let message = format!("more than {READ_BYTES} bytes of events would be read: read them in parts, with `limit`");
+            let message = format!(
+                "more than {READ_BYTES} bytes of events would be read: read them in parts, with `limit`"
+            );
             return Err(CoreError::new(Code::Limit, message));
         }
         found.push(*event);
@@ -633,7 +697,8 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
     let limit = query.limit.unwrap_or(usize::MAX);
     let prefix = query.prefix.as_deref().unwrap_or("");
     let fits = |session: &str, projection: &Projection| {
-        session.starts_with(prefix) && query.agent_id.as_deref().is_none_or(|agent| projection.agent_id() == agent)
+        session.starts_with(prefix)
+            && query.agent_id.as_deref().is_none_or(|agent| projection.agent_id() == agent)
     };
     let mut found = Vec::new();
     let add = |found: &mut Vec<SessionView>, session: &str, projection: Projection| -> Result<()> {

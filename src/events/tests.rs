@@ -27,7 +27,9 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn append(store: &EventStore, session: &str, count: usize) -> Vec<StoredEvent> {
-    let events = (0..count).map(|i| event(session, "message_received", &format!(r#"{{"text":"message {i}"}}"#))).collect();
+    let events = (0..count)
+        .map(|i| event(session, "message_received", &format!(r#"{{"text":"message {i}"}}"#)))
+        .collect();
     wait(store.append_batch(events)).unwrap()
 }
 

@@ -74,7 +74,9 @@ impl VersionVector {
     pub fn from_json(json: &str) -> Result<Self> {
         let invalid = |what: String| CoreError::new(Code::Validation, what);
         let entries: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
-            invalid(format!("a version vector is an object from replica to text such as \"40,43-45\": {error}"))
+            invalid(format!(
+                "a version vector is an object from replica to text such as \"40,43-45\": {error}"
+            ))
         })?;
         let mut replicas = BTreeMap::new();
         for (replica, text) in entries {
@@ -169,7 +171,8 @@ impl Ranges {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let number =
+            |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         let mut parts = text.split(',');
         let prefix: u64 = number(parts.next()?)?;
         let mut ranges = Self::default();

@@ -20,9 +20,10 @@ use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
 use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
-use super::sled::Sled;
+use super::sled::{Sled, reclaim};
 use super::storage::{Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
+use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
 /// A group ends at so many events or bytes.
@@ -116,6 +117,7 @@ impl Writer {
     }
 
     fn run(mut self) {
+        let _owner = memory::scope(Owner::Events);
         let reply = loop {
             match self.receive() {
                 Some(Command::Close { reply }) => break Some(reply),
@@ -142,7 +144,9 @@ impl Writer {
             return self.inbox.try_recv().ok();
         }
         let flush = match (self.durability, self.unflushed) {
-            (Durability::Interval(every), Some(since)) => Some((since + every).saturating_duration_since(Instant::now())),
+            (Durability::Interval(every), Some(since)) => {
+                Some((since + every).saturating_duration_since(Instant::now()))
+            }
             _ => None,
         };
         let retain = (self.retention != Retention::default())
@@ -191,7 +195,9 @@ impl Writer {
         match command {
             Command::Append { events, bytes, reply } => {
                 match self.log.append(group, events) {
-                    Ok(Appended::CommitFirst(events)) => return Some(Command::Append { events, bytes, reply }),
+                    Ok(Appended::CommitFirst(events)) => {
+                        return Some(Command::Append { events, bytes, reply });
+                    }
                     Ok(Appended::Done(stored)) => answer(answers, reply, stored),
                     Err(error) => drop(reply.send(Err(error))),
                 }
@@ -299,7 +305,10 @@ impl Writer {
         if let Some((session, seq)) = self.log.latest.take() {
             (progress.session, progress.seq) = (session, seq);
         }
-        self.head.write()
+        self.head.write()?;
+        let n = self.log.store.n;
+        self.shared.flushed.send_if_modified(|seen| std::mem::replace(seen, n) != n);
+        Ok(())
     }
 
     /// What can wait: a flush that is due, retention, garbage, a step of a compaction.
@@ -380,7 +389,10 @@ impl Writer {
 
     fn begin_compaction(&mut self, cancel: CancellationToken, reply: Reply<Compacted>) {
         if self.compaction.is_some() {
-            let _ = reply.send(Err(CoreError::new(Code::Limit, "a compaction of this event store is already running")));
+            let _ = reply.send(Err(CoreError::new(
+                Code::Limit,
+                "a compaction of this event store is already running",
+            )));
             return;
         }
         let begin = || {
@@ -401,7 +413,9 @@ impl Writer {
 
     /// One step of a compaction.
     fn copy_some(&mut self) {
-        let (Some(compaction), Some(mut mirror)) = (self.compaction.take(), self.log.mirror.take()) else { return };
+        let (Some(compaction), Some(mut mirror)) = (self.compaction.take(), self.log.mirror.take()) else {
+            return;
+        };
         if compaction.cancel.is_cancelled() {
             let message = "the compaction was cancelled; the event store is as it was";
             self.abandon(compaction, CoreError::new(Code::Internal, message));
@@ -495,6 +509,7 @@ impl Writer {
         drop(self.log);
         *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         drop(self.lock);
+        reclaim();
         flushed
     }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{Either, Function, JsObjectValue, Object, ObjectFinalize, Unknown};
-use napi::{Env, JsString, JsValue, ValueType};
+use napi::{Env, JsString, ValueType};
 use napi_derive::napi;
 use serde_json::json;
 
 use super::abort::Abort;
+use super::args::{checked, text};
 use super::error::{guard, reify, wrong_argument};
 use super::json;
 use super::settle::settle;
@@ -261,15 +262,6 @@ fn convert_issue<'env>(env: &'env Env, issue: &config::Issue) -> napi::Result<Co
     })
 }
 
-/// Options that are no object would otherwise be no options, and another config would be read.
-pub(super) fn checked<T>(env: &Env, options: Option<Either<T, Unknown<'_>>>) -> napi::Result<Option<T>> {
-    match options {
-        None => Ok(None),
-        Some(Either::A(options)) => Ok(Some(options)),
-        Some(Either::B(other)) => Err(reify(env, &wrong_argument("options", "an object", &other))),
-    }
-}
-
 fn read_options(env: &Env, options: Option<ConfigOptions<'_>>) -> napi::Result<config::ConfigOptions> {
     let mut read = config::ConfigOptions { env: process_env(env)?, ..Default::default() };
     let Some(options) = options else {
@@ -329,13 +321,6 @@ fn process(env: &Env) -> napi::Result<Option<Object<'_>>> {
 
 fn process_text(env: &Env, name: &str) -> napi::Result<Option<String>> {
     Ok(process(env)?.map(|process| process.get::<String>(name)).transpose()?.flatten())
-}
-
-fn text(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<String> {
-    if value.get_type()? != ValueType::String {
-        return Err(reify(env, &wrong_argument(name, "a string", &value)));
-    }
-    value.coerce_to_string()?.into_utf8()?.into_owned()
 }
 
 /// `process.env`, which in a worker thread is not that of the process.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{Either, Function, Object, Unknown};
-use napi::{Env, JsString, JsValue, ValueType};
+use napi::{Env, JsString};
 use napi_derive::napi;
 
 use super::abort::Abort;
-use super::config::{Config, checked};
-use super::error::{guard, reify, wrong_argument};
+use super::args::{checked, flag};
+use super::config::Config;
+use super::error::{guard, reify};
 use super::settle::settle_in_the_end;
 use crate::config::value::{Value, get};
 use crate::config::{Change, Edit, EditOptions, json5};
@@ -110,14 +111,6 @@ impl Config {
             |env, config| Self::hold(env, Arc::new(config)),
         )
     }
-}
-
-fn flag(env: &Env, name: &str, value: Option<Unknown<'_>>) -> napi::Result<Option<bool>> {
-    let Some(value) = value else { return Ok(None) };
-    if value.get_type()? != ValueType::Boolean {
-        return Err(reify(env, &wrong_argument(name, "a boolean", &value)));
-    }
-    value.coerce_to_bool().map(Some)
 }
 
 fn read_edits(json: &[u8]) -> Result<Vec<Edit>> {

@@ -8,7 +8,8 @@ use napi_derive::napi;
 use tokio::sync::mpsc;
 
 use super::abort::Abort;
-use super::config::{Config, checked};
+use super::args::checked;
+use super::config::Config;
 use super::error::{object, reify};
 use super::stream::{CoreStream, Element};
 use crate::config::Update;
@@ -60,7 +61,7 @@ impl Config {
         runtime.spawn(async move {
             while let Some(update) = updates.recv().await {
                 let element: Element = Box::new(move |env| Ok(update_object(env, update)?.to_unknown()));
-                if elements.send(Ok(element)).await.is_err() {
+                if elements.send(Ok(vec![element])).await.is_err() {
                     return;
                 }
             }

@@ -43,15 +43,20 @@ pub(super) fn wtf8(env: &Env, name: &str, value: Either<JsString<'_>, Unknown<'_
 
 /// `JSON.parse(text)`, with NaN put back where the document has it.
 pub(super) fn parse<'env>(env: &'env Env, json: &JsonText) -> napi::Result<Unknown<'env>> {
-    let parse: Function<'_, JsString<'_>, Unknown<'_>> =
-        env.get_global()?.get_named_property::<Object<'_>>("JSON")?.get_named_property("parse")?;
-    let text = if json.text.is_ascii() {
-        env.create_string_latin1(&json.text)?
-    } else {
-        env.create_string(&json.text)?
-    };
-    let value = parse.call(text)?;
+    let value = parse_plain(env, &json.text)?;
     let Some(mark) = &json.nan else { return Ok(value) };
     let restore: Function<'_, FnArgs<(Unknown<'_>, &str)>, Unknown<'_>> = env.run_script(RESTORE_NAN)?;
     restore.call((value, mark.as_str()).into())
+}
+
+/// `JSON.parse(text)`.
+pub(super) fn parse_plain<'env>(env: &'env Env, text: &str) -> napi::Result<Unknown<'env>> {
+    let parse: Function<'_, JsString<'_>, Unknown<'_>> =
+        env.get_global()?.get_named_property::<Object<'_>>("JSON")?.get_named_property("parse")?;
+    parse.call(string(env, text)?)
+}
+
+/// A JS string; quicker where the text is ASCII.
+pub(super) fn string<'env>(env: &'env Env, text: &str) -> napi::Result<JsString<'env>> {
+    if text.is_ascii() { env.create_string_latin1(text) } else { env.create_string(text) }
 }

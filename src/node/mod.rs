@@ -4,17 +4,27 @@
 //! - [`settle`]: promises, in one place, so that codes survive `async` and an aborted call rejects with the
 //!   signal's own reason.
 //! - [`json`]: text in as WTF-8, data out as one JSON text that V8 parses.
+//! - [`script`]: what is better said in JavaScript.
+//! - [`slices`]: large results, parsed in slices with the event loop running in between.
 //! - [`stream`]: async iterables, in batches.
 
 mod abort;
+mod args;
 mod config;
 mod config_edit;
 mod config_watch;
 mod error;
+mod event_sessions;
+mod event_types;
+mod events;
+mod events_import;
 mod info;
 mod json;
 mod json5;
 mod log;
+mod memory;
+mod script;
 mod settle;
+mod slices;
 mod stream;
 mod types;
