@@ -55,6 +55,11 @@ pub(super) fn open(
         files::switch(folder, 1)?;
         return Ok((1, Arc::new(storage)));
     };
+    // From here on this is the one, whatever else begins to be written.
+    if !files::is_current(folder, number) {
+        files::sync_folder(&files::generation(folder, number))?;
+        files::switch(folder, number)?;
+    }
     // What an interrupted compaction or repair has left.
     for other in files::generations(folder)?.into_iter().filter(|other| *other != number) {
         let _ = fs::remove_dir_all(files::generation(folder, other));
@@ -106,6 +111,10 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
             return Err(log::at_place(&record::damaged("its session is not known"), session, seq));
         }
     }
+    if !progress.closed {
+        // What a killed process has written is seen from now on: a power cut must not take it back.
+        storage.sync()?;
+    }
     Ok(storage)
 }
 
@@ -132,7 +141,7 @@ pub(super) fn migrate(folder: &Path, found: &Description) -> Result<()> {
         let progress = files::Head::read(folder).unwrap_or_default();
         rebuild(folder, number, Some(&storage), &found.replica, &progress, 16 << 20)?;
     }
-    Description { format: FORMAT, ..found.clone() }.write(folder)
+    Description::new(&found.replica).write(folder)
 }
 
 /// Writes the next generation from the records of this one, and makes it the current one. If `source` cannot be read

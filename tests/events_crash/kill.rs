@@ -104,14 +104,14 @@ fn one(base: &Path, run: u64, model: &mut Model, random: &mut Random, figures: &
     let by_call = random.below(2) == 0;
     if by_call {
         // Half of the strikes while the store is being opened or has just begun.
-        let at = if random.below(2) == 0 { 1 + random.below(60) } else { 1 + random.below(700) };
+        let at = if random.below(2) == 0 { 1 + random.below(60) } else { 1 + random.below(250) };
         let what = ["kill:before", "kill:half", "kill:after"][random.below(3)];
         command.env("STRIKE_AT", at.to_string()).env("STRIKE_DO", what).env("STRIKE_FD", "1");
     }
     let mut child = Running::start(&mut command);
     let mut heard = Vec::new();
     if by_call {
-        let until = Instant::now() + Duration::from_secs(2);
+        let until = Instant::now() + Duration::from_millis(400);
         while let Some(line) = child.line(until.saturating_duration_since(Instant::now())) {
             heard.push(line);
         }
