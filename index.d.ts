@@ -146,6 +146,14 @@ export declare class EventStore {
   close(): Promise<void>
   /** As `close()`, for `await using`. */
   [globalThis.Symbol.asyncDispose](): Promise<void>
+  /**
+   * Takes in what OpenClaw has recorded: `sessions.json` and JSONL of 2026.2 to 2026.5, SQLite of 2026.6 and later.
+   * The source is never written. What is there already is not added again, and what cannot be read is reported by
+   * file and line.
+   */
+  importOpenClaw(stateDir: string, options?: ImportOpenClawOptions): Promise<ImportReport>
+  /** One session as an OpenClaw transcript: JSONL, header version 4. If a session was reset, the stretch since. */
+  exportTranscript(sessionKey: string): Promise<string>
 }
 
 /** What aborts a call. */
@@ -352,6 +360,11 @@ export interface EventStoreOptions {
   readOnly?: boolean
   /** What is pruned by itself while the store is open. Default: nothing. */
   retention?: RetentionOptions
+  /**
+   * Where the log is shared with other gateways, which then all have the same events. The store works on while no
+   * server is reached. Default: nowhere.
+   */
+  nats?: NatsOptions
 }
 
 /** Sizes of a store. */
@@ -364,6 +377,8 @@ export interface EventStoreStats {
   diskBytes: number
   /** Bytes that all open stores of this process hold, outside of V8. */
   memoryBytes: number
+  /** The link to a NATS server, if the store was opened with one. */
+  nats?: NatsStatus
 }
 
 /** What to follow. */
@@ -374,6 +389,43 @@ export interface FollowEventsOptions {
   after?: string
   /** Ends the stream with the signal's reason. */
   signal?: AbortSignal
+}
+
+/** How to import. */
+export interface ImportOpenClawOptions {
+  /** Whether to append nothing, and only tell what an import would do. Default: false. */
+  dryRun?: boolean
+  /**
+   * The Node that reads SQLite, in a process of its own: 22.15 or newer. Default: the one that runs this, and the
+   * `node` of PATH if that one has no `node:sqlite`.
+   */
+  node?: string
+  /** Called now and then, in bytes of OpenClaw's files. */
+  onProgress?: (progress: { done: number; total: number }) => void
+  /** Aborts the call. What was appended before stays; another import goes on from there. */
+  signal?: AbortSignal
+}
+
+/** What an import did, or would do. */
+export interface ImportReport {
+  /** Sessions, by key, of which something was found. */
+  sessions: number
+  /** Events that were added. */
+  events: number
+  /** What was left out. */
+  skipped: Array<ImportSkipped>
+  /** Events that were there already. */
+  alreadyPresent: number
+}
+
+/** Something that an import left out, and why. */
+export interface ImportSkipped {
+  /** The file. */
+  file: string
+  /** 1-based; in a database, the row's `seq` + 1. 0 is the file as a whole. */
+  line: number
+  /** Why. */
+  reason: string
 }
 
 /** Which sessions to list. */
@@ -416,6 +468,47 @@ export interface MergeReport {
   applied: number
   /** Events that were known. */
   known: number
+}
+
+/** Where the log is shared between gateways: a stream of NATS `JetStream`. */
+export interface NatsOptions {
+  /** URLs such as `nats://127.0.0.1:4222`, or `tls://` ones. */
+  servers: string[]
+  /** The stream's name, which is made if need be: letters, digits, `_` or `-`. */
+  stream: string
+  /** The path of a credentials file. */
+  credentials?: string
+}
+
+/** How the link to a NATS server fares. */
+export interface NatsStatus {
+  /**
+   * "connecting" while no server is reached, "catching_up" while there are events to send or to take in, "live" when
+   * there are none, "stopped" when the store is closed.
+   */
+  state: 'connecting' | 'catching_up' | 'live' | 'stopped'
+  /** The stream's name. */
+  stream: string
+  /** Host and port of the server, when connected. */
+  server?: string | null
+  /** What this store wrote up to this number is in the stream. */
+  sent: number
+  /** How many more numbers there are to send. */
+  unsent: number
+  /** All of the stream up to this sequence is in this store. */
+  received: number
+  /** How many more messages there are to take in, as the server last said. */
+  pending: number
+  /** Messages that left the stream before this store saw them: the first and last sequence, and how many. */
+  gap?: { first: number; last: number; messages: number } | null
+  /** Messages that could not be merged. */
+  rejected: number
+  /** Set when another store writes under this one's name: nothing is sent any more. */
+  conflict?: string | null
+  /** Limits of the stream by which messages may go before a store has seen them. */
+  forgets?: string | null
+  /** What went wrong last; null when it goes well again. */
+  error?: string | null
 }
 
 /** An event as it is given. */
@@ -559,6 +652,25 @@ export interface StoredEvent {
   clock: string
   /** BLAKE3 over the hash of the event before it of this session and origin, and the event: the same on every replica. */
   hash: string
+}
+
+/**
+ * The events that entries of an OpenClaw transcript are: the same, with the same ids, as an import gives.
+ *
+ * Throws `EVENT_INVALID` for an entry that is not an object.
+ */
+export declare function transcriptEvents(transcript: TranscriptOwner, entries: unknown[]): NewEvent[]
+
+/** Whose transcript it is, for `transcriptEvents`. */
+export interface TranscriptOwner {
+  /** The session key. */
+  sessionKey: string
+  /** The agent. */
+  agentId: string
+  /** OpenClaw's id of this stretch of the session. */
+  sessionId: string
+  /** The time of entries that bear none, in milliseconds since 1970. */
+  writtenMs?: number
 }
 
 /** What a model was asked for and gave, in tokens. What was not told is absent, which is not 0. */

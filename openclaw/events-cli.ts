@@ -312,7 +312,10 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
       .import(folder, {
         dryRun: options["dry-run"],
         signal: terminal.signal,
-        onProgress: ({ done, total }) => progress.show(`${count(done)} of ${count(total)} …`),
+        onProgress: ({ done, total }) =>
+          progress.show(
+            `${Math.floor((100 * done) / Math.max(total, 1))} % of ${(total / 1e6).toFixed(1)} MB …`,
+          ),
       })
       .finally(() => progress.end());
     if (options.json)

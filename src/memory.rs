@@ -163,21 +163,25 @@ impl Local {
     }
 }
 
-/// Before the first allocation: mimalloc would have the kernel back all of its reserve with huge pages, and the first
-/// touch of each then clears 2 MB, as often as not on the JS thread.
+/// Before the first allocation.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "mimalloc's options have no safe interface")]
 fn prepare() {
-    /// The place of `allow_thp` in the options of this very version; the crate has no name for it.
+    // Their places in this very version; the crate has no names for them.
+    const ABANDONED_PAGE_PURGE: libmimalloc_sys::mi_option_t = 12;
     const ALLOW_THP: libmimalloc_sys::mi_option_t = 37;
     unsafe extern "C" {
         fn mi_process_init();
     }
-    // SAFETY: both may be called at any time. The order matters: were the option off before, mimalloc would turn huge
-    // pages off for the whole process, which belongs to Node.
+    // SAFETY: all of them may be called at any time. The order matters: were the option off before, mimalloc would turn
+    // huge pages off for the whole process, which belongs to Node.
     unsafe {
         mi_process_init();
+        // mimalloc would have the kernel back its whole reserve with huge pages, and the first touch of each then clears
+        // 2 MB, as often as not on the JS thread.
         libmimalloc_sys::mi_option_set(ALLOW_THP, 0);
+        // A thread that ends gives back what it had, not only what others come to need of it.
+        libmimalloc_sys::mi_option_set(ABANDONED_PAGE_PURGE, 1);
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_name_fn(|| format!("openclaw-core-{}", THREADS_NAMED.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(|| memory::adopt(Owner::Runtime))
+        .enable_io()
         .enable_time()
         .build()
         .map_err(|error| {

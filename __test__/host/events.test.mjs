@@ -421,6 +421,17 @@ describe("a gateway with the event store", () => {
     );
   });
 
+  test("an import of the same OpenClaw, through the gateway that holds the store, finds nothing new", async () => {
+    const before = await stored();
+    const { code, json, stdout, stderr } = await ownEvents("import", home.stateDir, "--json");
+    assert.equal(code, 0, `${stdout}\n${stderr}`);
+    assert.equal(json.source, "gateway");
+    assert.equal(json.events, 0, stdout);
+    const entries = before.events.filter(({ data }) => data?.entry).length;
+    assert.ok(json.alreadyPresent >= entries, `${json.alreadyPresent} of ${entries}`);
+    assert.equal((await stored()).events.length, before.events.length);
+  });
+
   test("drains and closes when it is told to stop", async () => {
     const { runId } = await turn("goodbye");
     const { code } = await gateway.stop();

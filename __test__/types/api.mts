@@ -1,5 +1,18 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
-import { buildSessionKey, Config, coreInfo, onLog, parseJson5, parseSessionKey } from "@openclaw/core";
+import {
+  buildSessionKey,
+  Config,
+  coreInfo,
+  type EventKind,
+  EventStore,
+  memoryUsage,
+  type NewEvent,
+  onLog,
+  type Projection,
+  parseJson5,
+  parseSessionKey,
+  type StoredEvent,
+} from "@openclaw/core";
 
 export const document: unknown = parseJson5("{ a: 1 }");
 // @ts-expect-error the text is required
@@ -50,5 +63,44 @@ export const built: string = buildSessionKey({
 buildSessionKey({ agentId: "main", dmScope: "per-planet" });
 const stop: () => void = onLog("info", (records) => records.map(({ level, fields }) => [level, fields.file]));
 stop();
+
+const event: NewEvent = { sessionKey: "agent:main:main", agentId: "main", kind: "message_received", data: 1 };
+await using store: EventStore = await EventStore.open("store", {
+  durability: "interval",
+  flushMs: 10,
+  retention: { maxAgeMs: 1 },
+  nats: { servers: ["nats://localhost"], stream: "EVENTS" },
+});
+// @ts-expect-error there are two kinds of durability
+await EventStore.open("store", { durability: "perhaps" });
+// @ts-expect-error stores are opened, which takes time
+new EventStore("store").read;
+export const appended: StoredEvent = await store.append({ ...event, kind: "a kind of my own" });
+export const origin: string = appended.origin.replica;
+// @ts-expect-error data is unknown until it is checked
+appended.data.text;
+// @ts-expect-error an event has a session
+store.append({ agentId: "main", kind: "x", data: null });
+export const all: StoredEvent[] = await store.appendBatch([event]);
+export const kinds: EventKind[] = (
+  await store.read("agent:main:main", { kinds: ["tool_called", "mine"] })
+).map(({ kind }) => kind);
+for await (const { seq, clock } of store.follow({ signal: AbortSignal.timeout(1) }))
+  export_([clock], `${seq}`, undefined);
+const projection: Projection | null = await store.projection("agent:main:main");
+export const spent: number | undefined = projection?.usage.cost?.total;
+export const state: unknown = projection?.state.key;
+// @ts-expect-error what was not told is absent
+export const input: number = projection?.usage.input;
+export const recent: Projection[] = await store.sessions({ order: "recent", limit: 10 });
+export const merged: { applied: number; known: number } = await store.merge(
+  await store.changes(await store.version(), { limit: 10 }),
+);
+export const problems: { sessionKey: string; seq: number; problem: string }[] = (await store.verify())
+  .problems;
+export const freed: number = (await store.prune({ maxBytes: 1 })).bytes + (await store.compact()).after;
+export const deleted: number = await store.deleteSession("agent:main:main");
+export const link: string | null | undefined = (await store.stats()).nats?.error;
+export const held: number | undefined = memoryUsage().owners.events;
 
 declare function export_(changed: string[], path: string | undefined, message: string | undefined): void;

@@ -73,6 +73,7 @@ test("coreInfo names the version, the platform and what is built in", () => {
     [
       ["types", true],
       ["config", true],
+      ["events", true],
     ],
   );
 });

@@ -212,11 +212,12 @@ describe("the mirror", () => {
         fc.array(
           fc.record({ delivered: fc.boolean(), delta: fc.boolean(), pause: fc.integer({ min: 0, max: 3 }) }),
           {
-            minLength: 1,
+            minLength: 20,
             maxLength: 60,
+            size: "max",
           },
         ),
-        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 4 }),
         async (steps, places) => {
           rmSync(join(folder, "events"), { recursive: true, force: true });
           const mirror = makeMirror(new Host(), { queue: { events: places, bytes: 1 << 20 } });
@@ -242,7 +243,7 @@ describe("the mirror", () => {
           }
         },
       ),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 

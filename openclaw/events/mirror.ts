@@ -50,7 +50,8 @@ export interface MirrorStatus {
 const LINGER_MS = 20;
 const BATCH_EVENTS = 256;
 const BATCH_BYTES = 1 << 20;
-const PAGE_BYTES = 256 << 10;
+/** Read, converted and given to the store in one go: about a millisecond of the event loop. */
+const PAGE_BYTES = 64 << 10;
 /** What OpenClaw's reader gives at most. */
 const MAX_PAGE_BYTES = 64 << 20;
 const RETRY_MS = [500, 1_000, 2_000, 5_000, 10_000];
@@ -200,6 +201,7 @@ export class Mirror {
     try {
       await Promise.race([this.#pumping, late]);
       if (this.#store) await Promise.race([this.#drain(() => Date.now() < deadline), late]);
+      else if (this.#queue.length > 0) throw new Error(this.#problem ?? "the store was not open");
     } catch (error) {
       this.#options.log.warn(`events: ${this.#queue.length} events were not stored: ${messageOf(error)}`);
     }

@@ -37,6 +37,7 @@ export interface EventSource {
 }
 
 const PAGE = 200;
+const LEAVE_MS = 5_000;
 /** Sessions whose ends are compared to find the latest events of a store. */
 const RECENT_SESSIONS = 20;
 
@@ -198,7 +199,7 @@ export class GatewaySource implements EventSource {
         yield* events;
       }
     } finally {
-      await this.#read("core.events.tail", { tail, end: true }).catch(() => {});
+      await this.#leave("core.events.tail", { tail, end: true });
     }
   }
 
@@ -225,6 +226,12 @@ export class GatewaySource implements EventSource {
   }
 
   async close(): Promise<void> {}
+
+  /** Ends what the gateway does for us. Ctrl-C may be why, so it is not ended by that itself. */
+  async #leave(method: string, params: Record<string, unknown>): Promise<void> {
+    const signal = AbortSignal.timeout(LEAVE_MS);
+    await this.call(method, params, { scope: "operator.read", signal }).catch(() => {});
+  }
 
   async #read<T>(method: string, params: object, signal?: AbortSignal): Promise<T> {
     const answer = await this.call(method, params as Record<string, unknown>, {
@@ -259,7 +266,7 @@ export class GatewaySource implements EventSource {
         if (answer.done) return JSON.parse(text);
       }
     } catch (error) {
-      await this.#read("core.events.job", { job, cancel: true }).catch(() => {});
+      await this.#leave("core.events.job", { job, cancel: true });
       throw error;
     }
   }

@@ -1,8 +1,8 @@
 // The event store as the plugin and the command line use it: its shapes, its place, and how it is opened.
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import type { EventStore as Core, EventStoreOptions, NewEvent } from "../../index.js";
-import { loadAddon } from "../addon.js";
+import type { EventStore, EventStoreOptions, ImportOpenClawOptions, NewEvent } from "../../index.js";
+import { type Addon, loadAddon } from "../addon.js";
 import type { Session } from "./host.js";
 
 /** `plugins.entries.core.config.events`; its schema is in openclaw.plugin.json. */
@@ -16,8 +16,10 @@ export interface EventsConfig {
 }
 
 export type {
+  EventStore,
   EventStoreOptions as StoreOptions,
   EventStoreStats as StoreStats,
+  ImportReport,
   ListSessionsOptions as SessionsQuery,
   NewEvent,
   Projection,
@@ -26,34 +28,13 @@ export type {
   VerifyReport as Verified,
 } from "../../index.js";
 
-export interface ImportReport {
-  sessions: number;
-  events: number;
-  skipped: { file: string; line: number; reason: string }[];
-  alreadyPresent: number;
-}
-/** In bytes of OpenClaw's files. */
-export interface ImportProgress {
-  done: number;
-  total: number;
-}
-/** The store, with what it takes from OpenClaw and gives back. */
-export type EventStore = Core & {
-  importOpenClaw(
-    stateDir: string,
-    options?: { dryRun?: boolean; signal?: AbortSignal; onProgress?: (progress: ImportProgress) => void },
-  ): Promise<ImportReport>;
-  exportTranscript(sessionKey: string): Promise<string>;
-};
-interface EventsAddon {
-  EventStore: { open(path: string, options?: EventStoreOptions): Promise<EventStore> };
-  transcriptEvents(transcript: Session, entries: unknown[]): NewEvent[];
-}
+/** How far an import is, in bytes of OpenClaw's files. */
+export type ImportProgress = Parameters<NonNullable<ImportOpenClawOptions["onProgress"]>>[0];
 
-function addon(): EventsAddon {
+function addon(): Addon {
   const loaded = loadAddon();
   if ("error" in loaded) throw loaded.error;
-  return loaded.addon as unknown as EventsAddon;
+  return loaded.addon;
 }
 
 /** Opens the store at `path`. */

@@ -13,15 +13,15 @@ use crate::{Code, CoreError, Result};
 pub const SESSION_DELETED: &str = "session_deleted";
 
 /// Bytes of a session key.
-pub const MAX_KEY_BYTES: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 /// Bytes of an agent id, a kind, or an id.
-pub const MAX_NAME_BYTES: usize = 512;
+pub(super) const MAX_NAME_BYTES: usize = 512;
 /// Bytes of a replica's name.
-pub const MAX_REPLICA_BYTES: usize = 64;
+pub(super) const MAX_REPLICA_BYTES: usize = 64;
 /// Nesting of arrays and objects in an event's data.
-pub const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 /// Bytes of an event's data that no option can exceed.
-pub const MAX_EVENT_BYTES: usize = 64 << 20;
+pub(super) const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// An event as it is given.
 #[derive(Clone, Debug)]
@@ -195,7 +195,7 @@ struct Given<'a> {
 }
 
 /// Reads a JSON array of events as `appendBatch` takes it. Nothing about their size or names is checked yet.
-pub fn parse_events(json: &str) -> Result<Vec<NewEvent>> {
+pub(super) fn parse_events(json: &str) -> Result<Vec<NewEvent>> {
     let each: Vec<&RawValue> = serde_json::from_str(json)
         .map_err(|error| invalid(format!("events must be given as an array of objects: {error}")))?;
     each.iter().enumerate().map(|(at, one)| parse(one.get(), at)).collect()

@@ -43,6 +43,8 @@ pub struct Follow {
 
 impl Follow {
     pub(super) fn new(shared: Arc<Shared>, options: &FollowOptions, finite: bool) -> Result<Self> {
+        // Fails if the store is closed.
+        shared.reading(|_| Ok(()))?;
         if let Some(session) = &options.session_key {
             check_key(session)?;
         }

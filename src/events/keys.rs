@@ -158,6 +158,15 @@ pub(super) fn read_state<'k>(session: &str, key: &'k [u8]) -> Result<&'k str> {
         .ok_or_else(|| malformed("a key of a session's state"))
 }
 
+/// Session and state's key in a key of a cell.
+pub(super) fn read_session_state(key: &[u8]) -> Result<(&str, &str)> {
+    let found = key.get(1..).and_then(|rest| rest.split_first_chunk()).and_then(|(length, rest)| {
+        let (session, key) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        Some((std::str::from_utf8(session).ok()?, std::str::from_utf8(key).ok()?))
+    });
+    found.ok_or_else(|| malformed("a key of a session's state"))
+}
+
 pub(super) fn meta(session: &str) -> Vec<u8> {
     plain(b'm', session)
 }

@@ -23,7 +23,7 @@ const ANSWER_BYTES: usize = 32 << 20;
 struct Change<'a> {
     prev: [u8; 32],
     hash: [u8; 32],
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "record::as_bytes")]
     body: &'a [u8],
 }
 

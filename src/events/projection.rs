@@ -272,13 +272,6 @@ impl Message {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Plain(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
 struct Part {
     #[serde(default)]
     text: Value,
@@ -286,15 +279,15 @@ struct Part {
 
 /// The beginning of a text, or of the first text among parts.
 fn preview(json: &RawValue) -> Option<String> {
-    let text = match serde_json::from_str(json.get()).ok()? {
-        Text::Plain(text) => text,
-        Text::Parts(parts) => {
-            let texts = parts.into_iter().filter_map(|part| match part.text {
-                Value::String(text) if !text.is_empty() => Some(text),
-                _ => None,
-            });
-            texts.into_iter().next()?
-        }
+    let json = json.get();
+    let text: String = if json.starts_with('"') {
+        serde_json::from_str(json).ok()?
+    } else {
+        let parts: Vec<Part> = serde_json::from_str(json).ok()?;
+        parts.into_iter().find_map(|part| match part.text {
+            Value::String(text) if !text.is_empty() => Some(text),
+            _ => None,
+        })?
     };
     match text.char_indices().nth(PREVIEW_CHARS) {
         Some((end, _)) => Some(text.get(..end)?.to_owned()),

@@ -4,7 +4,7 @@
 //! is found, also in a file that nothing else can read any more. The rest says again where the record belongs. What
 //! does not fit one value goes on in parts, each marked alike and tied to its record by the hash.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::clock::Clock;
 use super::event::{Body, StoredEvent};
@@ -33,7 +33,7 @@ struct Record<'a> {
     hash: [u8; 32],
     /// Bytes of the body, which may go on in parts.
     length: u64,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     body: &'a [u8],
 }
 
@@ -41,8 +41,14 @@ struct Record<'a> {
 struct Part<'a> {
     hash: [u8; 32],
     number: u16,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     body: &'a [u8],
+}
+
+/// Bytes as one piece; serde would write a slice byte by byte.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature
+pub(super) fn as_bytes<S: Serializer>(bytes: &&[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// The first fields of a [`Body`], which stand in the record itself however long the body is.

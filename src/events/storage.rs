@@ -3,26 +3,26 @@
 use crate::Result;
 
 /// A key and its value.
-pub type Pair = (Vec<u8>, Vec<u8>);
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
 /// Writes that become visible, and survive a crash, all or none. Each key at most once.
 #[derive(Clone, Debug, Default)]
-pub struct Batch(pub Vec<(Vec<u8>, Option<Vec<u8>>)>);
+pub(super) struct Batch(pub(super) Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
 impl Batch {
     /// Writes a value.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.0.push((key, Some(value)));
     }
 
     /// Removes a key.
-    pub fn remove(&mut self, key: Vec<u8>) {
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
         self.0.push((key, None));
     }
 }
 
 /// An ordered key-value store with one writer and any number of readers.
-pub trait Storage: Send + Sync {
+pub(super) trait Storage: Send + Sync {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 

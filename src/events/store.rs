@@ -1,5 +1,6 @@
 //! The store: what callers see of it. Reads go to the database; writes go to the one [`super::writer`].
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -268,7 +269,7 @@ impl EventStore {
             replica,
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(log.store.arrivals),
-            flushed: watch::Sender::new(log.store.n),
+            flushed: watch::Sender::new(head.progress.n.min(log.store.n)),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: options.max_event_bytes.min(MAX_EVENT_BYTES),
@@ -694,6 +695,9 @@ pub(super) fn state(storage: &dyn Storage, session: &str) -> Result<State> {
     Ok(state)
 }
 
+/// A list no longer than this is read session by session, along the index; a longer one in one pass over all.
+const SHORT_LIST: usize = 100;
+
 fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>> {
     let limit = query.limit.unwrap_or(usize::MAX);
     let prefix = query.prefix.as_deref().unwrap_or("");
@@ -701,56 +705,85 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
         session.starts_with(prefix)
             && query.agent_id.as_deref().is_none_or(|agent| projection.agent_id() == agent)
     };
-    let mut found = Vec::new();
-    let add = |found: &mut Vec<SessionView>, session: &str, projection: Projection| -> Result<()> {
-        let state = state(storage, session)?;
-        found.push(SessionView { session_key: session.to_owned(), projection, state });
-        Ok(())
-    };
-    if query.order == Order::Key {
+    let after = query.after.as_deref();
+    let mut found: Vec<(String, Projection)> = Vec::new();
+    if query.order == Order::Recent && limit <= SHORT_LIST {
+        let (from, mut to) = keys::all(b'r', "");
+        if let Some(after) = after {
+            to = keys::recency(last_ms(storage, after)?, after);
+        }
+        for pair in storage.scan(from, to, true) {
+            if found.len() >= limit {
+                break;
+            }
+            let (key, _) = pair?;
+            let (_, session) = keys::read_recency(&key)?;
+            // Between the two reads the session may have gone.
+            if let Some(projection) = read::<Projection>(storage, &keys::projection(session))?
+                && fits(session, &projection)
+            {
+                found.push((session.to_owned(), projection));
+            }
+        }
+    } else {
         let (mut from, to) = keys::all(b'p', prefix);
-        if let Some(after) = &query.after {
+        if let (Order::Key, Some(after)) = (query.order, after) {
             let mut next = keys::projection(after);
             next.push(0);
-            from = from.max(next);
-        }
-        if from >= to {
-            return Ok(found);
+            from = from.max(next).min(to.clone());
         }
         for pair in storage.scan(from, to, false) {
-            if found.len() >= limit {
+            if query.order == Order::Key && found.len() >= limit {
                 break;
             }
             let (key, value) = pair?;
             let (session, projection) = (keys::read_plain(&key)?, log::unsealed::<Projection>(&value)?);
             if fits(session, &projection) {
-                add(&mut found, session, projection)?;
+                found.push((session.to_owned(), projection));
             }
         }
-        return Ok(found);
     }
-    let (from, mut to) = keys::all(b'r', "");
-    if let Some(after) = &query.after {
-        let Some(projection) = read::<Projection>(storage, &keys::projection(after))? else {
+    if query.order == Order::Recent && limit > SHORT_LIST {
+        found.sort_unstable_by(|(a, of_a), (b, of_b)| (of_b.last_ms, b).cmp(&(of_a.last_ms, a)));
+        if let Some(after) = after {
+            let place = (last_ms(storage, after)?, after);
+            found.retain(|(session, projection)| (projection.last_ms, session.as_str()) < place);
+        }
+        found.truncate(limit);
+    }
+    let mut states = if found.len() > SHORT_LIST { Some(all_states(storage)?) } else { None };
+    found
+        .into_iter()
+        .map(|(session_key, projection)| {
+            let state = match &mut states {
+                Some(states) => states.remove(&session_key).unwrap_or_default(),
+                None => state(storage, &session_key)?,
+            };
+            Ok(SessionView { session_key, projection, state })
+        })
+        .collect()
+}
+
+/// The time of the session after which a list goes on.
+fn last_ms(storage: &dyn Storage, after: &str) -> Result<i64> {
+    match read::<Projection>(storage, &keys::projection(after))? {
+        Some(projection) => Ok(projection.last_ms),
+        None => {
             let message = format!("`after` names no session that is there: `{after}`");
-            return Err(CoreError::new(Code::Validation, message));
-        };
-        to = keys::recency(projection.last_ms, after);
-    }
-    for pair in storage.scan(from, to, true) {
-        if found.len() >= limit {
-            break;
-        }
-        let (key, _) = pair?;
-        let (_, session) = keys::read_recency(&key)?;
-        if !session.starts_with(prefix) {
-            continue;
-        }
-        // Between the two reads the session may have gone.
-        let Some(projection) = read::<Projection>(storage, &keys::projection(session))? else { continue };
-        if fits(session, &projection) {
-            add(&mut found, session, projection)?;
+            Err(CoreError::new(Code::Validation, message))
         }
     }
-    Ok(found)
+}
+
+/// The states of all sessions that have one.
+fn all_states(storage: &dyn Storage) -> Result<HashMap<String, State>> {
+    let mut states: HashMap<String, State> = HashMap::new();
+    for pair in storage.scan(vec![b's'], vec![b't'], false) {
+        let (key, cell) = pair?;
+        let (session, key) = keys::read_session_state(&key)?;
+        if let Some(value) = log::unsealed::<Register>(&cell)?.value {
+            states.entry(session.to_owned()).or_default().0.insert(key.to_owned(), value);
+        }
+    }
+    Ok(states)
 }

@@ -135,3 +135,41 @@ fn two_stores_that_merge_have_the_same_projections() {
     sound(&a);
     sound(&b);
 }
+
+#[test]
+fn a_list_is_the_same_in_one_piece_and_in_pages_of_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let events = (0..400).map(|i| NewEvent {
+        timestamp_ms: Some((i * 37) % 90),
+        agent_id: format!("a{}", i % 3),
+        ..event(&format!("s:{:03}", (i * 7) % 250), "state_changed", &format!(r#"{{"k{}":{i}}}"#, i % 2))
+    });
+    wait(store.append_batch(events.collect())).unwrap();
+    for order in [Order::Recent, Order::Key] {
+        for agent_id in [None, Some("a1".to_owned())] {
+            let whole =
+                SessionsQuery { order, agent_id, prefix: Some("s:".into()), ..SessionsQuery::default() };
+            let all = store.sessions(&whole).unwrap();
+            assert!(all.len() > 75, "{}", all.len());
+            if order == Order::Key {
+                assert!(all.is_sorted_by(|a, b| a.session_key < b.session_key));
+            } else {
+                assert!(all.is_sorted_by(|a, b| a.projection.last_ms >= b.projection.last_ms));
+            }
+            for limit in [1, 7, 60, 100, 101, 180] {
+                let (mut pages, mut after) = (Vec::new(), None);
+                loop {
+                    let page = store
+                        .sessions(&SessionsQuery { limit: Some(limit), after, ..whole.clone() })
+                        .unwrap();
+                    assert!(page.len() <= limit);
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.session_key.clone());
+                    pages.extend(page);
+                }
+                assert_eq!(pages, all);
+            }
+        }
+    }
+}

@@ -92,6 +92,8 @@ impl Writer {
         options: &Options,
     ) -> Result<Sender<Command>> {
         let (outbox, inbox) = channel();
+        // A process that was killed leaves what only the system's memory has.
+        let unflushed = (log.store.n != head.progress.n).then(Instant::now);
         let mut writer = Self {
             shared,
             log,
@@ -105,7 +107,7 @@ impl Writer {
             next: VecDeque::new(),
             compaction: None,
             garbage: true,
-            unflushed: None,
+            unflushed,
             pruned_at: Instant::now(),
         };
         writer.head.progress.closed = false;
@@ -124,6 +126,9 @@ impl Writer {
 
     fn run(mut self) {
         let _owner = memory::scope(Owner::Events);
+        if let Err(error) = self.flush() {
+            tracing::error!(%error, "events could not be put on the disk");
+        }
         let reply = loop {
             match self.receive() {
                 Some(Command::Close { reply }) => break Some(reply),

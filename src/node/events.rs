@@ -624,6 +624,10 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     read.read_only = flag(env, "readOnly", options.read_only)?.unwrap_or(false);
     match options.nats {
         Some(Either::A(link)) => read.nats = Some(nats_options(env, link)?),
+        Some(Either::B(other)) if other.get_type()? == ValueType::Object => {
+            let message = "`nats` must have `servers`, an array of URLs, and `stream`, a name";
+            return Err(reify(env, &CoreError::new(Code::Validation, message)));
+        }
         Some(Either::B(other)) => return Err(reify(env, &wrong_argument("nats", "an object", &other))),
         None => {}
     }

@@ -173,21 +173,19 @@ pub struct TranscriptOwner<'env> {
     ts_args_type = "transcript: TranscriptOwner, entries: unknown[]",
     ts_return_type = "NewEvent[]"
 )]
+#[allow(clippy::needless_pass_by_value, reason = "napi gives objects by value")]
 pub fn transcript_events<'env>(
     env: &'env Env,
     transcript: TranscriptOwner<'env>,
     entries: Unknown<'env>,
 ) -> napi::Result<Unknown<'env>> {
-    let TranscriptOwner { session_key, agent_id, session_id, written_ms } = transcript;
-    let (session_key, agent_id, session_id) = (
-        name(env, "sessionKey", session_key)?,
-        name(env, "agentId", agent_id)?,
-        name(env, "sessionId", session_id)?,
-    );
+    let session_key = name(env, "sessionKey", transcript.session_key)?;
+    let agent_id = name(env, "agentId", transcript.agent_id)?;
+    let session_id = name(env, "sessionId", transcript.session_id)?;
     // What JSON cannot say is no array of entries either.
     let entries = stringify(env, entries)?.unwrap_or_default();
     #[allow(clippy::cast_possible_truncation)]
-    let written_ms = written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
+    let written_ms = transcript.written_ms.filter(|ms| ms.abs() <= 8.64e15).map(|ms| ms as i64);
     let text = guard(env, || {
         let owner = Transcript { session_key: &session_key, agent_id: &agent_id, session_id: &session_id };
         openclaw::transcript_events_json(&owner, &String::from_utf8_lossy(&entries), written_ms)

@@ -37,7 +37,7 @@ pub fn core_info() -> CoreInfo {
     CoreInfo {
         version: env!("CARGO_PKG_VERSION").into(),
         target: format!("{}-{}{libc}", std::env::consts::OS, std::env::consts::ARCH),
-        capabilities: ["types", "config"]
+        capabilities: ["types", "config", "events"]
             .map(|name| CoreCapability { name: name.into(), available: true, reason: None })
             .into(),
     }

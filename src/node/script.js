@@ -1,6 +1,9 @@
 // What is better said in JavaScript: one object of functions, compiled once for each thread that loads the addon, so
 // that V8 optimises them.
-({
+(() => {
+  /** What builds a usage object of each shape that has come. */
+  const makers = [];
+
   /** A promise with its `resolve` and `reject` in one function. */
   function deferred() {
     let settle;

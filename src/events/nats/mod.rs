@@ -34,6 +34,7 @@ use self::receive::Inbox;
 use self::send::Outbox;
 use self::server::{Address, Server};
 use self::wire::Envelope;
+use crate::memory::{Owner, owned};
 use crate::{Code, CoreError, Result, runtime};
 
 /// What the link needs of a store.
@@ -277,7 +278,13 @@ impl Replication {
         let first = Status { stream: options.stream.clone(), ..Status::default() };
         let (report, status) = watch::channel(first);
         let link = Link { log, options, report: Arc::new(report) };
-        let task = runtime::runtime()?.spawn(link.run(stop.clone()));
+        let runtime = runtime::runtime()?;
+        let running = runtime.spawn(owned(Owner::Events, link.clone().run(stop.clone())));
+        let task = runtime.spawn(async move {
+            if let Err(error) = running.await {
+                link.died(&error.to_string());
+            }
+        });
         Ok(Self { status, stop, task: Mutex::new(Some(task)) })
     }
 
@@ -296,7 +303,6 @@ impl Replication {
         self.stop.cancel();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // An error is a panic in the task, which then has nothing left to write.
             let _ = task.await;
         }
     }
@@ -454,6 +460,16 @@ impl<L: Replicated> Link<L> {
             if status.state != State::Stopped {
                 status.state = State::Connecting;
             }
+        });
+    }
+
+    /// A panic is a bug; it must not look like a server that is away.
+    fn died(&self, why: &str) {
+        tracing::error!(stream = self.options.stream, error = why, "the NATS link has died; report this bug");
+        self.update(|status| {
+            status.state = State::Stopped;
+            status.server = None;
+            status.error = Some(format!("the link has died: {why}"));
         });
     }
 
