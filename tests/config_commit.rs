@@ -337,7 +337,7 @@ mod struck {
     fn shim() -> &'static Path {
         static SHIM: OnceLock<PathBuf> = OnceLock::new();
         SHIM.get_or_init(|| {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_commit/shim.c");
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim.c");
             let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config_commit_shim.so");
             let status = Command::new("cc")
                 .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])

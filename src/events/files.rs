@@ -6,7 +6,7 @@
 //! | `holder.json` | who that is, for the message to others |
 //! | `store.json` | the format's version and the replica's name |
 //! | `CURRENT` | the name of the current generation |
-//! | `gen-N/` | the database; compaction and repair write the next one |
+//! | `gen-N/` | the database; compaction and repair write the next one. A copy of `store.json` in it says that it is whole |
 //! | `head` | how far the writer had come: a witness outside of the database |
 //! | `damaged/` | generations that could not be read as a whole, kept as they were |
 
@@ -24,7 +24,7 @@ pub(super) const FORMAT: u32 = 2;
 
 /// The right to write a store, until dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
     holder: PathBuf,
 }
 
@@ -52,7 +52,7 @@ impl Lock {
             command: std::env::args().take(2).collect::<Vec<_>>().join(" "),
         };
         write_whole(&holder, &serde_json::to_vec(&this).unwrap_or_default())?;
-        Ok(Self { _file: file, holder })
+        Ok(Self { file, holder })
     }
 
     /// Whether no process writes; then none begins to until the result is dropped.
@@ -65,6 +65,8 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.holder);
+        // A process that is just being started may still have a copy of the descriptor, and would keep the lock.
+        let _ = self.file.unlock();
     }
 }
 
@@ -87,37 +89,68 @@ fn locked(folder: &Path, holder: &Path) -> CoreError {
 }
 
 /// What a store says of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) format: u32,
     pub(super) replica: String,
+    /// CRC-32 of the others, so that a changed name is no name. A person may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sum: Option<u32>,
 }
 
 impl Description {
-    /// Reads the description; none if the store is new.
+    pub(super) fn new(replica: &str) -> Self {
+        Self { format: FORMAT, replica: replica.to_owned(), sum: Some(Self::sum(FORMAT, replica)) }
+    }
+
+    fn sum(format: u32, replica: &str) -> u32 {
+        crc32fast::hash(format!("{format} {replica}").as_bytes())
+    }
+
+    /// Reads the description; none if the store is new. One that is lost or damaged is that of the generation.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
+        let found = Self::read_one(folder);
+        if let Ok(Some(description)) = &found {
+            return if description.format > FORMAT { Err(description.newer(folder)) } else { found };
+        }
+        let copies = generations(folder)?.into_iter().rev();
+        let copy = copies.filter_map(|number| Self::read_one(&generation(folder, number)).ok().flatten()).next();
+        match copy {
+            Some(copy) if copy.format > FORMAT => Err(copy.newer(folder)),
+            Some(copy) => Ok(Some(copy)),
+            None => found,
+        }
+    }
+
+    fn newer(&self, folder: &Path) -> CoreError {
+        let message = format!(
+            "the event store {} has format {}, written by a newer @openclaw/core; this one reads formats up to \
+             {FORMAT}: update it",
+            folder.display(),
+            self.format
+        );
+        CoreError::new(Code::StoreCorrupt, message).in_file(folder.join("store.json"))
+    }
+
+    fn read_one(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join("store.json");
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CoreError::io("read", &path, error)),
         };
-        let description: Self = serde_json::from_slice(&text).map_err(|error| {
+        let damaged = |why: &dyn std::fmt::Display| {
             let message = format!(
-                "{} is damaged ({error}); it must read {{\"format\":{FORMAT},\"replica\":\"<name>\"}} with the name \
+                "{} is damaged ({why}); it must read {{\"format\":{FORMAT},\"replica\":\"<name>\"}} with the name \
                  this store has had",
                 path.display()
             );
             CoreError::new(Code::StoreCorrupt, message).in_file(&path)
-        })?;
-        if description.format > FORMAT {
-            let message = format!(
-                "the event store {} has format {}, written by a newer @openclaw/core; this one reads formats up to \
-                 {FORMAT}: update it",
-                folder.display(),
-                description.format
-            );
-            return Err(CoreError::new(Code::StoreCorrupt, message).in_file(&path));
+        };
+        let description: Self = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+        let right = Self::sum(description.format, &description.replica);
+        if description.sum.is_some_and(|sum| sum != right) {
+            return Err(damaged(&"its checksum is wrong"));
         }
         Ok(Some(description))
     }
@@ -125,20 +158,34 @@ impl Description {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         write_whole(&folder.join("store.json"), &serde_json::to_vec(self).unwrap_or_default())
     }
+
+    /// Writes the description where it is lost or damaged.
+    pub(super) fn restore(&self, folder: &Path) -> Result<()> {
+        if matches!(Self::read_one(folder), Ok(Some(there)) if there == *self) { Ok(()) } else { self.write(folder) }
+    }
 }
 
 /// The current generation's number; none if there is none yet.
 pub(super) fn current(folder: &Path) -> Result<Option<u64>> {
     let path = folder.join("CURRENT");
-    match fs::read_to_string(&path) {
-        Ok(name) => match name.trim().strip_prefix("gen-").and_then(|number| number.parse().ok()) {
-            Some(number) => Ok(Some(number)),
-            // Written by a rename, so this is no torn write: but any generation that is there will do.
-            None => Ok(generations(folder)?.last().copied()),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(generations(folder)?.last().copied()),
-        Err(error) => Err(CoreError::io("read", &path, error)),
+    let named = match fs::read_to_string(&path) {
+        Ok(name) => name.trim().strip_prefix("gen-").and_then(|number| number.parse().ok()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => None,
+        Err(error) => return Err(CoreError::io("read", &path, error)),
+    };
+    let all = generations(folder)?;
+    if let Some(number) = named.filter(|number| all.contains(number)) {
+        return Ok(Some(number));
     }
+    // It is damaged, or was never written. Generations that are whole hold everything, the latest what came last; one
+    // that is not is the beginning of a copy, or of the store.
+    let whole = all.iter().rev().find(|number| generation(folder, **number).join("store.json").exists());
+    Ok(whole.or(all.first()).copied())
+}
+
+/// Whether `CURRENT` names this generation.
+pub(super) fn is_current(folder: &Path, number: u64) -> bool {
+    fs::read_to_string(folder.join("CURRENT")).is_ok_and(|name| name.trim() == format!("gen-{number}"))
 }
 
 /// Every generation in the folder.
@@ -155,8 +202,11 @@ pub(super) fn generation(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("gen-{number}"))
 }
 
-/// Makes a generation the current one.
+/// Makes a generation, all of which is on the disk, the current one.
 pub(super) fn switch(folder: &Path, number: u64) -> Result<()> {
+    if let Some(description) = Description::read(folder)? {
+        description.write(&generation(folder, number))?;
+    }
     write_whole(&folder.join("CURRENT"), format!("gen-{number}\n").as_bytes())
 }
 
@@ -285,13 +335,24 @@ pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Creates a folder that only its owner can enter, and those above it.
+/// Creates a folder that only its owner can enter, and those above it, and puts their names on the disk.
 pub(super) fn create_private(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        create_private(above)?;
+    }
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| CoreError::io("create", folder, error))
+    match builder.create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !folder.is_dir() => {
+            return Err(CoreError::io("create", folder, error));
+        }
+        _ => sync_folder(above.unwrap_or(Path::new("."))),
+    }
 }
 
 fn open_private(path: &Path, options: &mut OpenOptions) -> Result<File> {

@@ -55,6 +55,11 @@ pub(super) fn open(
         files::switch(folder, 1)?;
         return Ok((1, Arc::new(storage)));
     };
+    // From here on this is the one, whatever else begins to be written.
+    if !files::is_current(folder, number) {
+        files::sync_folder(&files::generation(folder, number))?;
+        files::switch(folder, number)?;
+    }
     // What an interrupted compaction or repair has left.
     for other in files::generations(folder)?.into_iter().filter(|other| *other != number) {
         let _ = fs::remove_dir_all(files::generation(folder, other));
@@ -64,8 +69,9 @@ pub(super) fn open(
         Ok(storage) => return Ok((number, storage)),
         Err(error) => error,
     };
-    // sled's snapshot only spares it reading its log: without it, nothing is missing.
-    if problem.code() == Code::StoreCorrupt && set_aside_snapshots(&generation) {
+    // sled's snapshot only spares it reading its log, and its `conf` says what is the same in every store: without
+    // them, nothing is missing.
+    if problem.code() == Code::StoreCorrupt && set_aside(&generation) {
         match attempt(&generation, progress, cache_bytes) {
             Ok(storage) => return Ok((number, storage)),
             Err(error) => problem = error,
@@ -105,15 +111,19 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
             return Err(log::at_place(&record::damaged("its session is not known"), session, seq));
         }
     }
+    if !progress.closed {
+        // What a killed process has written is seen from now on: a power cut must not take it back.
+        storage.sync()?;
+    }
     Ok(storage)
 }
 
-fn set_aside_snapshots(generation: &Path) -> bool {
+fn set_aside(generation: &Path) -> bool {
     let Ok(entries) = fs::read_dir(generation) else { return false };
     let mut found = false;
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("snap.") {
+        if name.starts_with("snap.") || name == "conf" {
             found |= fs::rename(&path, path.with_file_name(format!("damaged-{name}"))).is_ok();
         }
     }
@@ -131,7 +141,7 @@ pub(super) fn migrate(folder: &Path, found: &Description) -> Result<()> {
         let progress = files::Head::read(folder).unwrap_or_default();
         rebuild(folder, number, Some(&storage), &found.replica, &progress, 16 << 20)?;
     }
-    Description { format: FORMAT, ..found.clone() }.write(folder)
+    Description::new(&found.replica).write(folder)
 }
 
 /// Writes the next generation from the records of this one, and makes it the current one. If `source` cannot be read

@@ -11,9 +11,13 @@ use std::fs::{self, File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use super::storage::{Batch, Pair, Storage};
 use crate::{Code, CoreError, Result};
+
+/// How long sled's own lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A sled database, and a descriptor that reaches its file.
 pub(super) struct Sled {
@@ -33,14 +37,34 @@ impl Sled {
             .flush_every_ms(None)
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput);
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| damaged(folder, "sled failed inside while opening it"))?
-            .map_err(|error| convert(folder, error))?;
+        let db = Self::start(&config, folder)?;
+        // sled leaves the file without which it does not open again to the kernel's caches.
+        let conf = folder.join("conf");
+        let synced = OpenOptions::new().read(true).write(cfg!(windows)).open(&conf).and_then(|conf| conf.sync_all());
+        synced.map_err(|error| CoreError::io("sync", &conf, error))?;
         let path = folder.join("db");
         // Windows flushes only through a descriptor that may write.
         let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
         let file = file.map_err(|error| CoreError::io("open", &path, error))?;
         Ok(Self { db, file, folder: folder.to_owned(), failed: OnceLock::new() })
+    }
+
+    fn start(config: &sled::Config, folder: &Path) -> Result<sled::Db> {
+        let began = Instant::now();
+        loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
+                .map_err(|_| damaged(folder, "sled failed inside while opening it"))?;
+            match opened {
+                // Whoever comes here has the store's own lock. sled's goes a little later than its database, with the
+                // last of its threads, and with the last process that was just being started by who had it.
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("acquire lock") && began.elapsed() < LOCK_PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened.map_err(|error| convert(folder, error)),
+            }
+        }
     }
 
     fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {

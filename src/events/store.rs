@@ -576,7 +576,7 @@ impl EventStore {
 fn describe(folder: &Path, replica: Option<&str>) -> Result<Arc<str>> {
     let Some(found) = Description::read(folder)? else {
         let replica = replica.map_or_else(random_name, |name| Ok(name.to_owned()))?;
-        Description { format: FORMAT, replica: replica.clone() }.write(folder)?;
+        Description::new(&replica).write(folder)?;
         return Ok(replica.into());
     };
     if let Some(wanted) = replica.filter(|wanted| *wanted != found.replica) {
@@ -587,6 +587,7 @@ fn describe(folder: &Path, replica: Option<&str>) -> Result<Arc<str>> {
         );
         return Err(CoreError::new(Code::Validation, message).in_file(folder));
     }
+    found.restore(folder)?;
     if found.format < FORMAT {
         recover::migrate(folder, &found)?;
     }

@@ -111,6 +111,12 @@ impl Writer {
             pruned_at: Instant::now(),
         };
         writer.head.progress.closed = false;
+        if writer.head.progress.beat % 2 == 1 {
+            // A writer was killed in the midst of a commit, which is now there as a whole or not: whoever copies the
+            // store need not wait for the next one.
+            writer.head.progress.beat += 1;
+            writer.head.write()?;
+        }
         std::thread::Builder::new()
             .name("openclaw-events".into())
             .spawn(move || writer.run())
