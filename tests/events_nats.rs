@@ -5,7 +5,13 @@
 
 #![cfg(unix)]
 // The lints are those of code that users run; here a failed step is a failed test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::format_push_string
+)]
 
 #[path = "events_nats/net.rs"]
 mod net;

@@ -773,13 +773,10 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
 
 /// The time of the session after which a list goes on.
 fn last_ms(storage: &dyn Storage, after: &str) -> Result<i64> {
-    match read::<Projection>(storage, &keys::projection(after))? {
-        Some(projection) => Ok(projection.last_ms),
-        None => {
-            let message = format!("`after` names no session that is there: `{after}`");
-            Err(CoreError::new(Code::Validation, message))
-        }
-    }
+    let projection = read::<Projection>(storage, &keys::projection(after))?.ok_or_else(|| {
+        CoreError::new(Code::Validation, format!("`after` names no session that is there: `{after}`"))
+    })?;
+    Ok(projection.last_ms)
 }
 
 /// The states of all sessions that have one.

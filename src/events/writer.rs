@@ -35,7 +35,7 @@ const COPY_KEYS: usize = 512;
 const COPY_BYTES: usize = 256 << 10;
 
 /// How often retention is looked after.
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
+const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
 type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -202,6 +202,7 @@ impl Writer {
     }
 
     /// Stages a command. It comes back if it must wait until the group was committed, or ends the group.
+    #[allow(clippy::match_wildcard_for_single_variants)] // every other command, whatever there will be
     fn stage(&mut self, command: Command, group: &mut Group, answers: &mut Vec<Answer>) -> Option<Command> {
         match command {
             Command::Append { events, bytes, reply } => {
@@ -277,13 +278,13 @@ impl Writer {
             tracing::error!(%error, "a group of events could not be written");
         }
         for answer in answers.drain(..) {
-            answer(outcome.as_ref().map(|()| ()).map_err(copy));
+            answer(outcome.as_ref().copied().map_err(copy));
         }
     }
 
     fn commit(&mut self, group: &mut Group) -> Result<()> {
         if !group.is_empty() {
-            if self.head.progress.beat % 2 == 0 {
+            if self.head.progress.beat.is_multiple_of(2) {
                 self.head.progress.beat += 1;
                 self.head.write()?;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openclaw_core::Code;
-use openclaw_core::events::{EventStore, NewEvent, Options, Order, Range, SessionsQuery, nats};
+use openclaw_core::events::{EventStore, NewEvent, Options, Order, Range, SessionView, SessionsQuery, nats};
 
 use crate::net::Scratch;
 
@@ -155,7 +155,7 @@ pub fn contents(store: &EventStore) -> Contents {
         }
     }
     events.sort();
-    Contents { sessions, projections: views.iter().map(|view| view.to_bytes()).collect(), events }
+    Contents { sessions, projections: views.iter().map(SessionView::to_bytes).collect(), events }
 }
 
 /// The data of a session's events.
@@ -169,7 +169,7 @@ pub async fn until(store: &EventStore, what: &str, met: impl Fn(&nats::Status) -
     let mut statuses = link.watch();
     match tokio::time::timeout(LONGEST, statuses.wait_for(|status| met(status))).await {
         Ok(status) => status.unwrap().clone(),
-        Err(_) => panic!("{} still waits for {what}: {:#?}", store.replica(), link.status()),
+        Err(_elapsed) => panic!("{} still waits for {what}: {:#?}", store.replica(), link.status()),
     }
 }
 
