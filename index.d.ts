@@ -483,8 +483,8 @@ export interface NatsOptions {
 /** How the link to a NATS server fares. */
 export interface NatsStatus {
   /**
-   * "connecting" while no server is reached, "catching_up" while there are events to send or to take in, "live" when
-   * there are none, "stopped" when the store is closed.
+   * `connecting` while no server is reached, `catching_up` while there are events to send or to take in, `live` when
+   * there are none, `stopped` when the store is closed.
    */
   state: 'connecting' | 'catching_up' | 'live' | 'stopped'
   /** The stream's name. */

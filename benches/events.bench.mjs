@@ -26,7 +26,9 @@ const events = (count, sessionKey) => Array.from({ length: count }, () => event(
 /** One INSERT a call, each a transaction of its own. */
 function sqlite(path) {
   const db = new DatabaseSync(path);
-  db.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE events (session TEXT, seq INTEGER, json TEXT, PRIMARY KEY (session, seq)) WITHOUT ROWID");
+  db.exec(
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE events (session TEXT, seq INTEGER, json TEXT, PRIMARY KEY (session, seq)) WITHOUT ROWID",
+  );
   const insert = db.prepare("INSERT INTO events VALUES (?, ?, ?)");
   let seq = 0;
   return { append: (one) => insert.run(one.sessionKey, ++seq, JSON.stringify(one)), close: () => db.close() };
@@ -201,7 +203,8 @@ async function bulkRows(EventStore, scratch) {
       samples: growth,
       target: {
         text: "≤ 1.2× a short one",
-        met: ({ contenders }) => contenders["at 100,000 events"].median <= 1.2 * contenders["at 100 events"].median,
+        met: ({ contenders }) =>
+          contenders["at 100,000 events"].median <= 1.2 * contenders["at 100 events"].median,
       },
     }),
   );
@@ -274,7 +277,8 @@ async function listRow(EventStore, scratch) {
     samples: { "in all": total, "on the JS thread": onThread },
     target: {
       text: "≤ 50 ms, ≤ 5 ms on the JS thread",
-      met: ({ contenders }) => contenders["in all"].median <= 50 && contenders["on the JS thread"].median <= 5,
+      met: ({ contenders }) =>
+        contenders["in all"].median <= 50 && contenders["on the JS thread"].median <= 5,
     },
   });
 }
@@ -288,10 +292,14 @@ export async function run() {
     rows.push(await listRow(EventStore, scratch));
     rows.push(...(await bulkRows(EventStore, scratch)));
     for (const { title, contenders } of rows)
-      console.error(title, Object.entries(contenders).map(([name, { median }]) => `${name} ${median.toPrecision(4)}`).join(" · "));
+      console.error(
+        title,
+        Object.entries(contenders)
+          .map(([name, { median }]) => `${name} ${median.toPrecision(4)}`)
+          .join(" · "),
+      );
     return rows;
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
   }
 }
-

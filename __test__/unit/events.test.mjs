@@ -1,7 +1,7 @@
 // `EventStore` as JavaScript sees it.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -521,7 +521,7 @@ describe("follow", () => {
     await stream.return();
   });
 
-  test("a follower that does not read holds no more than a few batches", async (t) => {
+  test("a follower that does not read holds no more than a few batches", () => {
     const path = scratch();
     const { grown } = fresh(
       `
@@ -714,6 +714,27 @@ describe("one writer", () => {
     await store.close();
     const again = await open(t, {}, path);
     assert.deepEqual(texts(await again.read(KEY)), ["one"]);
+  });
+
+  test("a reader's copy is gone when it is closed, and when its process ends", async () => {
+    const path = scratch();
+    await (await EventStore.open(path)).close();
+    const temporary = scratch();
+    mkdirSync(temporary);
+    const during = fresh(
+      `
+      const { readdirSync } = await import("node:fs");
+      for (const name of ["TMPDIR", "TMP", "TEMP"]) process.env[name] = ${JSON.stringify(temporary)};
+      const copies = () => readdirSync(${JSON.stringify(temporary)}).length;
+      const [first, second] = [await EventStore.open(path, { readOnly: true }), await EventStore.open(path, { readOnly: true })];
+      const open = copies();
+      await first.close();
+      console.log(JSON.stringify([open, copies()]));
+      globalThis.kept = second;`,
+      path,
+    );
+    assert.deepEqual(during, [2, 1]);
+    assert.deepEqual(readdirSync(temporary), []);
   });
 
   test("a store that is forgotten is closed when it is collected", () => {

@@ -113,8 +113,8 @@ impl Description {
         if let Ok(Some(description)) = &found {
             return if description.format > FORMAT { Err(description.newer(folder)) } else { found };
         }
-        let copies = generations(folder)?.into_iter().rev();
-        let copy = copies.filter_map(|number| Self::read_one(&generation(folder, number)).ok().flatten()).next();
+        let mut copies = generations(folder)?.into_iter().rev();
+        let copy = copies.find_map(|number| Self::read_one(&generation(folder, number)).ok().flatten());
         match copy {
             Some(copy) if copy.format > FORMAT => Err(copy.newer(folder)),
             Some(copy) => Ok(Some(copy)),
@@ -161,7 +161,11 @@ impl Description {
 
     /// Writes the description where it is lost or damaged.
     pub(super) fn restore(&self, folder: &Path) -> Result<()> {
-        if matches!(Self::read_one(folder), Ok(Some(there)) if there == *self) { Ok(()) } else { self.write(folder) }
+        if matches!(Self::read_one(folder), Ok(Some(there)) if there == *self) {
+            Ok(())
+        } else {
+            self.write(folder)
+        }
     }
 }
 
@@ -349,7 +353,7 @@ pub(super) fn create_private(folder: &Path) -> Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists || !folder.is_dir() => {
-            return Err(CoreError::io("create", folder, error));
+            Err(CoreError::io("create", folder, error))
         }
         _ => sync_folder(above.unwrap_or(Path::new("."))),
     }

@@ -3,10 +3,12 @@
 //! A call stages its writes in a [`Group`]; [`Log::commit`] applies the group to the storage as one batch. What can
 //! fail comes first in each call, so that a call that fails has staged nothing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::clock::{Clock, PhysicalTime};
 use super::event::{Body, NewEvent, Origin, SESSION_DELETED, StoredEvent, invalid};
@@ -14,7 +16,7 @@ use super::keys;
 use super::merge::Incoming;
 use super::projection::{Projection, Register, state_changes};
 use super::record::{self, Slot};
-use super::storage::{Batch, Storage};
+use super::storage::{Batch, Pair, Storage};
 use super::version::VersionVector;
 use crate::{Code, CoreError, Result};
 
@@ -364,7 +366,7 @@ impl Log {
             }
             match find_in_session(&*self.storage, &self.store.version, &event.session_key, &event.id, &key)? {
                 None => self.take_in(group, &mut event, &incoming.body)?,
-                Some(twin) => self.choose(group, twin, event, &incoming.body)?,
+                Some(twin) => self.choose(group, &twin, event, &incoming.body)?,
             }
         }
         Ok(merged)
@@ -374,7 +376,7 @@ impl Log {
     fn choose(
         &mut self,
         group: &mut Group,
-        twin: StoredEvent,
+        twin: &StoredEvent,
         mut event: StoredEvent,
         body: &[u8],
     ) -> Result<()> {
@@ -384,18 +386,18 @@ impl Log {
         session.meta.follow_chain(&event);
         touch(group, session, &event.session_key);
         let loses = (twin.clock, &twin.origin.replica) > (event.clock, &event.origin.replica);
-        let loser = if loses { &twin } else { &event };
-        let (replica, n) = (&loser.origin.replica, loser.n);
-        record::put(&mut group.batch, keys::shadow(replica, n), loser, &record::encode(&loser.body())?)?;
-        group.batch.put(keys::shadowed(&loser.session_key, replica, n), Vec::new());
+        let behind = if loses { twin } else { &event };
+        let (replica, n) = (&behind.origin.replica, behind.n);
+        record::put(&mut group.batch, keys::shadow(replica, n), behind, &record::encode(&behind.body())?)?;
+        group.batch.put(keys::shadowed(&behind.session_key, replica, n), Vec::new());
         if !loses {
             return Ok(());
         }
         let place = keys::event(&twin.session_key, twin.seq);
         // Of one key's writes in a batch the last counts.
-        record::remove(&mut group.batch, place.clone(), &twin);
+        record::remove(&mut group.batch, place.clone(), twin);
         (event.seq, event.arrival) = (twin.seq, twin.arrival);
-        let (before, after) = (record::bytes(&twin)?, record::put(&mut group.batch, place, &event, body)?);
+        let (before, after) = (record::bytes(twin)?, record::put(&mut group.batch, place, &event, body)?);
         if let Some(session) = self.sessions.get_mut(&event.session_key) {
             session.meta.bytes = (session.meta.bytes + after).saturating_sub(before);
             self.store.bytes = (self.store.bytes + after).saturating_sub(before);
@@ -640,14 +642,13 @@ impl Log {
 
     /// Removes some of what deletions and retention have left. False if there is nothing more.
     pub(super) fn collect_garbage(&mut self, group: &mut Group) -> Result<bool> {
-        let (name, from) = match self.garbage.take() {
-            Some(garbage) => garbage,
-            None => {
-                let (from, to) = keys::all(b'g', "");
-                match self.storage.scan(from, to, false).next() {
-                    Some(pair) => (keys::read_plain(&pair?.0)?.to_owned(), 0),
-                    None => return Ok(false),
-                }
+        let (name, from) = if let Some(begun) = self.garbage.take() {
+            begun
+        } else {
+            let (from, to) = keys::all(b'g', "");
+            match self.storage.scan(from, to, false).next() {
+                Some(pair) => (keys::read_plain(&pair?.0)?.to_owned(), 0),
+                None => return Ok(false),
             }
         };
         self.load(&name)?;
@@ -697,12 +698,12 @@ impl Log {
 
     /// The cells of the state that an event will write.
     fn load_state(&mut self, name: &str, data: &str) -> Result<()> {
-        let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(data).unwrap_or_default();
+        let keys: BTreeMap<String, &RawValue> = serde_json::from_str(data).unwrap_or_default();
         let session = self.sessions.get_mut(name).ok_or_else(|| unloaded(name))?;
         for key in keys.into_keys() {
-            if !session.state.contains_key(&key) {
-                let cell = read(&*self.storage, &keys::state(name, &key))?;
-                session.state.insert(key, cell);
+            if let Entry::Vacant(unread) = session.state.entry(key) {
+                let cell = read(&*self.storage, &keys::state(name, unread.key()))?;
+                unread.insert(cell);
             }
         }
         Ok(())
@@ -770,7 +771,7 @@ pub(super) fn covers(data: &str) -> Result<VersionVector> {
     #[derive(Deserialize)]
     struct Deletion<'a> {
         #[serde(borrow)]
-        covers: &'a serde_json::value::RawValue,
+        covers: &'a RawValue,
     }
     let deletion: Deletion<'_> = serde_json::from_str(data)
         .map_err(|error| invalid(format!("a deletion does not say what it covers: {error}")))?;
@@ -820,7 +821,7 @@ fn fold(storage: &dyn Storage, name: &str, meta: &SessionMeta) -> Result<Fold> {
 pub(super) struct Slots<'s> {
     storage: &'s dyn Storage,
     session: &'s str,
-    pairs: Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 's>,
+    pairs: Box<dyn Iterator<Item = Result<Pair>> + 's>,
 }
 
 impl<'s> Slots<'s> {
@@ -948,13 +949,13 @@ fn indexed_arrival(storage: &dyn Storage, replica: &str, n: u64) -> Result<Optio
 
 /// Event `n` of a replica, whether it counts or gave way to a twin; none if it is gone.
 pub(super) fn find_by_origin(storage: &dyn Storage, replica: &str, n: u64) -> Result<Option<StoredEvent>> {
-    if let Some(arrival) = indexed_arrival(storage, replica, n)? {
-        if let Some(place) = storage.get(&keys::arrival(arrival))? {
-            let (session, seq) = keys::read_place(&place)?;
-            let event = event_at(storage, session, seq)?;
-            if let Some(event) = event.filter(|event| *event.origin.replica == *replica && event.n == n) {
-                return Ok(Some(event));
-            }
+    if let Some(arrival) = indexed_arrival(storage, replica, n)?
+        && let Some(place) = storage.get(&keys::arrival(arrival))?
+    {
+        let (session, seq) = keys::read_place(&place)?;
+        let event = event_at(storage, session, seq)?;
+        if let Some(event) = event.filter(|event| *event.origin.replica == *replica && event.n == n) {
+            return Ok(Some(event));
         }
     }
     match record::get(storage, &keys::shadow(replica, n))? {

@@ -449,8 +449,8 @@ mod tests {
         fn the_order_of_events_does_not_matter(order in Just((0..24_usize).collect::<Vec<_>>()).prop_shuffle(), seed in 0_i64..50) {
             let kinds = ["message_received", "agent_response", "session_ended", "session_started", "tool_called", "x"];
             let events: Vec<_> = (0..24_usize).map(|i| {
-                let at = (i as i64 * 7 + seed) % 11 - 5;
-                let data = format!(r#"{{"text":"t{i}","usage":{{"input":{i},"cost":{{"total":{}}}}}}}"#, i as f64 * 0.1 + 0.000_3);
+                let at = (i64::try_from(i).unwrap() * 7 + seed) % 11 - 5;
+                let data = format!(r#"{{"text":"t{i}","usage":{{"input":{i},"cost":{{"total":{}}}}}}}"#, f64::from(u8::try_from(i).unwrap()) * 0.1 + 0.000_3);
                 event(kinds[i % kinds.len()], &format!("{:b}", i * 5), at, &data)
             }).collect();
             let fold = |order: &mut dyn Iterator<Item = usize>| {

@@ -16,11 +16,11 @@ use crate::{Code, CoreError, Result};
 const VALUE_BYTES: usize = 32 << 10;
 
 /// Marks the first value of a record.
-pub(super) const RECORD: &[u8; 4] = b"\xF5oc\x01";
+pub(super) const RECORD: [u8; 4] = *b"\xF5oc\x01";
 /// Marks a further value.
-pub(super) const PART: &[u8; 4] = b"\xF5op\x01";
+pub(super) const PART: [u8; 4] = *b"\xF5op\x01";
 /// Marks a place whose event was removed while others around it stayed.
-const REMOVED: &[u8; 4] = b"\xF5ox\x01";
+const REMOVED: [u8; 4] = *b"\xF5ox\x01";
 
 /// Marks what a store knows of one session.
 const SESSION: &[u8; 4] = b"\xF5os\x01";
@@ -87,12 +87,12 @@ fn value(mark: [u8; 4], content: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 /// The content of a value that begins `bytes`, if mark and checksum are right, and its length.
-pub(super) fn content<'v>(mark: &[u8; 4], bytes: &'v [u8]) -> Option<&'v [u8]> {
+pub(super) fn content(mark: [u8; 4], bytes: &[u8]) -> Option<&[u8]> {
     let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
     let (found, header) = header.split_first_chunk::<4>()?;
     let (length, checksum) = header.split_first_chunk::<4>()?;
     let rest = rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-    let right = found == mark && checksum == crc32fast::hash(rest).to_be_bytes();
+    let right = *found == mark && checksum == crc32fast::hash(rest).to_be_bytes();
     right.then_some(rest)
 }
 
@@ -107,10 +107,10 @@ pub(super) fn put(batch: &mut Batch, key: Vec<u8>, event: &StoredEvent, body: &[
         length: body.len() as u64,
         body: chunks.next().unwrap_or_default(),
     };
-    let first = value(*RECORD, &record)?;
+    let first = value(RECORD, &record)?;
     let mut bytes = first.len() as u64;
     for (number, chunk) in (1_u16..).zip(chunks) {
-        let further = value(*PART, &Part { hash: event.hash, number, body: chunk })?;
+        let further = value(PART, &Part { hash: event.hash, number, body: chunk })?;
         bytes += further.len() as u64;
         batch.put(keys::part(&key, number), further);
     }
@@ -136,7 +136,7 @@ pub(super) fn erase(batch: &mut Batch, key: Vec<u8>, event: &StoredEvent) -> Res
     for number in 1..=parts(event) {
         batch.remove(keys::part(&key, number));
     }
-    batch.put(key, value(*REMOVED, &event.arrival)?);
+    batch.put(key, value(REMOVED, &event.arrival)?);
     Ok(())
 }
 
@@ -200,7 +200,7 @@ pub(super) fn session_bytes(bytes: &[u8]) -> &[u8] {
 
 /// A mark that an event is gone.
 pub(super) fn removed() -> Result<Vec<u8>> {
-    value(*REMOVED, &0_u64)
+    value(REMOVED, &0_u64)
 }
 
 /// Session, `seq` and hash of a record, and whether its body is in it as a whole.

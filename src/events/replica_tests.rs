@@ -14,7 +14,6 @@ use super::log::{Appended, Group, Log, Slots};
 use super::memory::Memory;
 use super::merge::{self, Incoming};
 use super::record::Slot;
-use super::storage::Storage;
 use super::store::{SessionView, view};
 use super::verify::verify_storage;
 use super::version::VersionVector;

@@ -40,7 +40,8 @@ impl Sled {
         let db = Self::start(&config, folder)?;
         // sled leaves the file without which it does not open again to the kernel's caches.
         let conf = folder.join("conf");
-        let synced = OpenOptions::new().read(true).write(cfg!(windows)).open(&conf).and_then(|conf| conf.sync_all());
+        let synced =
+            OpenOptions::new().read(true).write(cfg!(windows)).open(&conf).and_then(|conf| conf.sync_all());
         synced.map_err(|error| CoreError::io("sync", &conf, error))?;
         let path = folder.join("db");
         // Windows flushes only through a descriptor that may write.

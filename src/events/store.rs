@@ -24,6 +24,7 @@ use super::nats::{self, Replication};
 use super::projection::{Projection, Register, State};
 use super::record::Slot;
 use super::recover;
+use super::sled::reclaim;
 use super::storage::Storage;
 use super::verify::{self, Verified};
 use super::version::VersionVector;
@@ -196,14 +197,19 @@ pub(super) struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    /// Closes the database once nobody reads, and removes what was a copy.
+    fn end(&self) {
         *self.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
         if let Some(copy) = &self.copy {
             let _ = std::fs::remove_dir_all(copy);
         }
     }
-}
 
-impl Shared {
     /// Reads from the current generation.
     pub(super) fn reading<T>(&self, read: impl FnOnce(&dyn Storage) -> Result<T>) -> Result<T> {
         let storage = self.storage.read().unwrap_or_else(PoisonError::into_inner);
@@ -555,7 +561,8 @@ impl EventStore {
         }
         if self.writer.is_none() {
             self.shared.closed.store(true, Ordering::Release);
-            *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = None;
+            self.shared.end();
+            reclaim();
             self.shared.acknowledged.send_modify(|_| {});
             return Ok(None);
         }
@@ -766,13 +773,10 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
 
 /// The time of the session after which a list goes on.
 fn last_ms(storage: &dyn Storage, after: &str) -> Result<i64> {
-    match read::<Projection>(storage, &keys::projection(after))? {
-        Some(projection) => Ok(projection.last_ms),
-        None => {
-            let message = format!("`after` names no session that is there: `{after}`");
-            Err(CoreError::new(Code::Validation, message))
-        }
-    }
+    let projection = read::<Projection>(storage, &keys::projection(after))?.ok_or_else(|| {
+        CoreError::new(Code::Validation, format!("`after` names no session that is there: `{after}`"))
+    })?;
+    Ok(projection.last_ms)
 }
 
 /// The states of all sessions that have one.

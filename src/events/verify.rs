@@ -238,7 +238,7 @@ impl Session<'_> {
         if fold.projection != projection {
             self.found.report(self.name, 0, "the projection is not what the events amount to");
         }
-        if !fold.state.iter().map(|(key, cell)| (key, cell)).eq(state.iter().map(|(key, cell)| (key, cell))) {
+        if !fold.state.iter().eq(state.iter().map(|(key, cell)| (key, cell))) {
             self.found.report(self.name, 0, "the state is not what the events amount to");
         }
         if fold.bytes != meta.bytes {

@@ -26,6 +26,10 @@ use super::store::{Compacted, Durability, Options, Retention, Shared};
 use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
 
+/// A group is applied in batches of about so many events: sled takes a batch in random order, and a large one costs more
+/// for each event.
+const BATCH_EVENTS: usize = 64;
+
 /// A group ends at so many events or bytes.
 const GROUP_EVENTS: usize = 4096;
 const GROUP_BYTES: u64 = 8 << 20;
@@ -35,7 +39,7 @@ const COPY_KEYS: usize = 512;
 const COPY_BYTES: usize = 256 << 10;
 
 /// How often retention is looked after.
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
+const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
 type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -183,6 +187,7 @@ impl Writer {
     /// Does a command, and with it all that wait and can go into the same group.
     fn serve(&mut self, first: Command) {
         let (mut group, mut answers) = (Group::default(), Vec::new());
+        let (mut events, mut bytes) = (0, 0);
         let mut command = Some(first);
         while let Some(now) = command.take() {
             if let Some(later) = self.stage(now, &mut group, &mut answers) {
@@ -193,7 +198,18 @@ impl Writer {
                     break;
                 }
             }
-            if group.events >= GROUP_EVENTS || group.bytes >= GROUP_BYTES {
+            if group.events >= BATCH_EVENTS {
+                events += group.events;
+                bytes += group.bytes;
+                if self.durability == Durability::Always && events < GROUP_EVENTS && bytes < GROUP_BYTES {
+                    if let Err(error) = self.apply(&mut group) {
+                        self.refuse(&error, &mut group, &mut answers);
+                    }
+                } else {
+                    self.finish(&mut group, &mut answers);
+                }
+            }
+            if events >= GROUP_EVENTS || bytes >= GROUP_BYTES {
                 break;
             }
             command = self.next.pop_front().or_else(|| self.inbox.try_recv().ok());
@@ -202,6 +218,7 @@ impl Writer {
     }
 
     /// Stages a command. It comes back if it must wait until the group was committed, or ends the group.
+    #[allow(clippy::match_wildcard_for_single_variants)] // every other command, whatever there will be
     fn stage(&mut self, command: Command, group: &mut Group, answers: &mut Vec<Answer>) -> Option<Command> {
         match command {
             Command::Append { events, bytes, reply } => {
@@ -270,30 +287,36 @@ impl Writer {
         if group.is_empty() && answers.is_empty() {
             return;
         }
-        let outcome = self.commit(group);
-        if let Err(error) = &outcome {
-            *group = Group::default();
-            let _ = self.log.reload();
-            tracing::error!(%error, "a group of events could not be written");
-        }
-        for answer in answers.drain(..) {
-            answer(outcome.as_ref().map(|()| ()).map_err(copy));
+        let outcome = self
+            .apply(group)
+            .and_then(|()| if self.durability == Durability::Always { self.flush() } else { Ok(()) });
+        match outcome {
+            Ok(()) => {
+                self.acknowledge();
+                answers.drain(..).for_each(|answer| answer(Ok(())));
+            }
+            Err(error) => self.refuse(&error, group, answers),
         }
     }
 
-    fn commit(&mut self, group: &mut Group) -> Result<()> {
+    /// Answers that what was staged or applied since the last flush failed.
+    fn refuse(&mut self, error: &CoreError, group: &mut Group, answers: &mut Vec<Answer>) {
+        tracing::error!(%error, "a group of events could not be written");
+        *group = Group::default();
+        let _ = self.log.reload();
+        answers.drain(..).for_each(|answer| answer(Err(copy(error))));
+    }
+
+    /// Applies a group: it is in the storage, and not yet on the disk.
+    fn apply(&mut self, group: &mut Group) -> Result<()> {
         if !group.is_empty() {
-            if self.head.progress.beat % 2 == 0 {
+            if self.head.progress.beat.is_multiple_of(2) {
                 self.head.progress.beat += 1;
                 self.head.write()?;
             }
             self.log.commit(group)?;
             self.unflushed.get_or_insert_with(Instant::now);
         }
-        if self.durability == Durability::Always {
-            self.flush()?;
-        }
-        self.acknowledge();
         Ok(())
     }
 

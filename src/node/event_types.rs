@@ -148,8 +148,8 @@ pub struct NatsOptions<'env> {
 #[napi(object, object_from_js = false)]
 #[allow(dead_code, reason = "declares the type; the status crosses as one JSON text")]
 pub struct NatsStatus {
-    /// "connecting" while no server is reached, "catching_up" while there are events to send or to take in, "live" when
-    /// there are none, "stopped" when the store is closed.
+    /// `connecting` while no server is reached, `catching_up` while there are events to send or to take in, `live` when
+    /// there are none, `stopped` when the store is closed.
     #[napi(ts_type = "'connecting' | 'catching_up' | 'live' | 'stopped'")]
     pub state: String,
     /// The stream's name.

@@ -623,7 +623,7 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     read.replica = options.replica.map(|replica| text(env, "replica", replica)).transpose()?;
     read.read_only = flag(env, "readOnly", options.read_only)?.unwrap_or(false);
     match options.nats {
-        Some(Either::A(link)) => read.nats = Some(nats_options(env, link)?),
+        Some(Either::A(link)) => read.nats = Some(nats_options(env, &link)?),
         Some(Either::B(other)) if other.get_type()? == ValueType::Object => {
             let message = "`nats` must have `servers`, an array of URLs, and `stream`, a name";
             return Err(reify(env, &CoreError::new(Code::Validation, message)));
@@ -639,7 +639,7 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     Ok(read)
 }
 
-fn nats_options(env: &Env, options: NatsOptions<'_>) -> napi::Result<nats::Options> {
+fn nats_options(env: &Env, options: &NatsOptions<'_>) -> napi::Result<nats::Options> {
     let servers = words(env, "nats.servers", options.servers)?;
     let stream = text(env, "nats.stream", options.stream)?;
     let credentials = options.credentials.map(|path| name(env, "nats.credentials", path)).transpose()?;

@@ -128,7 +128,11 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { fs::copy(entry.path(), target).map(drop).unwrap() }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).map(drop).unwrap()
+        }
     }
 }
 
@@ -197,7 +201,8 @@ fn harm(store: &Path, random: &mut Random) -> (String, bool) {
 
 /// Reads everything. The number of events that are lost, after what can be done was done.
 fn look(folder: &Path, known: &[Known]) -> Result<usize, String> {
-    let store = EventStore::open(folder, options()).map_err(|error| format!("open: {} {error}", error.code()))?;
+    let store =
+        EventStore::open(folder, options()).map_err(|error| format!("open: {} {error}", error.code()))?;
     let first = verify(&store)?;
     let lost = compare(&store, known, &first)?;
     if lost == 0 && first.problems.is_empty() {
@@ -213,7 +218,8 @@ fn look(folder: &Path, known: &[Known]) -> Result<usize, String> {
     if verify(&store)?.problems != second.problems || compare(&store, known, &second)? != lost {
         return Err("opened again, the store says something else".into());
     }
-    wait(store.append_batch(vec![event("single0", "1.single0.1")])).map_err(|error| format!("append: {error}"))?;
+    wait(store.append_batch(vec![event("single0", "1.single0.1")]))
+        .map_err(|error| format!("append: {error}"))?;
     store.close_blocking().map_err(|error| format!("close: {error}"))?;
     Ok(lost)
 }
@@ -231,7 +237,8 @@ fn compare(store: &EventStore, known: &[Known], verified: &Verified) -> Result<u
             Ok(events) => events,
             Err(error) if error.code().as_str() == "STORE_CORRUPT" => of_session()
                 .filter_map(|known| {
-                    let range = Range { after: Some(known.seq - 1), before: Some(known.seq + 1), ..Range::default() };
+                    let range =
+                        Range { after: Some(known.seq - 1), before: Some(known.seq + 1), ..Range::default() };
                     store.read(session, &range).ok()
                 })
                 .flatten()
@@ -247,7 +254,9 @@ fn compare(store: &EventStore, known: &[Known], verified: &Verified) -> Result<u
         for one in of_session() {
             match there.remove(&one.seq) {
                 Some(event)
-                    if event.id == one.id && work::hash(event) == one.hash && event.data == work::data(&one.id) => {}
+                    if event.id == one.id
+                        && work::hash(event) == one.hash
+                        && event.data == work::data(&one.id) => {}
                 Some(event) => return Err(format!("{session}: event {} is given as {event:?}", one.seq)),
                 None if names(verified, session, one.seq) => lost += 1,
                 None => {

@@ -67,8 +67,9 @@ fn each_group_is_put_on_the_disk_once_and_then_acknowledged() {
     let bytes = record(&base, "groups");
     let entries = entries(&bytes);
     let end = entries.iter().position(|entry| entry.kind == b'M' && entry.data == b"end").unwrap();
-    let syncs: Vec<usize> =
-        (0..end).filter(|at| entries[*at].kind == b'S' && is_db(&entries[*at]) && entries[*at].data == b"fdatasync").collect();
+    let syncs: Vec<usize> = (0..end)
+        .filter(|at| entries[*at].kind == b'S' && is_db(&entries[*at]) && entries[*at].data == b"fdatasync")
+        .collect();
     let (mut groups, mut acknowledged, mut first) = (BTreeSet::new(), 0, usize::MAX);
     for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.kind == b'M') {
         let Some(id) = std::str::from_utf8(entry.data).unwrap().strip_prefix("ack ") else { continue };
@@ -79,7 +80,8 @@ fn each_group_is_put_on_the_disk_once_and_then_acknowledged() {
         let written = written.unwrap_or_else(|| panic!("{id} was acknowledged before it was written"));
         first = first.min(written);
         let after: Vec<usize> = syncs.iter().copied().filter(|sync| written < *sync && *sync < at).collect();
-        let sync = *after.first().unwrap_or_else(|| panic!("{id} was acknowledged before it was on the disk"));
+        let sync =
+            *after.first().unwrap_or_else(|| panic!("{id} was acknowledged before it was on the disk"));
         // Everything of the group was written before its fdatasync: none of it remains for the next.
         groups.insert(sync);
     }
@@ -128,8 +130,12 @@ fn a_store_with_an_interval_puts_what_was_acknowledged_on_the_disk_within_it() {
             flushes += usize::from(!waiting.is_empty());
             waiting.clear();
         }
-        let Some(mark) = std::str::from_utf8(entry.data).ok().filter(|_| entry.kind == b'M') else { continue };
-        let Some((millis, id)) = mark.strip_prefix("ack ").and_then(|mark| mark.split_once(' ')) else { continue };
+        let Some(mark) = std::str::from_utf8(entry.data).ok().filter(|_| entry.kind == b'M') else {
+            continue;
+        };
+        let Some((millis, id)) = mark.strip_prefix("ack ").and_then(|mark| mark.split_once(' ')) else {
+            continue;
+        };
         let now: u64 = millis.parse().unwrap();
         worst = worst.max(now - waiting.first().copied().unwrap_or(now));
         if id != "closed" {
@@ -137,7 +143,9 @@ fn a_store_with_an_interval_puts_what_was_acknowledged_on_the_disk_within_it() {
             waiting.push(now);
         }
     }
-    println!("{acknowledged} appends, {flushes} flushes; an event waited for the disk {worst} ms at most, of {EVERY}");
+    println!(
+        "{acknowledged} appends, {flushes} flushes; an event waited for the disk {worst} ms at most, of {EVERY}"
+    );
     assert!(waiting.is_empty(), "{} acknowledged events were not put on the disk by closing", waiting.len());
     assert!(flushes >= 5 && flushes * 4 < acknowledged, "{flushes} flushes");
     // One flush may be slow on a busy machine; a store that waits for the next append would be far above.

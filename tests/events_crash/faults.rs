@@ -45,7 +45,8 @@ fn course(folder: &Path, path: &Path, model: &mut Model) {
         let events = (from..from + count).map(|n| event(session, &format!("0.{session}.{n}"))).collect();
         match wait(store.append_batch(events)) {
             Ok(stored) => stored.iter().for_each(|event| {
-                let line = format!("a {} {} {} {}", event.session_key, event.seq, event.id, work::hash(event));
+                let line =
+                    format!("a {} {} {} {}", event.session_key, event.seq, event.id, work::hash(event));
                 told(model, &line);
             }),
             Err(error) => failed("append", &error),
@@ -175,7 +176,13 @@ fn a_disk_that_fails_at_any_call_loses_nothing_that_was_acknowledged() {
             });
         }
     });
-    println!("{} faults over {} calls of {} kinds, nothing lost; {:.1?}", cases.len(), calls.len(), alike.len(), began.elapsed());
+    println!(
+        "{} faults over {} calls of {} kinds, nothing lost; {:.1?}",
+        cases.len(),
+        calls.len(),
+        alike.len(),
+        began.elapsed()
+    );
     for (outcome, count) in &*outcomes.lock().unwrap() {
         println!("  {count:4}  {outcome}");
     }
@@ -203,7 +210,10 @@ fn judge(lines: &[String], nth: usize, fault: &str) -> String {
         (false, true) if errors.iter().any(|error| error.starts_with(">failed append")) => {
             let first = after.iter().position(|line| line.starts_with(">failed append")).unwrap();
             let later = after[first..].iter().any(|line| line.starts_with(">a "));
-            assert!(!(later && db), "{fault} at call {nth}, {place}: acknowledged after a failure\n{lines:#?}");
+            assert!(
+                !(later && db),
+                "{fault} at call {nth}, {place}: acknowledged after a failure\n{lines:#?}"
+            );
             format!("{place}: {}, then went on", errors.len())
         }
         (false, true) => format!("{place}: reported, then went on"),

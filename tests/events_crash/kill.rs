@@ -138,7 +138,10 @@ fn one(base: &Path, run: u64, model: &mut Model, random: &mut Random, figures: &
     heard.extend(rest);
     if status.signal() != Some(9) {
         let errors = errors.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
-        panic!("run {run} ended by itself ({status}): {errors}\n{:?}", heard.iter().rev().take(5).collect::<Vec<_>>());
+        panic!(
+            "run {run} ended by itself ({status}): {errors}\n{:?}",
+            heard.iter().rev().take(5).collect::<Vec<_>>()
+        );
     }
     figures.kills += 1;
     if std::env::var_os("OPENCLAW_KEEP").is_some() {

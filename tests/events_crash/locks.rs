@@ -45,7 +45,8 @@ fn a_store_has_one_writer_whose_death_frees_it() {
         let mut child = Running::start(&mut command("hold", home.path()));
         assert_eq!(child.said(Duration::from_secs(60)).as_deref(), Some("held"), "{}", child.stderr());
         let began = Instant::now();
-        let error = EventStore::open(&home.path().join("store"), options()).err().expect("there are two writers");
+        let error =
+            EventStore::open(&home.path().join("store"), options()).err().expect("there are two writers");
         assert_eq!(error.code(), Code::StoreLocked, "{error}");
         assert!(error.message().contains(&format!("process {}", child.child.id())), "{error}");
         assert!(began.elapsed() < Duration::from_secs(5), "the second writer waited");
@@ -78,7 +79,11 @@ fn a_copy_that_is_opened_while_another_process_appends_is_whole() {
                     assert_eq!((event.seq, &event.id), (n, &format!("0.stream.{n}")));
                     assert_eq!(event.data, work::data(&event.id));
                 }
-                assert!(events.len() >= before, "a copy has {} of {before} acknowledged events", events.len());
+                assert!(
+                    events.len() >= before,
+                    "a copy has {} of {before} acknowledged events",
+                    events.len()
+                );
                 assert_eq!(copy.verify(&CancellationToken::new()).unwrap().problems, []);
                 seen = seen.max(events.len());
                 copies += 1;

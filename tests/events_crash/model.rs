@@ -190,7 +190,9 @@ fn sound(session: &str, events: &[StoredEvent], from_start: bool) -> Result<(), 
             }
         }
     }
-    if from_start && let Some((batch, (there, count))) = batches.iter().find(|(_, (there, count))| there != count) {
+    if from_start
+        && let Some((batch, (there, count))) = batches.iter().find(|(_, (there, count))| there != count)
+    {
         return Err(format!("{there} of the {count} events of batch {batch} are there"));
     }
     Ok(())

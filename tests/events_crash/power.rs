@@ -338,9 +338,12 @@ pub(crate) fn replay(base: &Path, shard: usize, shards: usize, cases: usize, see
     let mut random = Random::new(seed + shard as u64);
     let marks: Vec<usize> =
         entries.iter().enumerate().filter(|(_, entry)| entry.kind == b'M').map(|(at, _)| at + 1).collect();
-    let mut cuts: Vec<usize> = (0..cases)
-        .map(|case| if case % 2 == 0 { marks[random.below(marks.len())] } else { random.below(entries.len() + 1) })
-        .collect();
+    let mut cuts: Vec<usize> =
+        (0..cases)
+            .map(|case| {
+                if case % 2 == 0 { marks[random.below(marks.len())] } else { random.below(entries.len() + 1) }
+            })
+            .collect();
     cuts.sort_unstable();
     let root = base.join("store");
     let root = root.to_str().unwrap();
@@ -381,7 +384,9 @@ fn look(here: &Path, model: &mut Model, how: &str) -> Result<String, String> {
     let store = EventStore::open(&here.join("store"), super::options())
         .map_err(|error| format!("open: {} {error}", error.code()))?;
     model.check(&store, true)?;
-    let verified = store.verify(&tokio_util::sync::CancellationToken::new()).map_err(|error| format!("verify: {error}"))?;
+    let verified = store
+        .verify(&tokio_util::sync::CancellationToken::new())
+        .map_err(|error| format!("verify: {error}"))?;
     // What was not acknowledged may be reported as lost; what was may not.
     for problem in &verified.problems {
         if problem.seq == 0 || model.has(&problem.session_key, problem.seq) || how == "lost" {

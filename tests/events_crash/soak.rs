@@ -65,7 +65,10 @@ fn memory_does_not_grow_once_the_cache_is_full() {
         window.iter().sum::<u64>() as f64 / window.len() as f64 / f64::from(1 << 20)
     };
     let windows: Vec<f64> = (0..5).map(|fifth| window(fifth * 20, fifth * 20 + 20)).collect();
-    println!("{events} events in {:.0} s; MB resident in each fifth: {windows:.1?}", began.elapsed().as_secs_f64());
+    println!(
+        "{events} events in {:.0} s; MB resident in each fifth: {windows:.1?}",
+        began.elapsed().as_secs_f64()
+    );
     let ratio = windows[4] / windows[1];
     assert!(ratio < 1.3, "memory grew by {ratio:.2} from the second fifth to the last");
 }

@@ -56,7 +56,9 @@ fn kind(id: &str) -> &'static str {
 }
 
 pub(crate) fn sum(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) >> 7
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        >> 7
 }
 
 /// The data of the event with this id: mostly small, sometimes more than one value of the database.
@@ -122,7 +124,8 @@ async fn singles(store: EventStore, over: Arc<AtomicBool>, run: u64, task: u64, 
         if over.load(Ordering::Relaxed) {
             break;
         }
-        let stored = store.append_batch(vec![event(&session, &format!("{run}.{session}.{n}"))]).await.unwrap();
+        let stored =
+            store.append_batch(vec![event(&session, &format!("{run}.{session}.{n}"))]).await.unwrap();
         say(&told(&stored[0]));
         if random.below(8) == 0 {
             tokio::time::sleep(Duration::from_micros(random.below(2000) as u64)).await;

@@ -42,7 +42,7 @@ fn binary() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A real server with JetStream.
+/// A real server with `JetStream`.
 pub struct NatsServer {
     child: Child,
     binary: PathBuf,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openclaw_core::Code;
-use openclaw_core::events::{EventStore, NewEvent, Options, Order, Range, SessionsQuery, nats};
+use openclaw_core::events::{EventStore, NewEvent, Options, Order, Range, SessionView, SessionsQuery, nats};
 
 use crate::net::Scratch;
 
@@ -19,7 +19,7 @@ pub const PACE: nats::Pace = nats::Pace {
 };
 
 /// What must come about comes in this time, or not at all.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The options of a link to the stream `log` on these servers.
 pub fn options(servers: &[String]) -> nats::Options {
@@ -155,7 +155,7 @@ pub fn contents(store: &EventStore) -> Contents {
         }
     }
     events.sort();
-    Contents { sessions, projections: views.iter().map(|view| view.to_bytes()).collect(), events }
+    Contents { sessions, projections: views.iter().map(SessionView::to_bytes).collect(), events }
 }
 
 /// The data of a session's events.
@@ -169,12 +169,22 @@ pub async fn until(store: &EventStore, what: &str, met: impl Fn(&nats::Status) -
     let mut statuses = link.watch();
     match tokio::time::timeout(LONGEST, statuses.wait_for(|status| met(status))).await {
         Ok(status) => status.unwrap().clone(),
-        Err(_) => panic!("{} still waits for {what}: {:#?}", store.replica(), link.status()),
+        Err(_elapsed) => panic!("{} still waits for {what}: {:#?}", store.replica(), link.status()),
     }
 }
 
-/// Waits until all have sent and received everything and hold the same; fails if that does not come about.
+/// Waits until all have sent and received everything, know of the same events and hold the same; fails if that does not
+/// come about.
 pub async fn converge(stores: &[&EventStore]) {
+    agree(stores, true).await;
+}
+
+/// As [`converge`], where an event was deleted before anybody else knew of it.
+pub async fn converge_but_for_what_was_never_sent(stores: &[&EventStore]) {
+    agree(stores, false).await;
+}
+
+async fn agree(stores: &[&EventStore], on_versions: bool) {
     let converging = async {
         loop {
             for store in stores {
@@ -185,7 +195,7 @@ pub async fn converge(stores: &[&EventStore]) {
             }
             let versions: Vec<_> = stores.iter().map(|store| store.version().unwrap()).collect();
             let all: Vec<_> = stores.iter().map(|store| contents(store)).collect();
-            if versions.windows(2).all(|pair| pair[0] == pair[1])
+            if (!on_versions || versions.windows(2).all(|pair| pair[0] == pair[1]))
                 && all.windows(2).all(|pair| pair[0] == pair[1])
             {
                 return;
