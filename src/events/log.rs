@@ -525,7 +525,7 @@ impl Log {
         for name in &group.touched {
             let Some(session) = self.sessions.get_mut(name) else { continue };
             session.touched = false;
-            put(&mut group.batch, keys::meta(name), &session.meta)?;
+            group.batch.put(keys::meta(name), record::session(name, &session.meta)?);
             let last_ms = session.projection.as_ref().map(|projection| projection.last_ms);
             match &session.projection {
                 Some(projection) => put(&mut group.batch, keys::projection(name), projection)?,
@@ -972,6 +972,9 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(storage: &dyn Storage, key: &[u
 
 /// Reads a value that [`put`] has written.
 pub(super) fn unsealed<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Result<T> {
+    if let Some((session, _)) = record::read_session(value) {
+        return Ok(session);
+    }
     let found = value.split_last_chunk().filter(|(bytes, sum)| crc32fast::hash(bytes).to_be_bytes() == **sum);
     found.and_then(|(bytes, _)| postcard::from_bytes(bytes).ok()).ok_or_else(|| {
         let message =

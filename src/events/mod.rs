@@ -20,7 +20,7 @@
 //! | [`openclaw`] | what OpenClaw records, as events |
 //! | [`import`], `export` | taking in what OpenClaw has, and giving back a transcript |
 //! | `files` | the folder: lock, format, generations |
-//! | `storage`, `sled` | the key-value store beneath |
+//! | `storage`, `sled`, `sled_log` | the key-value store beneath |
 
 mod clock;
 mod event;
@@ -41,6 +41,7 @@ mod recover;
 #[cfg(test)]
 mod replica_tests;
 mod sled;
+mod sled_log;
 mod storage;
 mod store;
 #[cfg(test)]

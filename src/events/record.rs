@@ -22,6 +22,9 @@ pub(super) const PART: [u8; 4] = *b"\xF5op\x01";
 /// Marks a place whose event was removed while others around it stayed.
 const REMOVED: [u8; 4] = *b"\xF5ox\x01";
 
+/// Marks what a store knows of one session.
+const SESSION: &[u8; 4] = b"\xF5os\x01";
+
 /// Mark, length and checksum.
 pub(super) const HEADER_BYTES: usize = 12;
 
@@ -177,6 +180,22 @@ fn event(record: &Record<'_>, body: &[u8]) -> Result<Slot> {
     let body: Body<'_> = postcard::from_bytes(body).map_err(|_| damaged("it cannot be read"))?;
     let event = StoredEvent::from_parts(&body, record.seq, record.arrival, record.prev, record.hash);
     Ok(Slot::Event(Box::new(event)))
+}
+
+/// What a store knows of a session, with its name, so that it is known wherever it is found.
+pub(super) fn session(name: &str, meta: &impl Serialize) -> Result<Vec<u8>> {
+    value(*SESSION, &(meta, name))
+}
+
+/// What [`session`] has written.
+pub(super) fn read_session<'v, T: Deserialize<'v>>(bytes: &'v [u8]) -> Option<(T, &'v str)> {
+    postcard::from_bytes(content(SESSION, bytes)?).ok()
+}
+
+/// The value that begins the bytes, which [`read_session`] can read.
+pub(super) fn session_bytes(bytes: &[u8]) -> &[u8] {
+    let length = content(SESSION, bytes).map_or(0, |content| HEADER_BYTES + content.len());
+    bytes.get(..length).unwrap_or_default()
 }
 
 /// A mark that an event is gone.

@@ -17,7 +17,9 @@ use super::keys;
 use super::log::{self, Fold, SessionMeta, StoreMeta, covers, put, read};
 use super::record::{self, PART, RECORD, Slot};
 use super::sled::Sled;
+use super::sled_log;
 use super::storage::{Batch, Storage};
+use super::verify;
 use super::version::VersionVector;
 use crate::{Code, CoreError, Result};
 
@@ -26,6 +28,9 @@ const TAIL: u64 = 1024;
 
 /// Writes of one batch.
 const BATCH: usize = 512;
+
+/// A copy of sled's file, from before sled has opened it.
+const BEFORE: &str = "db.before";
 
 /// Lost events of one session that are noted one by one.
 const NOTED: u64 = 10_000;
@@ -65,23 +70,43 @@ pub(super) fn open(
         let _ = fs::remove_dir_all(files::generation(folder, other));
     }
     let generation = files::generation(folder, number);
-    let mut problem = match attempt(&generation, progress, cache_bytes) {
-        Ok(storage) => return Ok((number, storage)),
-        Err(error) => error,
-    };
+    let examined = sled_log::examine(&generation)?;
+    let (db, before) = (generation.join("db"), generation.join(BEFORE));
+    if examined.damaged {
+        fs::copy(&db, &before).map_err(|error| CoreError::io("copy", &db, error))?;
+    }
+    let mut opened = attempt(&generation, progress, cache_bytes);
     // sled's snapshot only spares it reading its log, and its `conf` says what is the same in every store: without
     // them, nothing is missing.
-    if problem.code() == Code::StoreCorrupt && set_aside(&generation) {
-        match attempt(&generation, progress, cache_bytes) {
-            Ok(storage) => return Ok((number, storage)),
-            Err(error) => problem = error,
+    if opened.as_ref().is_err_and(|error| error.code() == Code::StoreCorrupt) && set_aside(&generation) {
+        opened = attempt(&generation, progress, cache_bytes);
+    }
+    if let Ok(storage) = &opened
+        && examined.damaged
+    {
+        // The end of a crash may look so too, and then all that there is fits together.
+        if progress.closed || !verify::verify_storage(&**storage).problems.is_empty() {
+            let why = "its log breaks off in the midst";
+            opened = Err(CoreError::new(Code::StoreCorrupt, why).in_file(&db));
         }
     }
-    if problem.code() != Code::StoreCorrupt {
-        return Err(problem);
-    }
+    let problem = match opened {
+        Ok(storage) => {
+            let _ = fs::remove_file(before);
+            return Ok((number, storage));
+        }
+        Err(error) if error.code() != Code::StoreCorrupt => return Err(error),
+        Err(error) => error,
+    };
     tracing::error!(error = %problem, "the event store is damaged; its records are being saved");
-    rebuild(folder, number, None, replica, progress, cache_bytes)
+    if !examined.tail.is_empty() {
+        let tail = generation.join("db.tail");
+        fs::write(&tail, &examined.tail).map_err(|error| CoreError::io("write", &tail, error))?;
+    }
+    // What sled can still read adds to what is found.
+    let readable = Sled::open(&generation, cache_bytes).ok();
+    let readable = readable.as_ref().map(|sled| sled as &dyn Storage);
+    rebuild(folder, number, Source::Damaged(readable), replica, progress, cache_bytes)
 }
 
 /// Opens a generation and looks whether it holds what it must.
@@ -139,17 +164,25 @@ pub(super) fn migrate(folder: &Path, found: &Description) -> Result<()> {
         files::sync_folder(folder)?;
         let storage = Sled::open(&files::generation(folder, number), 16 << 20)?;
         let progress = files::Head::read(folder).unwrap_or_default();
-        rebuild(folder, number, Some(&storage), &found.replica, &progress, 16 << 20)?;
+        rebuild(folder, number, Source::Readable(&storage), &found.replica, &progress, 16 << 20)?;
     }
     Description::new(&found.replica).write(folder)
 }
 
-/// Writes the next generation from the records of this one, and makes it the current one. If `source` cannot be read
-/// as a whole, or is not given, the records are looked for in its files, which are then put aside.
+/// What a generation is written anew from.
+pub(super) enum Source<'s> {
+    /// What the database holds; if that turns out to be damaged, as the other.
+    Readable(&'s dyn Storage),
+    /// The records that are found in the files, and what the database can still read, if anything.
+    Damaged(Option<&'s dyn Storage>),
+}
+
+/// Writes the next generation from the records of this one, and makes it the current one. If this one is damaged, its
+/// files are put aside.
 pub(super) fn rebuild(
     folder: &Path,
     number: u64,
-    source: Option<&dyn Storage>,
+    source: Source<'_>,
     replica: &str,
     progress: &Progress,
     cache_bytes: u64,
@@ -161,20 +194,26 @@ pub(super) fn rebuild(
         Ok((number + ahead, path, storage))
     };
     let (mut next, mut path, mut target) = fresh(1)?;
-    let mut salvaged = source.is_none();
-    if let Some(source) = source
-        && let Err(error) = (Rebuild { source, target: &target, replica, progress, salvaged: false }).run()
-    {
-        if error.code() != Code::StoreCorrupt {
-            return Err(error);
+    let damaged = match source {
+        Source::Damaged(readable) => Some(readable),
+        Source::Readable(source) => {
+            match (Rebuild { source, target: &target, replica, progress, salvaged: false }).run() {
+                Ok(()) => None,
+                Err(error) if error.code() != Code::StoreCorrupt => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "the event store cannot be read as a whole; its records are being saved");
+                    Some(Some(source))
+                }
+            }
         }
-        tracing::error!(%error, "the event store cannot be read as a whole; its records are being saved");
-        salvaged = true;
-    }
-    if salvaged {
+    };
+    if let Some(readable) = damaged {
         drop(target);
         let (_, carved_path, carved) = fresh(2)?;
         carve(&files::generation(folder, number), &carved)?;
+        if let Some(readable) = readable {
+            overlay(readable, &carved)?;
+        }
         (next, path, target) = fresh(3)?;
         (Rebuild { source: &carved, target: &target, replica, progress, salvaged: true }).run()?;
         drop(carved);
@@ -184,7 +223,7 @@ pub(super) fn rebuild(
     target.sync()?;
     files::sync_folder(&path)?;
     files::switch(folder, next)?;
-    if salvaged {
+    if damaged.is_some() {
         // An open database keeps its descriptors; on Windows it is put aside at the next opening.
         match files::quarantine(folder, number) {
             Ok(shelf) => tracing::warn!(folder = %shelf.display(), "the damaged files were put aside"),
@@ -194,9 +233,38 @@ pub(super) fn rebuild(
     Ok((next, Arc::new(target)))
 }
 
+/// Adds what a damaged database can still read to what was found in its files, and over it.
+fn overlay(readable: &dyn Storage, target: &dyn Storage) -> Result<()> {
+    for tag in *b"Meqxymn" {
+        let mut batch = Batch::default();
+        for pair in readable.scan(vec![tag], vec![tag + 1], false) {
+            // Behind what cannot be read nothing else is.
+            let Ok((key, value)) = pair else { break };
+            let older = tag == b'm' && !later_session(&value, target.get(&key)?.as_deref());
+            if !older {
+                batch.put(key, value);
+            }
+            if batch.0.len() >= BATCH {
+                target.commit(std::mem::take(&mut batch))?;
+            }
+        }
+        target.commit(batch)?;
+    }
+    Ok(())
+}
+
+/// Whether one record of what is known of a session comes after another.
+fn later_session(value: &[u8], before: Option<&[u8]>) -> bool {
+    let order = |value: &[u8]| {
+        let session: Option<SessionMeta> = log::unsealed(value).ok();
+        session.map(|session| (session.last_seq, session.floor))
+    };
+    before.is_none_or(|before| order(value) >= order(before))
+}
+
 /// Finds the records in the files of a database, whatever else is in them.
 fn carve(generation: &Path, target: &dyn Storage) -> Result<()> {
-    let mut files = vec![generation.join("db")];
+    let mut files = vec![generation.join(BEFORE), generation.join("db.tail"), generation.join("db")];
     if let Ok(blobs) = fs::read_dir(generation.join("blobs")) {
         files.extend(blobs.filter_map(|blob| Some(blob.ok()?.path())));
     }
@@ -219,6 +287,16 @@ fn carve(generation: &Path, target: &dyn Storage) -> Result<()> {
                         heads.push((key.clone(), hash));
                     }
                     place(target, &mut batch, key, whole(bytes, content))?;
+                } else if let Some((_, name)) = record::read_session::<SessionMeta>(bytes) {
+                    let (key, value) = (keys::meta(name), record::session_bytes(bytes));
+                    let staged = batch.0.iter().rev().find(|(staged, _)| *staged == key);
+                    let before = match staged {
+                        Some((_, staged)) => staged.clone(),
+                        None => target.get(&key)?,
+                    };
+                    if later_session(value, before.as_deref()) {
+                        batch.put(key, value.to_vec());
+                    }
                 }
             }
             target.commit(batch)
@@ -334,6 +412,15 @@ impl Rebuild<'_> {
         }
         if let Some(done) = session.take() {
             lost += self.end(done, &mut store, &mut out)?;
+        }
+        out.flush()?;
+        // Sessions of which no event is left.
+        for pair in self.source.scan(vec![b'm'], vec![b'm' + 1], false) {
+            let (key, _) = pair?;
+            if self.target.get(&key)?.is_none() {
+                let done = self.begin(keys::read_plain(&key)?, &mut covered);
+                lost += self.end(done, &mut store, &mut out)?;
+            }
         }
         self.copy(b'x', &mut out)?;
         self.copy(b'y', &mut out)?;
@@ -460,7 +547,7 @@ impl Rebuild<'_> {
             put(&mut out.batch, keys::state(name, key), register)?;
         }
         store.bytes += session.fold.bytes;
-        put(&mut out.batch, keys::meta(name), &session.meta)?;
+        out.batch.put(keys::meta(name), record::session(name, &session.meta)?);
         out.flush_if_full()?;
         Ok(lost)
     }

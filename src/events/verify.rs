@@ -43,12 +43,17 @@ pub(super) fn verify(shared: &Shared, cancel: &CancellationToken) -> Result<Veri
     let mut after = None;
     // Session by session, so that a compaction need not wait long.
     while !cancel.is_cancelled() {
-        after = shared.reading(|storage| next_session(storage, after.take(), &mut found, cancel))?;
+        after = shared.reading(|storage| Ok(next_or_damage(storage, after.take(), &mut found, cancel)))?;
         if after.is_none() {
             break;
         }
     }
-    shared.reading(|storage| known_damage(storage, &mut found))?;
+    shared.reading(|storage| {
+        if let Err(error) = known_damage(storage, &mut found) {
+            found.report("", 0, error.message());
+        }
+        Ok(())
+    })?;
     Ok(found)
 }
 
@@ -80,12 +85,24 @@ fn known_damage(storage: &dyn Storage, found: &mut Verified) -> Result<()> {
     Ok(())
 }
 
+fn next_or_damage(
+    storage: &dyn Storage,
+    after: Option<Vec<u8>>,
+    found: &mut Verified,
+    cancel: &CancellationToken,
+) -> Option<Vec<u8>> {
+    next_session(storage, after, found, cancel).unwrap_or_else(|error| {
+        // Which sessions come after this one cannot be read: each event that is lost is named by a repair.
+        found.report("", 0, error.message());
+        None
+    })
+}
+
 /// Checks a storage that nobody writes.
-#[cfg(test)]
 pub(super) fn verify_storage(storage: &dyn Storage) -> Verified {
     let (mut found, cancel, mut after) = (Verified::default(), CancellationToken::new(), None);
     loop {
-        after = next_session(storage, after, &mut found, &cancel).unwrap();
+        after = next_or_damage(storage, after, &mut found, &cancel);
         if after.is_none() {
             return found;
         }

@@ -514,7 +514,7 @@ impl Writer {
         let rebuilt = recover::rebuild(
             &self.shared.folder,
             self.generation,
-            Some(&*self.log.storage),
+            recover::Source::Readable(&*self.log.storage),
             &self.log.replica,
             &progress,
             self.cache_bytes,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::power::watch;
 use super::work::{self, event};
-use super::{Random, alone, folder, model, open, options, say, soaking, wait};
+use super::{Random, alone, folder_in_memory, model, open, options, say, soaking, wait};
 
 const SESSIONS: [&str; 6] = ["single0", "single1", "batch", "late", "peer0", "peer1"];
 
@@ -50,7 +50,7 @@ fn whatever_is_damaged_what_is_read_is_right_and_what_is_lost_is_named() {
     let _alone = alone();
     let cases = if soaking() { 20_000 } else { 1_000 };
     let began = Instant::now();
-    let home = folder();
+    let home = folder_in_memory();
     let base = home.path().canonicalize().unwrap();
     model::peer(&base.join("peer"));
     master(&base);

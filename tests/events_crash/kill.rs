@@ -23,7 +23,7 @@ struct Figures {
 #[test]
 fn death_at_any_moment_loses_nothing_that_was_acknowledged() {
     let _alone = alone();
-    let kills = if soaking() { 10_000 } else { 2_000 };
+    let kills = std::env::var("KILLS").map_or(if soaking() { 10_000 } else { 2_000 }, |k| k.parse().unwrap());
     let began = Instant::now();
     let peer = folder();
     model::peer(peer.path());
@@ -93,6 +93,7 @@ fn kill(peer: &Path, kills: usize, mut random: Random) -> Figures {
             }
         }
         figures.acknowledged += model.acknowledged;
+        println!("{} kills", figures.kills);
     }
     figures
 }

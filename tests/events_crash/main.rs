@@ -188,6 +188,13 @@ fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("events-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+/// A folder in memory, if there is such, for what is about bytes and not about the disk.
+fn folder_in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let built = tempfile::Builder::new().prefix("events-").tempdir_in(memory);
+    built.unwrap_or_else(|_| folder())
+}
+
 fn options() -> Options {
     Options { cache_bytes: 8 << 20, ..Options::default() }
 }

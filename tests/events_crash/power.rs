@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::model::Model;
 use super::work::Plan;
-use super::{Random, Running, alone, command, folder, model, say, shim, soaking};
+use super::{Random, Running, alone, command, folder_in_memory, model, say, shim, soaking};
 
 const SECTOR: usize = 512;
 
@@ -26,7 +26,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
     let _alone = alone();
     let cases = if soaking() { 6000 } else { 300 };
     let began = Instant::now();
-    let home = folder();
+    let home = folder_in_memory();
     let base = home.path().canonicalize().unwrap();
     model::peer(&base.join("peer"));
     let mut random = Random::seeded(2);
