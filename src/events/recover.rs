@@ -170,6 +170,7 @@ pub(super) fn migrate(folder: &Path, found: &Description) -> Result<()> {
 }
 
 /// What a generation is written anew from.
+#[derive(Clone, Copy)]
 pub(super) enum Source<'s> {
     /// What the database holds; if that turns out to be damaged, as the other.
     Readable(&'s dyn Storage),

@@ -173,3 +173,109 @@ fn a_list_is_the_same_in_one_piece_and_in_pages_of_any_length() {
         }
     }
 }
+
+#[test]
+fn a_store_of_an_older_format_is_copied_and_brought_up_to_date_and_a_newer_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let replica = store.replica().to_owned();
+    append(&store, "s", 50);
+    wait(store.set_note("cursor", b"7".to_vec())).unwrap();
+    store.close_blocking().unwrap();
+    let description = folder.path().join("store.json");
+    let written = std::fs::read_to_string(&description).unwrap();
+    let at = |format: u32| {
+        written.replace(&format!("\"format\":{}", files::FORMAT), &format!("\"format\":{format}"))
+    };
+    assert_ne!(at(1), written);
+
+    std::fs::write(&description, at(files::FORMAT + 1)).unwrap();
+    let error = EventStore::open(folder.path(), Options::default()).err().unwrap();
+    assert_eq!(error.code(), Code::StoreCorrupt);
+    assert!(error.message().contains("newer"), "{error}");
+
+    std::fs::write(&description, at(1)).unwrap();
+    let store = open(folder.path());
+    assert_eq!((store.replica(), read(&store, "s").unwrap().len()), (replica.as_str(), 50));
+    assert_eq!(store.note("cursor").unwrap().as_deref(), Some(&b"7"[..]));
+    sound(&store);
+    assert!(folder.path().join(format!("before-format-{}", files::FORMAT)).join("db").exists());
+    assert_eq!(append(&store, "s", 1)[0].seq, 51);
+}
+
+#[test]
+fn retention_takes_the_oldest_sessions_and_those_first_that_have_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let at = |session: &str, kind: &str, time: i64| {
+        let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(10_000));
+        wait(store.append_batch(vec![NewEvent { timestamp_ms: Some(time), ..event(session, kind, &big) }]))
+            .unwrap();
+    };
+    for (session, kind, time) in [
+        ("old", "message_received", 1),
+        ("ended", "session_ended", 2),
+        ("newer", "message_received", 3),
+        ("newest", "session_ended", 4),
+    ] {
+        at(session, kind, time);
+    }
+    let left = || {
+        let sessions =
+            store.sessions(&SessionsQuery { order: Order::Key, ..SessionsQuery::default() }).unwrap();
+        sessions.into_iter().map(|view| view.session_key).collect::<Vec<_>>()
+    };
+    let keep = |max_bytes| Retention { max_bytes: Some(max_bytes), max_age: None };
+    let pruned = wait(store.prune(keep(35_000), &CancellationToken::new())).unwrap();
+    assert_eq!((pruned.sessions, pruned.events), (1, 1));
+    assert_eq!(left(), ["newer", "newest", "old"]);
+    wait(store.prune(keep(25_000), &CancellationToken::new())).unwrap();
+    assert_eq!(left(), ["newer", "newest"]);
+    wait(store.prune(keep(1), &CancellationToken::new())).unwrap();
+    assert_eq!(left(), ["newest"]);
+    let old = Retention { max_bytes: None, max_age: Some(std::time::Duration::from_mins(1)) };
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    assert_eq!(wait(store.prune(old, &cancelled)).unwrap(), Pruned::default());
+    assert_eq!(wait(store.prune(old, &CancellationToken::new())).unwrap().sessions, 1);
+    assert_eq!(left(), [""; 0]);
+    sound(&store);
+    at("old", "message_received", 5);
+    assert_eq!(store.read("old", &Range::default()).unwrap()[0].seq, 2);
+    sound(&store);
+}
+
+#[test]
+fn a_follower_sees_history_and_then_what_comes_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    append(&store, "s", 600);
+    append(&store, "t", 5);
+    let follow = |session: Option<&str>, after: Option<String>| {
+        let options = FollowOptions { session_key: session.map(str::to_owned), after };
+        store.follow(&options).unwrap()
+    };
+    let take = |mut follow: Follow, count: usize| {
+        wait(async {
+            let mut seen = Vec::new();
+            while seen.len() < count {
+                seen.extend(follow.next().await.unwrap().unwrap());
+            }
+            (seen, follow)
+        })
+    };
+    let (seen, all) = take(follow(None, None), 605);
+    assert!(seen.iter().map(|event| event.arrival).eq(1..=605));
+    let (seen, one) = take(follow(Some("s"), Some(seen[299].id.clone())), 300);
+    assert!(seen.iter().map(|event| event.seq).eq(301..=600));
+    append(&store, "t", 1);
+    append(&store, "s", 2);
+    assert_eq!(take(all, 3).0.iter().map(|event| event.seq).collect::<Vec<_>>(), [6, 601, 602]);
+    assert_eq!(take(one, 2).0.iter().map(|event| event.seq).collect::<Vec<_>>(), [601, 602]);
+    let unknown = FollowOptions { session_key: None, after: Some("nobody".into()) };
+    assert_eq!(store.follow(&unknown).err().unwrap().code(), Code::Validation);
+    let mut waiting = follow(None, Some(seen[299].id.clone()));
+    wait(waiting.next()).unwrap().unwrap();
+    store.close_blocking().unwrap();
+    assert_eq!(wait(waiting.next()).unwrap(), None);
+}

@@ -5,6 +5,8 @@
 #![cfg(target_os = "linux")]
 // The lints are those of code that users run; here a failed step is a failed test.
 #![allow(
+    clippy::duration_suboptimal_units,
+    clippy::semicolon_if_nothing_returned,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
