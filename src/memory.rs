@@ -437,10 +437,20 @@ mod tests {
             }
             (held(Owner::Test) - counted, given() - allocated)
         };
-        // On a thread of its own, which has nothing but this, and what mimalloc hands it of a thread that has ended
-        // meanwhile: the attempt that was handed the least is the measurement.
-        let attempts = (0..8).map(|_| thread::spawn(measure).join().unwrap());
-        let (counted, given) = attempts.min_by_key(|(_, given)| *given).unwrap();
+        // Where other threads end, mimalloc hands their blocks to those that go on: this needs a process of its own.
+        const NAME: &str =
+            "memory::tests::the_accounts_explain_nine_tenths_of_what_the_allocator_has_given_out";
+        if std::env::var_os("OPENCLAW_CORE_ALONE").is_none() {
+            let again = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME, "--test-threads=1"])
+                .env("OPENCLAW_CORE_ALONE", "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&again.stdout);
+            assert!(again.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let (counted, given) = thread::spawn(measure).join().unwrap();
         assert!(counted <= given, "{counted} of {given}");
         assert!(counted * 10 >= given * 9, "{counted} of {given}");
     }
