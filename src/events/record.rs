@@ -23,7 +23,7 @@ pub(super) const PART: [u8; 4] = *b"\xF5op\x01";
 const REMOVED: [u8; 4] = *b"\xF5ox\x01";
 
 /// Marks what a store knows of one session.
-const SESSION: &[u8; 4] = b"\xF5os\x01";
+const SESSION: [u8; 4] = *b"\xF5os\x01";
 
 /// Mark, length and checksum.
 pub(super) const HEADER_BYTES: usize = 12;
@@ -184,7 +184,7 @@ fn event(record: &Record<'_>, body: &[u8]) -> Result<Slot> {
 
 /// What a store knows of a session, with its name, so that it is known wherever it is found.
 pub(super) fn session(name: &str, meta: &impl Serialize) -> Result<Vec<u8>> {
-    value(*SESSION, &(meta, name))
+    value(SESSION, &(meta, name))
 }
 
 /// What [`session`] has written.
