@@ -451,26 +451,29 @@ async fn passwords_tokens_and_credentials_open_the_door_and_are_shown_nowhere() 
     let records = Listener::new(tracing::Level::TRACE, || {});
     openclaw_core::log::listen(&records);
     let secret = "s3cr3t p@ss";
-    let mut shown = String::new();
+    let mut shown = Vec::new();
 
     let server = server!(&format!("authorization {{ user: bob, password: \"{secret}\" }}"));
     let host = server.url().replace("nats://", "");
     let wrong = Replica::open("w", &options(&[format!("nats://bob:s3cr3t@{host}")])).await;
     let status = until(&wrong.store, "the refusal", |status| status.error.is_some()).await;
     assert!(status.error.as_ref().unwrap().contains("refuses the user"), "{status:?}");
-    shown += &format!("{status:?} {:?}", wrong.store.link());
+    shown.push(format!("{status:?} {:?}", wrong.store.link()));
     let right = Replica::open("r", &options(&[format!("nats://bob:s3cr3t%20p%40ss@{host}")])).await;
     append(&right.store, ["s"], "1").await;
     converge(&[&right.store]).await;
-    shown +=
-        &format!("{:?} {:?}", right.store.link(), options(&[format!("nats://bob:s3cr3t%20p%40ss@{host}")]));
+    shown.push(format!(
+        "{:?} {:?}",
+        right.store.link(),
+        options(&[format!("nats://bob:s3cr3t%20p%40ss@{host}")])
+    ));
 
     let server = server!("authorization { token: \"s3cr3t-token\" }");
     let token =
         Replica::open("t", &options(&[server.url().replace("nats://", "nats://s3cr3t-token@")])).await;
     append(&token.store, ["s"], "1").await;
     converge(&[&token.store]).await;
-    shown += &format!("{:?}", token.store.link());
+    shown.push(format!("{:?}", token.store.link()));
 
     let scratch = Scratch::new();
     let (config, creds) = credentials();
@@ -492,12 +495,13 @@ async fn passwords_tokens_and_credentials_open_the_door_and_are_shown_nowhere() 
         let unknown = Replica::open("u", &with(&path)).await;
         let status = until(&unknown.store, "the refusal", |status| status.error.is_some()).await;
         assert!(status.error.as_ref().unwrap().contains(path.to_str().unwrap()), "{status:?}");
-        shown += &format!("{status:?}");
+        shown.push(format!("{status:?}"));
     }
 
     let records = records.drain();
     assert!(records.iter().any(|record| record.target.contains("nats")), "nothing was logged");
-    shown += &format!("{records:?}");
+    shown.push(format!("{records:?}"));
+    let shown = shown.join("\n");
     for secret in ["s3cr3t", &creds.seed, &creds.seed[..40], &creds.jwt] {
         assert!(!shown.contains(secret), "{shown}");
     }

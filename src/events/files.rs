@@ -348,6 +348,7 @@ pub(super) fn create_private(folder: &Path) -> Result<()> {
     if let Some(above) = above {
         create_private(above)?;
     }
+    #[cfg_attr(not(unix), allow(unused_mut))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

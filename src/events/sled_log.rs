@@ -117,7 +117,9 @@ fn walk(bytes: &[u8], lsn: u64, batches: &mut Vec<(u64, u64)>) -> (usize, bool) 
         if usize::try_from(SEGMENT).unwrap_or(usize::MAX) - at < MESSAGE_HEADER {
             return (at, true);
         }
-        let Some(message) = bytes.get(at..).and_then(|rest| message(rest, lsn / SEGMENT)) else { return (at, false) };
+        let Some(message) = bytes.get(at..).and_then(|rest| message(rest, lsn / SEGMENT)) else {
+            return (at, false);
+        };
         match message.kind {
             CAP => return (at, true),
             BATCH => {

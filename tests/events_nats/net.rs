@@ -15,20 +15,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// A folder that goes when it is dropped.
-pub struct Scratch(tempfile::TempDir);
+pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
 /// A port on which nobody listens.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -42,8 +42,8 @@ fn binary() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A real server with `JetStream`.
-pub struct NatsServer {
+/// A real server, with `JetStream`.
+pub(crate) struct NatsServer {
     child: Child,
     binary: PathBuf,
     folder: Scratch,
@@ -53,7 +53,7 @@ pub struct NatsServer {
 
 impl NatsServer {
     /// Starts one; `config` is added to its configuration. None if the machine has none.
-    pub fn start(config: &str) -> Option<Self> {
+    pub(crate) fn start(config: &str) -> Option<Self> {
         let binary = binary()?;
         let (folder, port) = (Scratch::new(), free_port());
         let store = folder.path().join("jetstream");
@@ -68,21 +68,21 @@ impl NatsServer {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again, with the same port and folder.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = run(&self.binary, self.folder.path(), self.port);
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
@@ -95,32 +95,32 @@ impl NatsServer {
     }
 
     /// Makes the stream before any store does.
-    pub async fn create_stream(&self, change: impl FnOnce(&mut stream::Config)) {
+    pub(crate) async fn create_stream(&self, change: impl FnOnce(&mut stream::Config)) {
         let subjects = vec!["openclaw.log.*.*".to_owned()];
         let mut config = stream::Config { name: "log".into(), subjects, ..stream::Config::default() };
         change(&mut config);
         self.context().await.create_stream(config).await.unwrap();
     }
 
-    pub async fn delete_stream(&self) {
+    pub(crate) async fn delete_stream(&self) {
         self.context().await.delete_stream("log").await.unwrap();
     }
 
-    pub async fn stream_config(&self) -> stream::Config {
+    pub(crate) async fn stream_config(&self) -> stream::Config {
         self.stream().await.cached_info().config.clone()
     }
 
-    pub async fn purge(&self) {
+    pub(crate) async fn purge(&self) {
         self.stream().await.purge().await.unwrap();
     }
 
     /// How many messages the stream has.
-    pub async fn messages(&self) -> u64 {
+    pub(crate) async fn messages(&self) -> u64 {
         self.stream().await.cached_info().state.messages
     }
 
     /// Publishes as anybody could.
-    pub async fn publish(&self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) {
+    pub(crate) async fn publish(&self, subject: &str, headers: &[(&str, &str)], payload: &[u8]) {
         let mut map = async_nats::HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, *value);
@@ -143,12 +143,12 @@ impl NatsServer {
     }
 
     /// The subject of each message.
-    pub async fn subjects(&self) -> Vec<String> {
+    pub(crate) async fn subjects(&self) -> Vec<String> {
         self.all().await.into_iter().map(|message| message.subject.to_string()).collect()
     }
 
     /// The id of each message.
-    pub async fn message_ids(&self) -> Vec<String> {
+    pub(crate) async fn message_ids(&self) -> Vec<String> {
         let id = |message: &jetstream::Message| {
             let headers = message.headers.as_ref().unwrap();
             headers.get("Nats-Msg-Id").unwrap().as_str().to_owned()
@@ -157,7 +157,7 @@ impl NatsServer {
     }
 
     /// How many events the stream holds, each counted as often as it is there.
-    pub async fn events_in_stream(&self) -> u64 {
+    pub(crate) async fn events_in_stream(&self) -> u64 {
         let mut events = 0;
         for message in self.all().await {
             let mut payload = &message.payload[..];
@@ -215,7 +215,7 @@ fn run(binary: &Path, folder: &Path, port: u16) -> Child {
 
 /// How the network fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Well.
     Pass,
     /// Connections are closed, and new ones at once.
@@ -227,7 +227,7 @@ pub enum Mode {
 }
 
 /// A network between a client and a server.
-pub struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     mode: Arc<watch::Sender<Mode>>,
     /// Bytes to the server that may still pass before the network is cut.
@@ -235,7 +235,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub async fn start(server: u16) -> Self {
+    pub(crate) async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mode = Arc::new(watch::Sender::new(Mode::Pass));
@@ -262,16 +262,16 @@ impl Proxy {
         proxy
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    pub fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
     /// Cuts the network once so many bytes went to the server.
-    pub fn cut_after(&self, bytes: i64) {
+    pub(crate) fn cut_after(&self, bytes: i64) {
         self.budget.store(bytes, Ordering::SeqCst);
     }
 }
@@ -318,7 +318,7 @@ async fn pump(
 
 /// Makes `cert.pem` with `key.pem` for `localhost`, and `other.pem` that has nothing to do with it; false where there
 /// is no `openssl`.
-pub fn certificate(folder: &Path) -> bool {
+pub(crate) fn certificate(folder: &Path) -> bool {
     ["cert.pem", "other.pem"].iter().all(|name| {
         let key = if *name == "cert.pem" { "key.pem" } else { "other-key.pem" };
         Command::new("openssl")
@@ -335,14 +335,14 @@ pub fn certificate(folder: &Path) -> bool {
 }
 
 /// What a credentials file holds.
-pub struct Credentials {
-    pub text: String,
-    pub jwt: String,
-    pub seed: String,
+pub(crate) struct Credentials {
+    pub(crate) text: String,
+    pub(crate) jwt: String,
+    pub(crate) seed: String,
 }
 
 /// An operator, an account and a user, as `nsc` would make them: a server's configuration, and the user's file.
-pub fn credentials() -> (String, Credentials) {
+pub(crate) fn credentials() -> (String, Credentials) {
     let [operator, account, system, user] = [
         nkeys::KeyPair::new_operator(),
         nkeys::KeyPair::new_account(),

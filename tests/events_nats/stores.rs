@@ -10,7 +10,7 @@ use openclaw_core::events::{EventStore, NewEvent, Options, Order, Range, Session
 use crate::net::Scratch;
 
 /// Short waits, so that a test sees many of them.
-pub const PACE: nats::Pace = nats::Pace {
+pub(crate) const PACE: nats::Pace = nats::Pace {
     answer: Duration::from_secs(1),
     heartbeat: Duration::from_millis(250),
     retry: Duration::from_millis(20),
@@ -22,14 +22,14 @@ pub const PACE: nats::Pace = nats::Pace {
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// The options of a link to the stream `log` on these servers.
-pub fn options(servers: &[String]) -> nats::Options {
+pub(crate) fn options(servers: &[String]) -> nats::Options {
     let mut options = nats::Options::new(servers, "log", None).unwrap();
     options.pace = PACE;
     options
 }
 
 /// Opens a store; one that was just dropped may still be closing.
-pub async fn open(folder: &Path, replica: &str, nats: Option<nats::Options>) -> EventStore {
+pub(crate) async fn open(folder: &Path, replica: &str, nats: Option<nats::Options>) -> EventStore {
     let (folder, replica) = (folder.to_owned(), replica.to_owned());
     let opening = tokio::task::spawn_blocking(move || {
         let deadline = std::time::Instant::now() + LONGEST;
@@ -48,41 +48,41 @@ pub async fn open(folder: &Path, replica: &str, nats: Option<nats::Options>) -> 
 }
 
 /// A store in a folder of its own.
-pub struct Replica {
-    pub store: EventStore,
+pub(crate) struct Replica {
+    pub(crate) store: EventStore,
     name: String,
     folder: Arc<Scratch>,
 }
 
 /// A store that is not open.
-pub struct Closed {
+pub(crate) struct Closed {
     name: String,
     folder: Arc<Scratch>,
 }
 
 impl Replica {
-    pub async fn open(name: &str, nats: &nats::Options) -> Self {
+    pub(crate) async fn open(name: &str, nats: &nats::Options) -> Self {
         let closed = Closed { name: name.to_owned(), folder: Arc::new(Scratch::new()) };
         closed.open_again(nats).await
     }
 
-    pub async fn open_again(self, nats: &nats::Options) -> Self {
+    pub(crate) async fn open_again(self, nats: &nats::Options) -> Self {
         let Self { store, name, folder } = self;
         drop(store);
         Closed { name, folder }.open_again(nats).await
     }
 
-    pub async fn close_and_open(self, nats: &nats::Options) -> Self {
+    pub(crate) async fn close_and_open(self, nats: &nats::Options) -> Self {
         self.store.close().await.unwrap();
         self.open_again(nats).await
     }
 
-    pub async fn drop_and_open(self, nats: &nats::Options) -> Self {
+    pub(crate) async fn drop_and_open(self, nats: &nats::Options) -> Self {
         self.open_again(nats).await
     }
 
     /// Opens it without a link.
-    pub async fn close_and_open_alone(self) -> Self {
+    pub(crate) async fn close_and_open_alone(self) -> Self {
         self.store.close().await.unwrap();
         let Self { store, name, folder } = self;
         drop(store);
@@ -91,7 +91,7 @@ impl Replica {
     }
 
     /// Closes it and copies its folder.
-    pub async fn close_and_copy(&self) -> Closed {
+    pub(crate) async fn close_and_copy(&self) -> Closed {
         self.store.close().await.unwrap();
         let copy = Scratch::new();
         copy_folder(self.folder.path(), copy.path());
@@ -100,7 +100,7 @@ impl Replica {
 }
 
 impl Closed {
-    pub async fn open_again(self, nats: &nats::Options) -> Replica {
+    pub(crate) async fn open_again(self, nats: &nats::Options) -> Replica {
         let store = open(self.folder.path(), &self.name, Some(nats.clone())).await;
         Replica { store, name: self.name, folder: self.folder }
     }
@@ -122,7 +122,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// Appends one event of this data to each session, together.
-pub async fn append<'a>(store: &EventStore, sessions: impl IntoIterator<Item = &'a str>, data: &str) {
+pub(crate) async fn append<'a>(store: &EventStore, sessions: impl IntoIterator<Item = &'a str>, data: &str) {
     let event = |session: &str| NewEvent {
         session_key: session.to_owned(),
         agent_id: "main".into(),
@@ -137,15 +137,15 @@ pub async fn append<'a>(store: &EventStore, sessions: impl IntoIterator<Item = &
 
 /// What a store holds, in a form that must be the same on all.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Contents {
-    pub sessions: Vec<String>,
+pub(crate) struct Contents {
+    pub(crate) sessions: Vec<String>,
     /// The bytes of the projections.
-    pub projections: Vec<Vec<u8>>,
+    pub(crate) projections: Vec<Vec<u8>>,
     /// Replica, `n`, session and hash of each event.
-    pub events: Vec<(String, u64, String, [u8; 32])>,
+    pub(crate) events: Vec<(String, u64, String, [u8; 32])>,
 }
 
-pub fn contents(store: &EventStore) -> Contents {
+pub(crate) fn contents(store: &EventStore) -> Contents {
     let views = store.sessions(&SessionsQuery { order: Order::Key, ..SessionsQuery::default() }).unwrap();
     let sessions: Vec<String> = views.iter().map(|view| view.session_key.clone()).collect();
     let mut events = Vec::new();
@@ -159,28 +159,33 @@ pub fn contents(store: &EventStore) -> Contents {
 }
 
 /// The data of a session's events.
-pub fn data_of(store: &EventStore, session: &str) -> Vec<String> {
+pub(crate) fn data_of(store: &EventStore, session: &str) -> Vec<String> {
     store.read(session, &Range::default()).unwrap().into_iter().map(|event| event.data).collect()
 }
 
 /// Waits until the link is in a condition; its status then.
-pub async fn until(store: &EventStore, what: &str, met: impl Fn(&nats::Status) -> bool) -> nats::Status {
+pub(crate) async fn until(
+    store: &EventStore,
+    what: &str,
+    met: impl Fn(&nats::Status) -> bool,
+) -> nats::Status {
     let link = store.link().unwrap();
     let mut statuses = link.watch();
-    match tokio::time::timeout(LONGEST, statuses.wait_for(|status| met(status))).await {
-        Ok(status) => status.unwrap().clone(),
-        Err(_elapsed) => panic!("{} still waits for {what}: {:#?}", store.replica(), link.status()),
-    }
+    let waited = tokio::time::timeout(LONGEST, statuses.wait_for(|status| met(status))).await;
+    let Ok(status) = waited else {
+        panic!("{} still waits for {what}: {:#?}", store.replica(), link.status());
+    };
+    status.unwrap().clone()
 }
 
 /// Waits until all have sent and received everything, know of the same events and hold the same; fails if that does not
 /// come about.
-pub async fn converge(stores: &[&EventStore]) {
+pub(crate) async fn converge(stores: &[&EventStore]) {
     agree(stores, true).await;
 }
 
 /// As [`converge`], where an event was deleted before anybody else knew of it.
-pub async fn converge_but_for_what_was_never_sent(stores: &[&EventStore]) {
+pub(crate) async fn converge_but_for_what_was_never_sent(stores: &[&EventStore]) {
     agree(stores, false).await;
 }
 

@@ -110,6 +110,7 @@ impl Scratch {
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("openclaw-core-import-{}-{count}", std::process::id()));
+            #[cfg_attr(not(unix), allow(unused_mut))]
             let mut builder = fs::DirBuilder::new();
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
