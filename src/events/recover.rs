@@ -65,6 +65,10 @@ pub(super) fn open(
         files::sync_folder(&files::generation(folder, number))?;
         files::switch(folder, number)?;
     }
+    if !progress.closed {
+        // The name may have been given by a process that failed before it was on the disk.
+        files::sync_folder(folder)?;
+    }
     // What an interrupted compaction or repair has left.
     for other in files::generations(folder)?.into_iter().filter(|other| *other != number) {
         let _ = fs::remove_dir_all(files::generation(folder, other));

@@ -10,18 +10,25 @@
 use std::fs::{self, File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::storage::{Batch, Pair, Storage};
-use crate::{Code, CoreError, Result};
+use crate::{Code, CoreError, Result, runtime};
 
 /// How long sled's own lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a flush may take before it is looked at.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A sled database, and a descriptor that reaches its file.
 pub(super) struct Sled {
-    db: sled::Db,
+    /// There until the end.
+    db: Option<Arc<sled::Db>>,
+    /// Flushes that were begun and ended: odd while one runs.
+    flushes: Arc<AtomicU64>,
     file: File,
     folder: PathBuf,
     /// Why nothing more is written.
@@ -47,7 +54,13 @@ impl Sled {
         // Windows flushes only through a descriptor that may write.
         let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
         let file = file.map_err(|error| CoreError::io("open", &path, error))?;
-        Ok(Self { db, file, folder: folder.to_owned(), failed: OnceLock::new() })
+        let (db, flushes) = (Arc::new(db), Arc::new(AtomicU64::new(0)));
+        runtime::runtime()?.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
+        Ok(Self { db: Some(db), flushes, file, folder: folder.to_owned(), failed: OnceLock::new() })
+    }
+
+    fn db(&self) -> sled::Result<&sled::Db> {
+        self.db.as_deref().ok_or_else(|| sled::Error::Unsupported("the database was closed".into()))
     }
 
     fn start(config: &sled::Config, folder: &Path) -> Result<sled::Db> {
@@ -90,6 +103,42 @@ impl Sled {
     }
 }
 
+/// Wakes a flush that waits for ever.
+///
+/// sled's thread that fails to write the first message of a batch notes the error and does not wake who waits for the
+/// message. Whoever asks for a flush after that finds the error, and wakes everybody.
+async fn wake(db: Weak<sled::Db>, flushes: Arc<AtomicU64>) {
+    let (mut seen, mut pause) = (0, FLUSH_PATIENCE);
+    loop {
+        tokio::time::sleep(pause).await;
+        let now = flushes.load(Ordering::Acquire);
+        let hangs = now % 2 == 1 && now == seen;
+        seen = now;
+        let Some(db) = db.upgrade() else { return };
+        // A disk that is merely slow holds up this flush as well: the next one is later.
+        pause = if hangs { pause * 2 } else { FLUSH_PATIENCE };
+        if hangs {
+            let again = move || drop(catch_unwind(AssertUnwindSafe(move || drop(db.flush()))));
+            let _ = std::thread::Builder::new().name("openclaw-events-wake".into()).spawn(again);
+        } else {
+            drop_db(Some(db));
+        }
+    }
+}
+
+/// sled flushes once more in the end, and panics if it cannot.
+fn drop_db(db: Option<Arc<sled::Db>>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+        tracing::error!("sled could not put its last bytes on the disk; none of them was promised to be there");
+    }
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        drop_db(self.db.take());
+    }
+}
+
 /// Frees what databases that were closed have left: sled puts off freeing until the threads that might still look have
 /// moved on, and after the last use none does.
 pub(super) fn reclaim() {
@@ -101,16 +150,14 @@ pub(super) fn reclaim() {
 
 impl Storage for Sled {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.read(|| self.db.get(key))?.map(|value| value.to_vec()))
+        Ok(self.read(|| self.db()?.get(key))?.map(|value| value.to_vec()))
     }
 
     fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> Box<dyn Iterator<Item = Result<Pair>> + '_> {
-        let mut pairs = self.db.range(from..to);
+        let mut pairs = self.db.as_deref().map(|db| db.range(from..to));
         let mut broken = false;
         Box::new(std::iter::from_fn(move || {
-            if broken {
-                return None;
-            }
+            let pairs = pairs.as_mut().filter(|_| !broken)?;
             let next = self.read(|| if reverse { pairs.next_back() } else { pairs.next() }.transpose());
             broken = next.is_err();
             next.map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
@@ -125,15 +172,22 @@ impl Storage for Sled {
                 None => writes.remove(key),
             }
         }
-        self.write(|| self.db.apply_batch(writes))
+        self.write(|| self.db()?.apply_batch(writes))
     }
 
     fn sync(&self) -> Result<()> {
         self.write(|| {
-            self.db.flush()?;
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+            let flushed = self.db().and_then(|db| db.flush());
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+            flushed?;
             // After a failed fdatasync the kernel may have dropped the pages: it must not be tried again.
             self.file.sync_data().map_err(sled::Error::from)
         })
+    }
+
+    fn fail(&self, why: &str) {
+        let _ = self.failed.set(why.to_owned());
     }
 
     fn disk_bytes(&self) -> Result<u64> {

@@ -36,6 +36,9 @@ pub(super) trait Storage: Send + Sync {
     /// then not known.
     fn sync(&self) -> Result<()>;
 
+    /// Refuses every write from now on, for this reason.
+    fn fail(&self, _why: &str) {}
+
     /// Bytes on disk.
     fn disk_bytes(&self) -> Result<u64>;
 }

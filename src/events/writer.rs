@@ -333,7 +333,7 @@ impl Writer {
         self.log.storage.sync()?;
         self.unflushed = None;
         let progress = &mut self.head.progress;
-        progress.beat += 1;
+        progress.beat = progress.beat.next_multiple_of(2);
         progress.arrivals = self.log.store.arrivals;
         progress.n = self.log.store.n;
         if let Some((session, seq)) = self.log.latest.take() {
@@ -479,7 +479,9 @@ impl Writer {
 
     fn abandon(&self, compaction: Compaction, error: CoreError) {
         let Compaction { generation, reply, .. } = compaction;
-        let _ = std::fs::remove_dir_all(files::generation(&self.shared.folder, generation));
+        if !files::is_current(&self.shared.folder, generation) {
+            let _ = std::fs::remove_dir_all(files::generation(&self.shared.folder, generation));
+        }
         let _ = reply.send(Err(error));
     }
 
@@ -488,15 +490,29 @@ impl Writer {
         target.sync()?;
         files::sync_folder(&files::generation(&self.shared.folder, generation))?;
         self.flush()?;
+        self.make_current(generation)?;
         self.replace(target, generation)?;
         self.log.storage.disk_bytes()
     }
 
+    /// Makes a generation the current one on the disk.
+    fn make_current(&self, generation: u64) -> Result<()> {
+        let switched = files::switch(&self.shared.folder, generation);
+        if switched.is_err() {
+            self.mind_a_switch(generation);
+        }
+        switched
+    }
+
+    /// After a switch that failed: if it was done all the same, what is written to the old generation is lost.
+    fn mind_a_switch(&self, generation: u64) {
+        if files::is_current(&self.shared.folder, generation) {
+            self.log.storage.fail("it is not known which generation of its database is on the disk");
+        }
+    }
+
+    /// Goes on with the generation that has become the current one.
     fn replace(&mut self, storage: Arc<dyn Storage>, generation: u64) -> Result<()> {
-        // A reader that copies the store must see that it changed.
-        self.head.progress.beat += 2;
-        files::switch(&self.shared.folder, generation)?;
-        self.head.write()?;
         let old = std::mem::replace(&mut self.generation, generation);
         self.log.storage = Arc::clone(&storage);
         *self.shared.storage.write().unwrap_or_else(PoisonError::into_inner) = Some(storage);
@@ -504,7 +520,9 @@ impl Writer {
         if let Err(error) = std::fs::remove_dir_all(&old) {
             tracing::warn!(%error, folder = %old.display(), "an old generation of an event store could not be removed");
         }
-        Ok(())
+        // A reader that copies the store must see that it changed.
+        self.head.progress.beat += 2;
+        self.head.write()
     }
 
     /// Writes the next generation from the records of this one alone.
@@ -518,12 +536,18 @@ impl Writer {
             &self.log.replica,
             &progress,
             self.cache_bytes,
-        )?;
-        let (generation, storage) = rebuilt;
-        self.replace(storage, generation)?;
+        );
+        let (generation, storage) = rebuilt.inspect_err(|_| {
+            for generation in files::generations(&self.shared.folder).unwrap_or_default() {
+                if generation != self.generation {
+                    self.mind_a_switch(generation);
+                }
+            }
+        })?;
+        let replaced = self.replace(storage, generation);
         self.log.reload()?;
         self.acknowledge();
-        Ok(())
+        replaced
     }
 
     fn close(mut self) -> Result<()> {
