@@ -391,6 +391,9 @@ mod tests {
         assert_eq!(held(Owner::Test), before);
     }
 
+    #[cfg(target_os = "linux")]
+    const ALONE: &str = "memory::tests::the_accounts_explain_nine_tenths_of_what_the_allocator_has_given_out";
+
     #[test]
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "asks mimalloc what it has given out")]
@@ -438,11 +441,9 @@ mod tests {
             (held(Owner::Test) - counted, given() - allocated)
         };
         // Where other threads end, mimalloc hands their blocks to those that go on: this needs a process of its own.
-        const NAME: &str =
-            "memory::tests::the_accounts_explain_nine_tenths_of_what_the_allocator_has_given_out";
         if std::env::var_os("OPENCLAW_CORE_ALONE").is_none() {
             let again = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", NAME, "--test-threads=1"])
+                .args(["--exact", ALONE, "--test-threads=1"])
                 .env("OPENCLAW_CORE_ALONE", "1")
                 .output()
                 .unwrap();

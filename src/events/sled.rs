@@ -129,7 +129,9 @@ async fn wake(db: Weak<sled::Db>, flushes: Arc<AtomicU64>) {
 /// sled flushes once more in the end, and panics if it cannot.
 fn drop_db(db: Option<Arc<sled::Db>>) {
     if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-        tracing::error!("sled could not put its last bytes on the disk; none of them was promised to be there");
+        tracing::error!(
+            "sled could not put its last bytes on the disk; none of them was promised to be there"
+        );
     }
 }
 

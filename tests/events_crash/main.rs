@@ -5,7 +5,12 @@
 #![cfg(target_os = "linux")]
 // The lints are those of code that users run; here a failed step is a failed test.
 #![allow(
+    clippy::assigning_clones,
+    clippy::decimal_bitwise_operands,
     clippy::duration_suboptimal_units,
+    clippy::elidable_lifetime_names,
+    clippy::manual_is_multiple_of,
+    clippy::single_match_else,
     clippy::semicolon_if_nothing_returned,
     clippy::unwrap_used,
     clippy::expect_used,
