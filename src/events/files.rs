@@ -8,8 +8,10 @@
 //! | `CURRENT` | the name of the current generation |
 //! | `gen-N/` | the database; compaction and repair write the next one. A copy of `store.json` in it says that it is whole |
 //! | `head` | how far the writer had come: a witness outside of the database |
+//! | `tails` | the same session by session, so that a lost end is noticed, and named |
 //! | `damaged/` | generations that could not be read as a whole, kept as they were |
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -238,6 +240,96 @@ pub(super) struct Progress {
     pub(super) seq: u64,
     /// The store was closed.
     pub(super) closed: bool,
+    /// The ends of the sessions, as [`Tails`] tells them.
+    #[serde(skip)]
+    pub(super) tails: BTreeMap<String, Tail>,
+}
+
+/// The end of a session: the greatest number given, and up to where everything was removed on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tail {
+    pub(super) last_seq: u64,
+    pub(super) floor: u64,
+}
+
+/// The file `tails`, to which the ends of sessions are appended when they have moved and are on the disk. Like `head`
+/// it is not flushed.
+pub(super) struct Tails {
+    file: File,
+    path: PathBuf,
+    bytes: usize,
+    /// At this length it is written anew.
+    limit: usize,
+}
+
+/// Below this length, `tails` is not worth writing anew.
+const TAILS_BYTES: usize = 1 << 20;
+
+impl Tails {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("tails");
+        let all = Self::read(folder);
+        let written = all.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
+        let mut bytes = fs::metadata(&path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap_or(usize::MAX));
+        if bytes > TAILS_BYTES.max(2 * written.len()) {
+            write_whole(&path, &written)?;
+            bytes = written.len();
+        }
+        let file = open_private(&path, OpenOptions::new().append(true).create(true))?;
+        Ok(Self { file, path, bytes, limit: TAILS_BYTES.max(4 * written.len()) })
+    }
+
+    /// What the file tells. Where it is damaged, the rest of it counts.
+    pub(super) fn read(folder: &Path) -> BTreeMap<String, Tail> {
+        let bytes = fs::read(folder.join("tails")).unwrap_or_default();
+        let (mut all, mut rest) = (BTreeMap::<String, Tail>::new(), bytes.as_slice());
+        while !rest.is_empty() {
+            let entry = sealed(rest).and_then(|entry| Some((entry.len(), postcard::from_bytes(entry).ok()?)));
+            let length = if let Some((length, (session, tail))) = entry {
+                all.insert(session, tail);
+                length + SEAL_BYTES
+            } else {
+                1
+            };
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        all
+    }
+
+    fn entry(session: &str, tail: Tail) -> Vec<u8> {
+        seal(&postcard::to_stdvec(&(session, tail)).unwrap_or_default())
+    }
+
+    pub(super) fn add(&mut self, tails: &BTreeMap<String, Tail>) -> Result<()> {
+        let bytes = tails.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
+        self.file.write_all(&bytes).map_err(|error| CoreError::io("write", &self.path, error))?;
+        self.bytes += bytes.len();
+        if self.bytes > self.limit
+            && let Some(folder) = self.path.parent()
+        {
+            *self = Self::open(folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that [`seal`] puts before others.
+const SEAL_BYTES: usize = 6;
+
+/// Puts checksum and length before some bytes.
+fn seal(bytes: &[u8]) -> Vec<u8> {
+    let mut sealed = crc32fast::hash(bytes).to_le_bytes().to_vec();
+    sealed.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or_default().to_le_bytes());
+    sealed.extend_from_slice(bytes);
+    sealed
+}
+
+/// What [`seal`] was given, if it is what these bytes begin with.
+fn sealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (sum, rest) = bytes.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let rest = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
+    (!rest.is_empty() && crc32fast::hash(rest).to_le_bytes() == *sum).then_some(rest)
 }
 
 /// The file `head`, overwritten in place. It is not flushed: after a power cut it may be behind, never ahead.
@@ -259,18 +351,12 @@ impl Head {
     pub(super) fn read(folder: &Path) -> Option<Progress> {
         let mut bytes = Vec::new();
         File::open(folder.join("head")).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
-        let (sum, rest) = bytes.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let rest = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
-        (crc32fast::hash(rest).to_le_bytes() == *sum).then(|| postcard::from_bytes(rest).ok()).flatten()
+        let progress: Progress = postcard::from_bytes(sealed(&bytes)?).ok()?;
+        Some(Progress { tails: Tails::read(folder), ..progress })
     }
 
     pub(super) fn write(&mut self) -> Result<()> {
-        let rest = postcard::to_stdvec(&self.progress).unwrap_or_default();
-        let length = u16::try_from(rest.len()).unwrap_or_default();
-        let mut bytes = crc32fast::hash(&rest).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&rest);
+        let bytes = seal(&postcard::to_stdvec(&self.progress).unwrap_or_default());
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&bytes))
@@ -309,7 +395,7 @@ pub(super) fn snapshot(folder: &Path, to: &Path) -> Result<()> {
 
 fn copy_store(folder: &Path, to: &Path) -> Result<()> {
     create_private(to)?;
-    for name in ["store.json", "head"] {
+    for name in ["store.json", "head", "tails"] {
         let from = folder.join(name);
         if from.exists() {
             fs::copy(&from, to.join(name)).map_err(|error| CoreError::io("copy", &from, error))?;

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::clock::{Clock, PhysicalTime};
 use super::event::{Body, NewEvent, Origin, SESSION_DELETED, StoredEvent, invalid};
+use super::files::Tail;
 use super::keys;
 use super::merge::Incoming;
 use super::projection::{Projection, Register, state_changes};
@@ -152,6 +153,8 @@ pub(super) struct Log {
     pub(super) mirror: Option<Mirror>,
     /// Where the latest event of the latest group went.
     pub(super) latest: Option<(String, u64)>,
+    /// The ends of the sessions that were written since this was last emptied.
+    pub(super) tails: BTreeMap<String, Tail>,
 }
 
 impl Log {
@@ -172,6 +175,7 @@ impl Log {
             garbage: None,
             mirror: None,
             latest: None,
+            tails: BTreeMap::new(),
         };
         let (from, to) = keys::all(b'd', "");
         let dirty: Vec<String> = log
@@ -541,16 +545,23 @@ impl Log {
                 session.indexed = last_ms;
             }
         }
-        if let Some(name) = group.touched.pop() {
-            let seq = self.sessions.get(&name).map_or(0, |session| session.meta.last_seq);
-            self.latest = Some((name, seq));
-        }
+        let ends: Vec<(String, Tail)> = std::mem::take(&mut group.touched)
+            .into_iter()
+            .map(|name| {
+                let tail = self.sessions.get(&name).map_or_else(Tail::default, |session| session.meta.tail());
+                (name, tail)
+            })
+            .collect();
         put(&mut group.batch, keys::STORE.to_vec(), &self.store)?;
         if let Some(mirror) = self.mirror.as_mut().filter(|mirror| mirror.failed.is_none()) {
             let copied = group.batch.0.iter().filter(|(key, _)| *key < mirror.copied).cloned().collect();
             mirror.failed = mirror.target.commit(Batch(copied)).err();
         }
         self.storage.commit(group.batch)?;
+        if let Some((name, tail)) = ends.last() {
+            self.latest = Some((name.clone(), tail.last_seq));
+        }
+        self.tails.extend(ends);
         for name in group.dirty {
             self.fold_anew(&name)?;
         }
@@ -727,6 +738,10 @@ impl Log {
 }
 
 impl SessionMeta {
+    pub(super) fn tail(&self) -> Tail {
+        Tail { last_seq: self.last_seq, floor: self.floor }
+    }
+
     pub(super) fn follow_chain(&mut self, event: &StoredEvent) {
         let tail = self.tails.get_mut(&*event.origin.replica);
         match tail {

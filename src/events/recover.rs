@@ -16,7 +16,7 @@ use super::files::{self, Description, FORMAT, Progress};
 use super::keys;
 use super::log::{self, Fold, SessionMeta, StoreMeta, covers, put, read};
 use super::record::{self, PART, RECORD, Slot};
-use super::sled::Sled;
+use super::sled::{Sled, UNSYNCED};
 use super::sled_log;
 use super::storage::{Batch, Storage};
 use super::verify;
@@ -95,6 +95,13 @@ pub(super) fn open(
         }
     }
     let problem = match opened {
+        Ok(storage) if generation.join(UNSYNCED).exists() => {
+            let source = Source::Readable(&*storage);
+            let rebuilt = rebuild(folder, number, source, replica, progress, cache_bytes)?;
+            drop(storage);
+            let _ = fs::remove_dir_all(generation);
+            return Ok(rebuilt);
+        }
         Ok(storage) => {
             let _ = fs::remove_file(before);
             return Ok((number, storage));
@@ -427,6 +434,12 @@ impl Rebuild<'_> {
                 lost += self.end(done, &mut store, &mut out)?;
             }
         }
+        for name in self.progress.tails.keys() {
+            if self.target.get(&keys::meta(name))?.is_none() {
+                let done = self.begin(name, &mut covered);
+                lost += self.end(done, &mut store, &mut out)?;
+            }
+        }
         self.copy(b'x', &mut out)?;
         self.copy(b'y', &mut out)?;
         self.copy(b'q', &mut out)?;
@@ -465,6 +478,14 @@ impl Rebuild<'_> {
 
     fn begin(&self, name: &str, covered: &mut BTreeMap<String, VersionVector>) -> Session {
         let known: Option<SessionMeta> = read(self.source, &keys::meta(name)).unwrap_or_default();
+        let known = match (known, self.progress.tails.get(name)) {
+            (known, None) => known,
+            (known, Some(tail)) => {
+                let known = known.unwrap_or_default();
+                let (last_seq, floor) = (known.last_seq.max(tail.last_seq), known.floor.max(tail.floor));
+                Some(SessionMeta { last_seq, floor, ..known })
+            }
+        };
         let mut meta = SessionMeta::default();
         if let Some(known) = &known {
             meta = SessionMeta { bytes: 0, ..known.clone() };

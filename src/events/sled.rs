@@ -20,6 +20,9 @@ use crate::{Code, CoreError, Result, runtime};
 /// How long sled's own lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The file that says that the database may not be on the disk as it is read.
+pub(super) const UNSYNCED: &str = "unsynced";
+
 /// How long a flush may take before it is looked at.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -183,8 +186,12 @@ impl Storage for Sled {
             let flushed = self.db().and_then(|db| db.flush());
             self.flushes.fetch_add(1, Ordering::AcqRel);
             flushed?;
-            // After a failed fdatasync the kernel may have dropped the pages: it must not be tried again.
-            self.file.sync_data().map_err(sled::Error::from)
+            // After a failed fdatasync the kernel counts the pages as written, which they may not be: trying again
+            // would succeed and mean nothing. Who opens the database next is told to write everything anew.
+            self.file.sync_data().map_err(|error| {
+                let _ = File::create(self.folder.join(UNSYNCED));
+                sled::Error::from(error)
+            })
         })
     }
 

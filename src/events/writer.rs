@@ -4,7 +4,7 @@
 //! each group costs one `fdatasync`: group commit. Between groups the thread does a step of what can wait, such as a
 //! compaction or the removal of deleted events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{NewEvent, StoredEvent};
-use super::files::{self, Head, Lock};
+use super::files::{self, Head, Lock, Progress, Tails};
 use super::keys;
 use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
 use super::merge::Incoming;
@@ -69,6 +69,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     log: Log,
     head: Head,
+    tails: Tails,
     lock: Lock,
     generation: u64,
     durability: Durability,
@@ -98,10 +99,12 @@ impl Writer {
         let (outbox, inbox) = channel();
         // A process that was killed leaves what only the system's memory has.
         let unflushed = (log.store.n != head.progress.n).then(Instant::now);
+        let tails = Tails::open(&shared.folder)?;
         let mut writer = Self {
             shared,
             log,
             head,
+            tails,
             lock,
             generation,
             durability: options.durability,
@@ -115,6 +118,7 @@ impl Writer {
             pruned_at: Instant::now(),
         };
         writer.head.progress.closed = false;
+        writer.head.progress.tails = BTreeMap::new();
         if writer.head.progress.beat % 2 == 1 {
             // A writer was killed in the midst of a commit, which is now there as a whole or not: whoever copies the
             // store need not wait for the next one.
@@ -340,6 +344,7 @@ impl Writer {
             (progress.session, progress.seq) = (session, seq);
         }
         self.head.write()?;
+        self.tails.add(&std::mem::take(&mut self.log.tails))?;
         let n = self.log.store.n;
         self.shared.flushed.send_if_modified(|seen| std::mem::replace(seen, n) != n);
         Ok(())
@@ -528,7 +533,7 @@ impl Writer {
     /// Writes the next generation from the records of this one alone.
     fn rebuild(&mut self) -> Result<()> {
         self.flush()?;
-        let progress = self.head.progress.clone();
+        let progress = Progress { tails: Tails::read(&self.shared.folder), ..self.head.progress.clone() };
         let rebuilt = recover::rebuild(
             &self.shared.folder,
             self.generation,
