@@ -269,8 +269,10 @@ impl Tails {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tails");
         let all = Self::read(folder);
-        let written = all.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
-        let mut bytes = fs::metadata(&path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap_or(usize::MAX));
+        let written =
+            all.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
+        let mut bytes =
+            fs::metadata(&path).map_or(0, |metadata| usize::try_from(metadata.len()).unwrap_or(usize::MAX));
         if bytes > TAILS_BYTES.max(2 * written.len()) {
             write_whole(&path, &written)?;
             bytes = written.len();
@@ -301,7 +303,8 @@ impl Tails {
     }
 
     pub(super) fn add(&mut self, tails: &BTreeMap<String, Tail>) -> Result<()> {
-        let bytes = tails.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
+        let bytes =
+            tails.iter().map(|(session, tail)| Self::entry(session, *tail)).collect::<Vec<_>>().concat();
         self.file.write_all(&bytes).map_err(|error| CoreError::io("write", &self.path, error))?;
         self.bytes += bytes.len();
         if self.bytes > self.limit

@@ -640,7 +640,9 @@ fn read_live(
         return Ok(Ok(found));
     }
     let (mut expected, mut bytes) = (if range.reverse { to - 1 } else { from }, 0);
-    for slot in Slots::ordered(storage, session, from, to, range.reverse) {
+    // Damage behind the last of them is no matter here.
+    let count = usize::try_from(to - from).unwrap_or(usize::MAX);
+    for slot in Slots::ordered(storage, session, from, to, range.reverse).take(count) {
         let (seq, slot) = slot?;
         if seq != expected {
             return Ok(Err(expected));

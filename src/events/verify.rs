@@ -211,14 +211,9 @@ impl Session<'_> {
                 continue;
             }
             fold.add(&event, record::bytes(&event)?);
-            let place = keys::place(self.name, seq);
-            if self.storage.get(&keys::arrival(event.arrival))?.as_ref() != Some(&place) {
-                self.found.report(self.name, seq, "the index by arrival does not have the event");
-            }
-            if !has_own_id(&event)
-                && self.storage.get(&keys::id(self.name, &event.id))?.as_ref() != Some(&place)
-            {
-                self.found.report(self.name, seq, "the index by id does not have the event");
+            self.index(&keys::arrival(event.arrival), seq, "arrival");
+            if !has_own_id(&event) {
+                self.index(&keys::id(self.name, &event.id), seq, "id");
             }
         }
         for lost in next..(meta.last_seq + 1).min(next + 10_000) {
@@ -226,6 +221,16 @@ impl Session<'_> {
             self.found.report(self.name, lost, "the event is missing");
         }
         Ok(())
+    }
+
+    /// An index must lead to the event. One that cannot be read hides no event.
+    fn index(&mut self, key: &[u8], seq: u64, name: &str) {
+        let problem = match self.storage.get(key) {
+            Ok(Some(place)) if place == keys::place(self.name, seq) => return,
+            Ok(_) => format!("the index by {name} does not have the event"),
+            Err(error) => format!("the index by {name} cannot be read: {}", error.message()),
+        };
+        self.found.report(self.name, seq, &problem);
     }
 
     fn compare(
