@@ -394,6 +394,11 @@ fn look(here: &Path, model: &mut Model, how: &str) -> Result<String, String> {
         }
     }
     let salvaged = here.join("store/damaged").exists();
+    let blobs = store.folder().read_dir().unwrap().filter_map(|entry| fs::read_dir(entry.unwrap().path().join("blobs")).ok());
+    if let Some(blob) = blobs.flatten().next() {
+        // Such a file is put on the disk as well; but none should be needed.
+        return Err(format!("a page of the database became a file of its own: {blob:?}"));
+    }
     // It goes on as before.
     let event = super::work::event("after", "0.after.1");
     super::wait(store.append_batch(vec![event])).map_err(|error| format!("append: {error}"))?;
