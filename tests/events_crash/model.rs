@@ -60,7 +60,13 @@ impl Model {
 
     /// How the next child is to go on.
     pub(crate) fn plan(&self, seed: u64, millis: u64) -> Plan {
-        Plan { seed, millis, merge: self.merged + 1, note: self.note.unwrap_or(0) + 1 }
+        Plan { seed, millis, merge: self.merged + 1, note: self.note.unwrap_or(0) + 1, interval: 0 }
+    }
+
+    /// What came later may have deleted any part of the session whose events are deleted.
+    pub(crate) fn may_be_deleted(&mut self) {
+        let events = self.sessions.get("gone").map_or(0, Vec::len);
+        self.deleting.extend(1..=events);
     }
 
     /// Whether event `seq` of a session was acknowledged.
