@@ -12,8 +12,9 @@ use super::keys;
 use super::storage::{Batch, Storage};
 use crate::{Code, CoreError, Result};
 
-/// Bytes of one value: well below what sled would put in a file of its own.
-const VALUE_BYTES: usize = 32 << 10;
+/// Bytes of one value: so few that sled puts no page of a tree, which has up to some twenty values, into a file of its
+/// own.
+const VALUE_BYTES: usize = 4 << 10;
 
 /// Marks the first value of a record.
 pub(super) const RECORD: [u8; 4] = *b"\xF5oc\x01";

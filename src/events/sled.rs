@@ -2,17 +2,20 @@
 //!
 //! sled's `flush` asks the kernel to begin writing and no more (`sync_file_range`): its data survives the process,
 //! not the machine. So [`Storage::sync`] flushes and then calls `fdatasync` on sled's own file through a second
-//! descriptor. Values stay below sled's limit for separate blob files, which that descriptor would not reach.
+//! descriptor. A page of the tree that is longer than a quarter of a segment goes to a file in `blobs`, which sled never
+//! puts on the disk: long values are cut into pieces, so that this is rare, and where it happens it is done here.
 //!
 //! sled may panic on damaged files. No panic passes from here. After a write or a flush that failed, nothing more is
 //! written: what sled then holds in memory may not be what is on the disk.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::storage::{Batch, Pair, Storage};
 use crate::{Code, CoreError, Result, runtime};
@@ -34,6 +37,8 @@ pub(super) struct Sled {
     flushes: Arc<AtomicU64>,
     file: File,
     folder: PathBuf,
+    /// What of `blobs` is on the disk.
+    blobs: Mutex<Blobs>,
     /// Why nothing more is written.
     failed: OnceLock<String>,
 }
@@ -59,7 +64,7 @@ impl Sled {
         let file = file.map_err(|error| CoreError::io("open", &path, error))?;
         let (db, flushes) = (Arc::new(db), Arc::new(AtomicU64::new(0)));
         runtime::runtime()?.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
-        Ok(Self { db: Some(db), flushes, file, folder: folder.to_owned(), failed: OnceLock::new() })
+        Ok(Self { db: Some(db), flushes, file, folder: folder.to_owned(), blobs: Mutex::default(), failed: OnceLock::new() })
     }
 
     fn db(&self) -> sled::Result<&sled::Db> {
@@ -104,6 +109,111 @@ impl Sled {
         let _ = self.failed.set(error.message().to_owned());
         Err(error)
     }
+}
+
+/// Longer values are cut into pieces.
+const PIECE_BYTES: usize = 5 << 10;
+
+/// Begins what stands for a value that was cut; its length and CRC-32 follow.
+const CUT: &[u8; 4] = b"\xF5ol\x01";
+
+/// The keys of pieces: behind all others.
+const PIECES: u8 = 0xFE;
+
+fn piece(key: &[u8], number: usize) -> Vec<u8> {
+    let number = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
+    [&[PIECES], key, &number].concat()
+}
+
+/// Length and checksum of the value that this one stands for; none if it is whole.
+fn cut(value: &[u8]) -> Option<(usize, u32)> {
+    let (length, rest) = value.strip_prefix(CUT)?.split_first_chunk()?;
+    Some((usize::try_from(u64::from_be_bytes(*length)).ok()?, u32::from_be_bytes(*rest.first_chunk()?)))
+}
+
+impl Sled {
+    /// The whole value of which this was read; none if it is gone by now.
+    fn join(&self, key: &[u8], mut value: sled::IVec) -> Result<Option<Vec<u8>>> {
+        loop {
+            let Some((length, sum)) = cut(&value) else { return Ok(Some(value.to_vec())) };
+            let mut whole = Vec::new();
+            for number in 0..length.div_ceil(PIECE_BYTES) {
+                let piece = self.read(|| self.db()?.get(piece(key, number)))?;
+                whole.extend_from_slice(&piece.unwrap_or_default());
+            }
+            if whole.len() == length && crc32fast::hash(&whole) == sum {
+                return Ok(Some(whole));
+            }
+            // It may have been written anew in between.
+            match self.read(|| self.db()?.get(key))? {
+                Some(now) if now == value => return Err(damaged(&self.folder, "a long value is not whole")),
+                Some(now) => value = now,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Writes a value, cut if it is long. What may have been longer before leaves no pieces.
+    fn put(&self, writes: &mut sled::Batch, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
+        // Events are cut where they are made, so that each part can be found by its own mark; indexes are short.
+        let may_be_long = !matches!(key.first(), Some(b'e' | b'x' | b'y' | b'a' | b'o' | b'i' | b'r'));
+        if may_be_long && let Some(before) = self.read(|| self.db()?.get(&key))? {
+            let length = cut(&before).map_or(0, |(length, _)| length);
+            (0..length.div_ceil(PIECE_BYTES)).for_each(|number| writes.remove(piece(&key, number)));
+        }
+        match value {
+            Some(value) if may_be_long && value.len() > PIECE_BYTES => {
+                for (number, bytes) in value.chunks(PIECE_BYTES).enumerate() {
+                    writes.insert(piece(&key, number), bytes);
+                }
+                let (length, sum) = ((value.len() as u64).to_be_bytes(), crc32fast::hash(&value).to_be_bytes());
+                writes.insert(key, [CUT.as_slice(), &length, &sum].concat());
+            }
+            Some(value) => writes.insert(key, value),
+            None => writes.remove(key),
+        }
+        Ok(())
+    }
+
+    /// Puts on the disk the pages that went to files of their own.
+    fn sync_blobs(&self) -> std::io::Result<()> {
+        let folder = self.folder.join("blobs");
+        let modified = fs::metadata(&folder)?.modified()?;
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if blobs.looked_at == Some(modified) {
+            return Ok(());
+        }
+        let mut there = HashSet::new();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if !blobs.synced.contains(&path) {
+                // Windows flushes only through a descriptor that may write.
+                match OpenOptions::new().read(true).write(cfg!(windows)).open(&path) {
+                    Ok(file) => file.sync_all()?,
+                    // It was not needed any more.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            there.insert(path);
+        }
+        if there.iter().any(|path| !blobs.synced.contains(path)) && cfg!(unix) {
+            File::open(&folder)?.sync_all()?;
+        }
+        blobs.synced = there;
+        // Within one tick of the file system's clock there may be another change.
+        let settled = modified.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_secs(1));
+        blobs.looked_at = settled.then_some(modified);
+        Ok(())
+    }
+}
+
+/// What is known of sled's folder `blobs`.
+#[derive(Default)]
+struct Blobs {
+    /// When the folder had changed at the last look.
+    looked_at: Option<SystemTime>,
+    synced: HashSet<PathBuf>,
 }
 
 /// Wakes a flush that waits for ever.
@@ -155,7 +265,8 @@ pub(super) fn reclaim() {
 
 impl Storage for Sled {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.read(|| self.db()?.get(key))?.map(|value| value.to_vec()))
+        let value = self.read(|| self.db()?.get(key))?;
+        value.map_or(Ok(None), |value| self.join(key, value))
     }
 
     fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> Box<dyn Iterator<Item = Result<Pair>> + '_> {
@@ -163,19 +274,30 @@ impl Storage for Sled {
         let mut broken = false;
         Box::new(std::iter::from_fn(move || {
             let pairs = pairs.as_mut().filter(|_| !broken)?;
-            let next = self.read(|| if reverse { pairs.next_back() } else { pairs.next() }.transpose());
-            broken = next.is_err();
-            next.map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
+            loop {
+                let next = self.read(|| if reverse { pairs.next_back() } else { pairs.next() }.transpose());
+                broken = next.is_err();
+                let (key, value) = match next.transpose()? {
+                    Ok(pair) => pair,
+                    Err(error) => return Some(Err(error)),
+                };
+                // Pieces come with the value that they are of.
+                if key.first() == Some(&PIECES) {
+                    continue;
+                }
+                match self.join(&key, value) {
+                    Ok(Some(value)) => return Some(Ok((key.to_vec(), value))),
+                    Ok(None) => {}
+                    Err(error) => return Some(Err(error)),
+                }
+            }
         }))
     }
 
     fn commit(&self, batch: Batch) -> Result<()> {
         let mut writes = sled::Batch::default();
         for (key, value) in batch.0 {
-            match value {
-                Some(value) => writes.insert(key, value),
-                None => writes.remove(key),
-            }
+            self.put(&mut writes, key, value)?;
         }
         self.write(|| self.db()?.apply_batch(writes))
     }
@@ -188,7 +310,7 @@ impl Storage for Sled {
             flushed?;
             // After a failed fdatasync the kernel counts the pages as written, which they may not be: trying again
             // would succeed and mean nothing. Who opens the database next is told to write everything anew.
-            self.file.sync_data().map_err(|error| {
+            self.sync_blobs().and_then(|()| self.file.sync_data()).map_err(|error| {
                 let _ = File::create(self.folder.join(UNSYNCED));
                 sled::Error::from(error)
             })

@@ -255,9 +255,10 @@ fn compare(
                 .filter_map(|known| {
                     let range =
                         Range { after: Some(known.seq - 1), before: Some(known.seq + 1), ..Range::default() };
-                    store.read(session, &range).ok()
+                    let read = store.read(session, &range).ok().and_then(|mut events| events.pop());
+                    // The page behind may be the damaged one, which a range looks into.
+                    read.or_else(|| store.find(&known.id).ok().flatten())
                 })
-                .flatten()
                 .collect(),
             Err(error) => return Err(format!("read: {} {error}", error.code())),
         };

@@ -9,7 +9,7 @@ use super::model::{self, Model};
 use super::{Random, Running, alone, command, folder, shim, soaking};
 
 /// Kills of one store, before the next begins.
-const KILLS_OF_A_STORE: usize = 125;
+const KILLS_OF_A_STORE: usize = 40;
 
 #[derive(Default)]
 struct Figures {
@@ -23,7 +23,7 @@ struct Figures {
 #[test]
 fn death_at_any_moment_loses_nothing_that_was_acknowledged() {
     let _alone = alone();
-    let kills = std::env::var("KILLS").map_or(if soaking() { 10_000 } else { 2_000 }, |k| k.parse().unwrap());
+    let kills = if soaking() { 10_000 } else { 2_000 };
     let began = Instant::now();
     let peer = folder();
     model::peer(peer.path());
@@ -71,21 +71,13 @@ fn kill(peer: &Path, kills: usize, mut random: Random) -> Figures {
         let base = home.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(peer, base.join("peer")).unwrap();
         let mut model = Model::default();
-        let kills_of_a_store = std::env::var("KOAS").map_or(KILLS_OF_A_STORE, |k| k.parse().unwrap());
-        for nth in 1..=kills_of_a_store {
+        let of_this_store = if soaking() { 250 } else { KILLS_OF_A_STORE };
+        for nth in 1..=of_this_store {
             run += 1;
-            if std::env::var_os("OPENCLAW_KEEP").is_some() {
-                let script = "rm -rf before.2; mv before.1 before.2; mv before before.1; cp -a store before";
-                let _ = std::process::Command::new("sh").args(["-c", script]).current_dir(&base).output();
-            }
             one(&base, run, &mut model, &mut random, &mut figures);
             // Half of the stores that were killed are opened by the next child, which may be killed at that.
-            if nth % 25 == 0 || random.below(2) == 0 {
-                let whole = nth % 25 == 0;
-                if std::env::var_os("OPENCLAW_KEEP").is_some() {
-                    let script = "rm -rf atcheck; cp -a store atcheck";
-                    let _ = std::process::Command::new("sh").args(["-c", script]).current_dir(&base).output();
-                }
+            if nth % 20 == 0 || random.below(2) == 0 {
+                let whole = nth % 20 == 0;
                 if let Err(error) = model::check(&base, &mut model, whole) {
                     let kept = home.keep();
                     panic!("after kill {nth} in run {run}: {error}\nthe store is kept in {}", kept.display());
@@ -93,7 +85,6 @@ fn kill(peer: &Path, kills: usize, mut random: Random) -> Figures {
             }
         }
         figures.acknowledged += model.acknowledged;
-        println!("{} kills", figures.kills);
     }
     figures
 }
@@ -104,8 +95,8 @@ fn one(base: &Path, run: u64, model: &mut Model, random: &mut Random, figures: &
     command.env("LD_PRELOAD", shim()).env("STRIKE_DIR", base.join("store")).env("STRIKE_NOW", "1");
     let by_call = random.below(2) == 0;
     if by_call {
-        // Half of the strikes while the store is being opened or has just begun.
-        let at = if random.below(2) == 0 { 1 + random.below(60) } else { 1 + random.below(250) };
+        // Many of the strikes while the store is being opened or has just begun.
+        let at = if random.below(4) == 0 { 1 + random.below(60) } else { 1 + random.below(300) };
         let what = ["kill:before", "kill:half", "kill:after"][random.below(3)];
         command.env("STRIKE_AT", at.to_string()).env("STRIKE_DO", what).env("STRIKE_FD", "1");
     }
@@ -144,9 +135,6 @@ fn one(base: &Path, run: u64, model: &mut Model, random: &mut Random, figures: &
         );
     }
     figures.kills += 1;
-    if std::env::var_os("OPENCLAW_KEEP").is_some() {
-        std::fs::write(base.join(format!("heard.{run}")), heard.join("\n")).unwrap();
-    }
     figures.opening += usize::from(!heard.iter().any(|line| line == ">open"));
     let mut last = None;
     for line in heard {

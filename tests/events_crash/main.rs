@@ -50,12 +50,13 @@ fn child() {
     let words: Vec<&str> = task.split(' ').collect();
     match *words {
         ["work", run, plan] => work::work(&folder, run.parse().unwrap(), work::Plan::parse(plan)),
-        ["power", shard, shards, cases, seed] => power::replay(
+        ["power", shard, shards, cases, seed, interval] => power::replay(
             &folder,
             shard.parse().unwrap(),
             shards.parse().unwrap(),
             cases.parse().unwrap(),
             seed.parse().unwrap(),
+            interval != "0",
         ),
         ["fault"] => faults::work(&folder),
         ["damage", from, to, seed] => {

@@ -24,8 +24,8 @@ struct Acknowledged {
 #[derive(Clone, Default)]
 pub(crate) struct Model {
     sessions: BTreeMap<String, Vec<Acknowledged>>,
-    /// A deletion was asked for and not yet acknowledged.
-    deleting: bool,
+    /// Deletions that were asked for and not acknowledged: how many events each would delete.
+    deleting: Vec<usize>,
     /// Ids that were acknowledged as deleted.
     deleted: BTreeSet<String>,
     note: Option<u64>,
@@ -44,11 +44,11 @@ impl Model {
                 self.sessions.entry(session.into()).or_default().push(one);
             }
             ["deleting", _] => {
-                self.deleting = true;
+                self.deleting.push(self.sessions.get("gone").map_or(0, Vec::len));
                 self.acknowledged -= 1;
             }
             ["deleted", session] => {
-                self.deleting = false;
+                self.deleting.clear();
                 let gone = self.sessions.remove(session).unwrap_or_default();
                 self.deleted.extend(gone.into_iter().map(|one| one.id));
             }
@@ -60,7 +60,13 @@ impl Model {
 
     /// How the next child is to go on.
     pub(crate) fn plan(&self, seed: u64, millis: u64) -> Plan {
-        Plan { seed, millis, merge: self.merged + 1, note: self.note.unwrap_or(0) + 1 }
+        Plan { seed, millis, merge: self.merged + 1, note: self.note.unwrap_or(0) + 1, interval: 0 }
+    }
+
+    /// What came later may have deleted any part of the session whose events are deleted.
+    pub(crate) fn may_be_deleted(&mut self) {
+        let events = self.sessions.get("gone").map_or(0, Vec::len);
+        self.deleting.extend(1..=events);
     }
 
     /// Whether event `seq` of a session was acknowledged.
@@ -93,16 +99,23 @@ impl Model {
     fn check_deletions(&mut self, store: &EventStore) -> Result<(), String> {
         let events = read(store, "gone", 0)?;
         sound("gone", &events, false)?;
-        let known = self.sessions.get("gone").cloned().unwrap_or_default();
-        match present("gone", known.iter(), &events) {
-            Ok(()) => {}
-            // It was asked for, and may have been done.
-            Err(_) if self.deleting && events.is_empty() => {
-                self.hear("deleted gone");
+        let known = self.sessions.remove("gone").unwrap_or_default();
+        let fits = |deleted: usize| {
+            present("gone", known.iter().skip(deleted), &events)?;
+            match known.iter().take(deleted).find(|one| events.iter().any(|event| event.seq == one.seq)) {
+                Some(one) => Err(format!("gone: event {} was deleted, and others with it were", one.seq)),
+                None => Ok(()),
             }
-            Err(error) => return Err(error),
-        }
-        self.deleting = false;
+        };
+        // A deletion that was asked for may have been done.
+        let asked = std::mem::take(&mut self.deleting);
+        let deleted = match asked.into_iter().find(|deleted| *deleted > 0 && fits(*deleted).is_ok()) {
+            Some(deleted) => deleted,
+            None => fits(0).map(|()| 0)?,
+        };
+        let rest = known.get(deleted..).unwrap_or_default().to_vec();
+        self.deleted.extend(known.into_iter().take(deleted).map(|one| one.id));
+        self.sessions.insert("gone".into(), rest);
         if let Some(back) = events.iter().find(|event| self.deleted.contains(&event.id)) {
             return Err(format!("{} was deleted and is there again", back.id));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use openclaw_core::events::{EventStore, NewEvent, StoredEvent};
+use openclaw_core::events::{Durability, EventStore, NewEvent, StoredEvent};
 use tokio_util::sync::CancellationToken;
 
 use super::{Random, say, wait};
@@ -21,17 +21,20 @@ pub(crate) struct Plan {
     pub(crate) merge: u64,
     /// The next value of the note.
     pub(crate) note: u64,
+    /// Milliseconds between flushes; each group is flushed if 0.
+    pub(crate) interval: u64,
 }
 
 impl Plan {
     pub(crate) fn parse(text: &str) -> Self {
         let mut numbers = text.split(',').map(|number| number.parse().unwrap());
         let mut next = || numbers.next().unwrap();
-        Self { seed: next(), millis: next(), merge: next(), note: next() }
+        Self { seed: next(), millis: next(), merge: next(), note: next(), interval: next() }
     }
 
     pub(crate) fn text(self) -> String {
-        format!("{},{},{},{}", self.seed, self.millis, self.merge, self.note)
+        let Self { seed, millis, merge, note, interval } = self;
+        format!("{seed},{millis},{merge},{note},{interval}")
     }
 }
 
@@ -87,7 +90,11 @@ fn told(event: &StoredEvent) -> String {
 
 /// Everything at once on the store in `folder`, until killed or told so.
 pub(crate) fn work(folder: &Path, run: u64, plan: Plan) {
-    let store = EventStore::open(&folder.join("store"), super::options()).unwrap();
+    let mut options = super::options();
+    if plan.interval > 0 {
+        options.durability = Durability::Interval(Duration::from_millis(plan.interval));
+    }
+    let store = EventStore::open(&folder.join("store"), options).unwrap();
     say("open");
     wait(tasks(store.clone(), folder, run, plan));
     // Some runs end as a careful program ends, others by dropping everything.
