@@ -13,8 +13,8 @@
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
-//! `unsafe` is denied in the whole crate; each exception sits in `node` or in [`memory`], the global allocator, beside
-//! its `// SAFETY:` line.
+//! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, or in the
+//! barrier of the event store's `sled`, beside its `// SAFETY:` line.
 
 pub mod config;
 pub mod error;

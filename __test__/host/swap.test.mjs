@@ -107,7 +107,8 @@ describe("stock OpenClaw with the core", () => {
       assert.equal(openclawVersion, stockVersion);
       assert.equal(modules.config.attached, "native");
       assert.equal(modules.config.how, "swap");
-      assert.equal(modules.events.attached, "typescript");
+      assert.equal(modules.events.attached, "native");
+      assert.equal(modules.providers.attached, "typescript");
     }
     assert.ok(sums.parseConfigJson5.native >= commands.length, JSON.stringify(sums));
     assert.ok(sums.parseConfigJson5.bytes >= CONFIG.length);
@@ -282,7 +283,8 @@ describe("stock OpenClaw with the core", () => {
     assert.equal(required.stdout, "");
     assert.equal(
       required.stderr,
-      "openclaw-core: refusing to start, as required: config: no binary for this machine\n",
+      "openclaw-core: refusing to start, as required: config: no binary for this machine; " +
+        "events: no binary for this machine\n",
     );
     const auto = await run({ mode: "auto", register });
     assert.deepEqual([auto.code, auto.stdout], [0, "19025\n"]);

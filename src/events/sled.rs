@@ -1,8 +1,8 @@
 //! [`Storage`] on sled 0.34.
 //!
-//! sled's `flush` asks the kernel to begin writing and no more (`sync_file_range`): its data survives the process,
-//! not the machine. So [`Storage::sync`] flushes and then calls `fdatasync` on sled's own file through a second
-//! descriptor. A page of the tree that is longer than a quarter of a segment goes to a file in `blobs`, which sled never
+//! On Linux sled's `flush` asks the kernel to begin writing and no more (`sync_file_range`): its data survives the
+//! process, not the machine. So [`Storage::sync`] flushes and then calls `fdatasync` on sled's own file through a second
+//! descriptor; and between two of them [`barrier`] keeps sled from writing over what it has only moved. A page of the tree that is longer than a quarter of a segment goes to a file in `blobs`, which sled never
 //! puts on the disk: long values are cut into pieces, so that this is rare, and where it happens it is done here.
 //!
 //! sled may panic on damaged files. No panic passes from here. After a write or a flush that failed, nothing more is
@@ -64,7 +64,14 @@ impl Sled {
         let file = file.map_err(|error| CoreError::io("open", &path, error))?;
         let (db, flushes) = (Arc::new(db), Arc::new(AtomicU64::new(0)));
         runtime::runtime()?.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
-        Ok(Self { db: Some(db), flushes, file, folder: folder.to_owned(), blobs: Mutex::default(), failed: OnceLock::new() })
+        Ok(Self {
+            db: Some(db),
+            flushes,
+            file,
+            folder: folder.to_owned(),
+            blobs: Mutex::default(),
+            failed: OnceLock::new(),
+        })
     }
 
     fn db(&self) -> sled::Result<&sled::Db> {
@@ -131,6 +138,37 @@ fn cut(value: &[u8]) -> Option<(usize, u32)> {
     Some((usize::try_from(u64::from_be_bytes(*length)).ok()?, u32::from_be_bytes(*rest.first_chunk()?)))
 }
 
+/// Puts the end of each segment of sled's log on the disk before sled uses an older one again.
+///
+/// sled frees a segment when what replaces its records is stable, which to sled on Linux is after `sync_file_range`.
+/// That orders nothing across a power cut: the disk may then hold what was written over the old records and not what
+/// replaced them, so that even old events are lost. Stability counts in whole segments; so this is called instead of
+/// the C library's function, and waits where a segment is full. On other systems sled calls `fsync` itself.
+#[cfg(target_os = "linux")]
+mod barrier {
+    use std::ffi::{c_int, c_uint};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Whether sled has ever called.
+    pub(super) static CALLED: AtomicBool = AtomicBool::new(false);
+
+    /// sled's own default, which is part of the format of a database.
+    const SEGMENT_BYTES: i64 = 512 << 10;
+
+    // SAFETY: the signature is the C library's. `build.rs` has the addon bind its own calls to it; nobody else's are,
+    // since Node loads an addon with its names to itself.
+    #[unsafe(no_mangle)]
+    #[allow(unsafe_code)]
+    extern "C" fn sync_file_range(file: c_int, offset: i64, length: i64, _flags: c_uint) -> c_int {
+        CALLED.store(true, Ordering::Relaxed);
+        if (offset + length) % SEGMENT_BYTES != 0 {
+            return 0;
+        }
+        // SAFETY: any number may be given; one that is no descriptor is an error.
+        unsafe { libc::fdatasync(file) }
+    }
+}
+
 impl Sled {
     /// The whole value of which this was read; none if it is gone by now.
     fn join(&self, key: &[u8], mut value: sled::IVec) -> Result<Option<Vec<u8>>> {
@@ -166,7 +204,8 @@ impl Sled {
                 for (number, bytes) in value.chunks(PIECE_BYTES).enumerate() {
                     writes.insert(piece(&key, number), bytes);
                 }
-                let (length, sum) = ((value.len() as u64).to_be_bytes(), crc32fast::hash(&value).to_be_bytes());
+                let (length, sum) =
+                    ((value.len() as u64).to_be_bytes(), crc32fast::hash(&value).to_be_bytes());
                 writes.insert(key, [CUT.as_slice(), &length, &sum].concat());
             }
             Some(value) => writes.insert(key, value),
@@ -308,6 +347,12 @@ impl Storage for Sled {
             let flushed = self.db().and_then(|db| db.flush());
             self.flushes.fetch_add(1, Ordering::AcqRel);
             flushed?;
+            #[cfg(target_os = "linux")]
+            if !barrier::CALLED.load(Ordering::Relaxed) {
+                let message =
+                    "this build of the core is linked wrongly: sled would write over what is not moved yet";
+                return Err(sled::Error::Unsupported(message.into()));
+            }
             // After a failed fdatasync the kernel counts the pages as written, which they may not be: trying again
             // would succeed and mean nothing. Who opens the database next is told to write everything anew.
             self.sync_blobs().and_then(|()| self.file.sync_data()).map_err(|error| {

@@ -28,6 +28,8 @@ pub(crate) struct Model {
     deleting: Vec<usize>,
     /// Ids that were acknowledged as deleted.
     deleted: BTreeSet<String>,
+    /// What the store says it lost: session and number, of what was not acknowledged as on the disk.
+    pub(crate) lost: BTreeSet<(String, u64)>,
     note: Option<u64>,
     merged: u64,
     pub(crate) acknowledged: u64,
@@ -82,8 +84,8 @@ impl Model {
             let after = if all { 0 } else { known.len().saturating_sub(200) };
             let after = if after == 0 { 0 } else { known[after].seq };
             let events = read(store, session, after)?;
-            dense(session, after, &events)?;
-            sound(session, &events, after == 0)?;
+            self.dense(session, after, &events)?;
+            self.sound(session, &events, after == 0)?;
             present(session, known.iter().filter(|one| one.seq > after), &events)?;
         }
         self.check_deletions(store)?;
@@ -98,7 +100,7 @@ impl Model {
 
     fn check_deletions(&mut self, store: &EventStore) -> Result<(), String> {
         let events = read(store, "gone", 0)?;
-        sound("gone", &events, false)?;
+        self.sound("gone", &events, false)?;
         let known = self.sessions.remove("gone").unwrap_or_default();
         let fits = |deleted: usize| {
             present("gone", known.iter().skip(deleted), &events)?;
@@ -136,8 +138,8 @@ impl Model {
         let mut found = 0;
         for session in ["peer0", "peer1"] {
             let events = read(store, session, 0)?;
-            dense(session, 0, &events)?;
-            sound(session, &events, false)?;
+            self.dense(session, 0, &events)?;
+            self.sound(session, &events, false)?;
             found += events.iter().filter(|event| event.n <= wanted).count() as u64;
         }
         if found == wanted { Ok(()) } else { Err(format!("{found} of {wanted} merged events are there")) }
@@ -152,63 +154,71 @@ impl Model {
             Some(_) => Err(format!("verify: {:?}", &verified.problems[..verified.problems.len().min(5)])),
         }
     }
+
+    /// Every number is there, from the first on, or named as lost.
+    fn dense(&self, session: &str, after: u64, events: &[StoredEvent]) -> Result<(), String> {
+        let mut seq = after;
+        for event in events {
+            seq += 1;
+            while self.lost.contains(&(session.to_owned(), seq)) {
+                seq += 1;
+            }
+            if event.seq != seq {
+                return Err(format!("{session}: event {seq} is missing, {} is there", event.seq));
+            }
+        }
+        Ok(())
+    }
+
+    /// No event twice, each with its own data, in the order in which they were written, batches as a whole.
+    fn sound(&self, session: &str, events: &[StoredEvent], from_start: bool) -> Result<(), String> {
+        let gaps = self.lost.iter().any(|(of, _)| of == session);
+        let from_start = from_start && !gaps;
+        let mut seen = BTreeSet::new();
+        let mut latest: HashMap<&str, u64> = HashMap::new();
+        let mut batches: HashMap<&str, (usize, usize)> = HashMap::new();
+        for event in events {
+            let place = || format!("{session}: event {} `{}`", event.seq, event.id);
+            if !seen.insert(&event.id) {
+                return Err(format!("{} is there twice", place()));
+            }
+            if event.data != work::data(&event.id) || event.kind == SESSION_DELETED {
+                return Err(format!("{} holds what was never written", place()));
+            }
+            let mut parts = event.id.split('.');
+            let (run, _, n) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+            let n: u64 = n.parse().unwrap();
+            let before = latest.insert(run, n);
+            match before {
+                Some(before) if gaps && (n > before || (n == before && session == "batch")) => {}
+                Some(before) if n != before + 1 && !(n == before && session == "batch") => {
+                    return Err(format!("{} follows {before}", place()));
+                }
+                None if from_start && n != 1 => return Err(format!("{} is the first of its run", place())),
+                _ => {}
+            }
+            if let Some((i, count)) = parts.next().and_then(|part| part.split_once("of")) {
+                let (i, count): (usize, usize) = (i.parse().unwrap(), count.parse().unwrap());
+                let batch = event.id.rsplit_once('.').unwrap().0;
+                let entry = batches.entry(batch).or_insert((0, count));
+                entry.0 += 1;
+                if from_start && entry.0 != i {
+                    return Err(format!("{} is out of order in its batch", place()));
+                }
+            }
+        }
+        if from_start
+            && let Some((batch, (there, count))) = batches.iter().find(|(_, (there, count))| there != count)
+        {
+            return Err(format!("{there} of the {count} events of batch {batch} are there"));
+        }
+        Ok(())
+    }
 }
 
 fn read(store: &EventStore, session: &str, after: u64) -> Result<Vec<StoredEvent>, String> {
     let range = Range { after: Some(after), ..Range::default() };
     store.read(session, &range).map_err(|error| format!("read {session}: {} {error}", error.code()))
-}
-
-/// Every number is there, from the first on.
-fn dense(session: &str, after: u64, events: &[StoredEvent]) -> Result<(), String> {
-    for (event, seq) in events.iter().zip(after + 1..) {
-        if event.seq != seq {
-            return Err(format!("{session}: event {seq} is missing, {} is there", event.seq));
-        }
-    }
-    Ok(())
-}
-
-/// No event twice, each with its own data, in the order in which they were written, batches as a whole.
-fn sound(session: &str, events: &[StoredEvent], from_start: bool) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    let mut latest: HashMap<&str, u64> = HashMap::new();
-    let mut batches: HashMap<&str, (usize, usize)> = HashMap::new();
-    for event in events {
-        let place = || format!("{session}: event {} `{}`", event.seq, event.id);
-        if !seen.insert(&event.id) {
-            return Err(format!("{} is there twice", place()));
-        }
-        if event.data != work::data(&event.id) || event.kind == SESSION_DELETED {
-            return Err(format!("{} holds what was never written", place()));
-        }
-        let mut parts = event.id.split('.');
-        let (run, _, n) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-        let n: u64 = n.parse().unwrap();
-        let before = latest.insert(run, n);
-        match before {
-            Some(before) if n != before + 1 && !(n == before && session == "batch") => {
-                return Err(format!("{} follows {before}", place()));
-            }
-            None if from_start && n != 1 => return Err(format!("{} is the first of its run", place())),
-            _ => {}
-        }
-        if let Some((i, count)) = parts.next().and_then(|part| part.split_once("of")) {
-            let (i, count): (usize, usize) = (i.parse().unwrap(), count.parse().unwrap());
-            let batch = event.id.rsplit_once('.').unwrap().0;
-            let entry = batches.entry(batch).or_insert((0, count));
-            entry.0 += 1;
-            if from_start && entry.0 != i {
-                return Err(format!("{} is out of order in its batch", place()));
-            }
-        }
-    }
-    if from_start
-        && let Some((batch, (there, count))) = batches.iter().find(|(_, (there, count))| there != count)
-    {
-        return Err(format!("{there} of the {count} events of batch {batch} are there"));
-    }
-    Ok(())
 }
 
 /// What was acknowledged is there, as it was acknowledged.

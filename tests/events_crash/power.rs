@@ -294,20 +294,6 @@ impl<'r> Disk<'r> {
         }
     }
 
-    /// The file of the generation that `CURRENT` names to the program.
-    fn current_db(&self, root: &str) -> String {
-        let Some(inode) = self.names.get(&format!("{root}/CURRENT")) else { return String::new() };
-        let mut current = Inode { bytes: self.inodes[*inode].bytes.clone(), ..Inode::default() };
-        for change in &self.inodes[*inode].pending {
-            current.pending.push(match change {
-                Change::Write(offset, data) => Change::Write(*offset, data),
-                Change::Length(length) => Change::Length(*length),
-            });
-        }
-        current.settle();
-        format!("{root}/{}/db", String::from_utf8_lossy(&current.bytes).trim())
-    }
-
     /// Writes what a cut leaves.
     fn cut(&self, from: &str, to: &Path, how: &str, random: &mut Random) {
         let mut names = self.durable.clone();
@@ -371,6 +357,7 @@ pub(crate) fn replay(base: &Path, shard: usize, shards: usize, cases: usize, see
     cuts.sort_unstable();
     let root = base.join("store");
     let root = root.to_str().unwrap();
+    let head = format!("{root}/head");
     let (mut disk, mut model, mut at, mut told) = (Disk::default(), Model::default(), 0, Vec::new());
     disk.inodes.push(Inode { folder: true, ..Inode::default() });
     disk.names.insert(base.to_str().unwrap().into(), 0);
@@ -380,8 +367,8 @@ pub(crate) fn replay(base: &Path, shard: usize, shards: usize, cases: usize, see
                 b'M' => told.push(std::str::from_utf8(entry.data).unwrap()),
                 _ => disk.apply(entry),
             }
-            // Without an interval what is told is on the disk, and with one when the current database was put there.
-            if !interval || (entry.kind == b'S' && entry.path == disk.current_db(root)) {
+            // Without an interval what is told is on the disk; with one the head is written when all before is.
+            if !interval || (entry.kind == b'W' && entry.path == head) {
                 told.drain(..).for_each(|line| model.hear(line));
             }
         }
@@ -415,18 +402,23 @@ fn look(here: &Path, model: &mut Model, how: &str, deleting: bool) -> Result<Str
     }
     let store = EventStore::open(&here.join("store"), super::options())
         .map_err(|error| format!("open: {} {error}", error.code()))?;
-    model.check(&store, true)?;
     let verified = store
         .verify(&tokio_util::sync::CancellationToken::new())
         .map_err(|error| format!("verify: {error}"))?;
-    // What was not acknowledged may be reported as lost; what was may not.
+    // What was not acknowledged as on the disk may be reported as lost; what was may not.
     for problem in &verified.problems {
         if problem.seq == 0 || model.has(&problem.session_key, problem.seq) || how == "lost" {
             return Err(format!("{problem:?}"));
         }
+        model.lost.insert((problem.session_key.clone(), problem.seq));
     }
+    model.check(&store, true)?;
     let salvaged = here.join("store/damaged").exists();
-    let blobs = store.folder().read_dir().unwrap().filter_map(|entry| fs::read_dir(entry.unwrap().path().join("blobs")).ok());
+    let blobs = store
+        .folder()
+        .read_dir()
+        .unwrap()
+        .filter_map(|entry| fs::read_dir(entry.unwrap().path().join("blobs")).ok());
     if let Some(blob) = blobs.flatten().next() {
         // Such a file is put on the disk as well; but none should be needed.
         return Err(format!("a page of the database became a file of its own: {blob:?}"));
