@@ -82,6 +82,15 @@ pub(super) fn open(
     let mut opened = attempt(&generation, progress, cache_bytes);
     // sled's snapshot only spares it reading its log, and its `conf` says what is the same in every store: without
     // them, nothing is missing.
+    if let Err(error) = &opened
+        && error.code() == Code::StoreCorrupt
+    {
+        tracing::warn!(%error, "the event store cannot be opened as it is");
+        // What sled does without them is not always for the better.
+        if !before.exists() {
+            fs::copy(&db, &before).map_err(|error| CoreError::io("copy", &db, error))?;
+        }
+    }
     if opened.as_ref().is_err_and(|error| error.code() == Code::StoreCorrupt) && set_aside(&generation) {
         opened = attempt(&generation, progress, cache_bytes);
     }

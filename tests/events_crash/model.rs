@@ -84,9 +84,9 @@ impl Model {
             let after = if all { 0 } else { known.len().saturating_sub(200) };
             let after = if after == 0 { 0 } else { known[after].seq };
             let events = read(store, session, after)?;
+            present(session, known.iter().filter(|one| one.seq > after), &events)?;
             self.dense(session, after, &events)?;
             self.sound(session, &events, after == 0)?;
-            present(session, known.iter().filter(|one| one.seq > after), &events)?;
         }
         self.check_deletions(store)?;
         self.check_merges(store)?;
