@@ -30,6 +30,19 @@ pub enum FindingKind {
     Memory,
 }
 
+impl FindingKind {
+    /// The name that JavaScript sees.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyBesideData => "key-beside-data",
+            Self::Modes => "modes",
+            Self::Damaged => "damaged",
+            Self::Key => "key",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// One fault.
 #[derive(Clone, Debug)]
 pub struct Finding {
