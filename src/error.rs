@@ -43,6 +43,10 @@ codes! {
     StoreClosed = "STORE_CLOSED", "The event store was closed.";
     EventInvalid = "EVENT_INVALID", "An event is malformed, names what it may not, or is nested too deep.";
     EventTooLarge = "EVENT_TOO_LARGE", "An event has more bytes than the store takes.";
+    CredentialNotFound = "CREDENTIAL_NOT_FOUND", "No credential has this name, or there is no credential store.";
+    CredentialName = "CREDENTIAL_NAME", "A credential's name is not one of the allowed form.";
+    CredentialKey = "CREDENTIAL_KEY", "The key is missing, malformed or not the one of this credential store.";
+    Crypto = "CRYPTO", "A credential store was altered, cut off or rolled back, or there is no random source.";
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";

@@ -10,17 +10,19 @@
 //! | [`memory`] | the global allocator, which counts bytes by owner |
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
+//! | [`secrets`] | secrets in memory that is wiped, and the encrypted store of credentials |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
-//! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, or in the
-//! barrier of the event store's `sled`, beside its `// SAFETY:` line.
+//! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, in the
+//! barrier of the event store's `sled`, or in the locked pages of [`secrets`], beside its `// SAFETY:` line.
 
 pub mod config;
 pub mod error;
 pub mod events;
 pub mod log;
 pub mod memory;
+pub mod secrets;
 pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]

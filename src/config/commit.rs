@@ -36,6 +36,20 @@ pub(super) fn replace(target: &Path, previous: &[u8], next: &[u8]) -> Result<()>
     })
 }
 
+/// Replaces `target` by a file that only its owner can read: all of `content`, on disk, or nothing. `draft`, beside it,
+/// belongs to the caller alone; what a killed caller left there is overwritten.
+pub(crate) fn replace_private(target: &Path, draft: &Path, content: &[u8]) -> Result<()> {
+    let written = create_private(draft)
+        .and_then(|file| fill(file, content))
+        .map_err(|error| CoreError::io("write", draft, error))
+        .and_then(|()| rename(draft, target).map_err(|error| CoreError::io("replace", target, error)));
+    if written.is_err() {
+        let _ = fs::remove_file(draft);
+    }
+    written?;
+    sync_folder(target).map_err(|error| CoreError::io("make durable the change to", target, error))
+}
+
 fn backup_path(target: &Path, slot: usize) -> PathBuf {
     with_suffix(target, &if slot == 0 { ".bak".into() } else { format!(".bak.{slot}") })
 }

@@ -1,6 +1,6 @@
 //! `openclaw.json`, whole: text, includes, environment, schema, edits, watching.
 
-mod commit;
+pub(crate) mod commit;
 pub mod document;
 pub mod dotpath;
 mod edit;

@@ -24,6 +24,7 @@ mod json5;
 mod log;
 mod memory;
 mod script;
+mod secrets;
 mod settle;
 mod slices;
 mod stream;

@@ -56,5 +56,15 @@
     for (const [at, state] of states) array[start + at].state = state;
   }
 
-  return { appendJson, appendSessions, deferred, makers, writeEvent, writeEvents };
+  const redacted = "[REDACTED]";
+  const inspect = Symbol.for("nodejs.util.inspect.custom");
+
+  /** What a clone, a spread or `console.log` of an `ApiKey` shows. */
+  function redact(key) {
+    const shared = Object.getPrototypeOf(key);
+    if (!Object.hasOwn(shared, inspect)) Object.defineProperty(shared, inspect, { value: () => redacted });
+    return Object.defineProperty(key, "secret", { value: redacted, enumerable: true });
+  }
+
+  return { appendJson, appendSessions, deferred, makers, redact, writeEvent, writeEvents };
 })();
