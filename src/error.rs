@@ -44,6 +44,9 @@ codes! {
     EventInvalid = "EVENT_INVALID", "An event is malformed, names what it may not, or is nested too deep.";
     EventTooLarge = "EVENT_TOO_LARGE", "An event has more bytes than the store takes.";
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
+    PathEscape = "PATH_ESCAPE", "A path leads out of its root.";
+    SsrfBlocked = "SSRF_BLOCKED", "A URL leads to an address that is not public, or hides where it leads.";
+    Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";
     Io = "IO", "The operating system refused; the message holds its words.";

@@ -10,6 +10,7 @@
 //! | [`memory`] | the global allocator, which counts bytes by owner |
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
+//! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -19,6 +20,7 @@
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod http;
 pub mod log;
 pub mod memory;
 pub mod types;
