@@ -48,6 +48,9 @@ codes! {
     CredentialKey = "CREDENTIAL_KEY", "The key is missing, malformed or not the one of this credential store.";
     Crypto = "CRYPTO", "A credential store was altered, cut off or rolled back, or there is no random source.";
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
+    PathEscape = "PATH_ESCAPE", "A path leads out of its root.";
+    SsrfBlocked = "SSRF_BLOCKED", "A URL leads to an address that is not public, or hides where it leads.";
+    Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";
     Io = "IO", "The operating system refused; the message holds its words.";

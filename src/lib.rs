@@ -11,6 +11,7 @@
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | [`secrets`] | secrets in memory that is wiped, and the encrypted store of credentials |
+//! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -20,6 +21,7 @@
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod http;
 pub mod log;
 pub mod memory;
 pub mod secrets;
