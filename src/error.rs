@@ -47,6 +47,8 @@ codes! {
     CredentialName = "CREDENTIAL_NAME", "A credential's name is not one of the allowed form.";
     CredentialKey = "CREDENTIAL_KEY", "The key is missing, malformed or not the one of this credential store.";
     Crypto = "CRYPTO", "A credential store was altered, cut off or rolled back, or there is no random source.";
+    AuthExpired = "AUTH_EXPIRED", "A sign-in no longer holds, or was not completed: sign in again.";
+    AuthRefresh = "AUTH_REFRESH", "An authorization server gave no token now; the sign-in may still hold.";
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
     PathEscape = "PATH_ESCAPE", "A path leads out of its root.";
     SsrfBlocked = "SSRF_BLOCKED", "A URL leads to an address that is not public, or hides where it leads.";
@@ -88,6 +90,8 @@ pub struct Details {
     pub path: Option<String>,
     /// `CONFIG_CONFLICT`: the revision on disk.
     pub revision: Option<String>,
+    /// When it is worth trying again, in milliseconds from now.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl CoreError {
@@ -124,6 +128,12 @@ impl CoreError {
     /// Adds the revision that is on disk.
     pub fn with_revision(mut self, revision: impl Into<String>) -> Self {
         self.details.revision = Some(revision.into());
+        self
+    }
+
+    /// Adds when it is worth trying again, in milliseconds from now.
+    pub fn retry_after(mut self, ms: u64) -> Self {
+        self.details.retry_after_ms = Some(ms);
         self
     }
 

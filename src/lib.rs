@@ -11,6 +11,7 @@
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | [`secrets`] | secrets in memory that is wiped, and the encrypted store of credentials |
+//! | [`auth`] | auth profiles: keys and OAuth sign-ins, refreshed once, in order, with cooldowns |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -18,6 +19,7 @@
 //! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, in the
 //! barrier of the event store's `sled`, or in the locked pages of [`secrets`], beside its `// SAFETY:` line.
 
+pub mod auth;
 pub mod config;
 pub mod error;
 pub mod events;

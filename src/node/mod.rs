@@ -10,6 +10,7 @@
 
 mod abort;
 mod args;
+mod auth;
 mod config;
 mod config_edit;
 mod config_watch;

@@ -129,6 +129,11 @@ impl CredentialStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The folder it is in.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
     /// The secret under this name; `None` if there is none.
     pub fn get(&self, name: &str) -> Result<Option<Secret>> {
         check_name(name)?;

@@ -1,0 +1,174 @@
+//! When a profile that failed may be used again.
+//!
+//! Reasons and durations are OpenClaw 2026.9's (`docs/concepts/model-failover.md`, "Cooldowns" and "Billing disables";
+//! `src/agents/auth-profiles/usage-failure-state.ts`). Two things are stricter than there:
+//!
+//! - What fails while a window is open does not count: calls that were under way when the first one failed say nothing
+//!   new. OpenClaw counts them, and fifty calls that meet one rate limit end in a window of a day.
+//! - When a window ends, one caller at a time gets the profile, in all processes together, until it reports how it went.
+//!   OpenClaw closes the window for everyone at once.
+
+use serde::{Deserialize, Serialize};
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+/// No window is longer, whatever a server asks for (`RATE_LIMIT_BACKOFF_MAX_MS`).
+pub(super) const LONGEST: u64 = 24 * HOUR;
+/// Failures longer ago do not count (`failureWindowMs`).
+const MEMORY: u64 = 24 * HOUR;
+/// `RATE_LIMIT_BACKOFF_BASE_MS`; doubled with each failed probe.
+const RATE_LIMIT_FIRST: u64 = 30 * SECOND;
+/// `calculateAuthProfileCooldownMs`: first, second, every further failure.
+const STEPS: [u64; 3] = [30 * SECOND, MINUTE, 5 * MINUTE];
+/// `billingBackoffMs`: "Another billing failure starts a new ten-minute window."
+const BILLING: u64 = 10 * MINUTE;
+/// How long a probe may take until the next caller may try: its process may have died.
+pub(super) const PROBE: u64 = 2 * MINUTE;
+
+/// Why a call with a profile failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// Too many calls: 30 s, doubled with each further failure to at most a day.
+    RateLimit,
+    /// The credential was refused: 30 s, 1 min, 5 min. An OAuth token is refreshed before its next use.
+    Auth,
+    /// No credit: 10 min.
+    Billing,
+    /// The provider is overloaded: 30 s, 1 min, 5 min.
+    Overloaded,
+    /// No answer in time: 30 s, 1 min, 5 min.
+    Timeout,
+}
+
+/// How a profile fared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Usage {
+    /// When it last worked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_used_ms: Option<u64>,
+    /// Until when it is not to be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cooldown_until_ms: Option<u64>,
+    /// Until when it is not to be used for want of credit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disabled_until_ms: Option<u64>,
+    /// Why, of the last failure that counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<FailureReason>,
+    /// Failures that counted, since the last success.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_failure_ms: Option<u64>,
+    /// Until when the one caller that tries after a window may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) probe_until_ms: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Whether a profile may be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Availability {
+    /// Yes.
+    Free,
+    /// Not before then, in milliseconds since 1970.
+    Cooling(u64),
+    /// By one caller, who claims it.
+    Probe,
+}
+
+impl Usage {
+    pub(super) fn availability(&self, now: u64) -> Availability {
+        let Some(until) = self.window_end() else { return Availability::Free };
+        if is_open(Some(until), now, LONGEST) {
+            return Availability::Cooling(until);
+        }
+        match self.probe_until_ms {
+            Some(until) if is_open(Some(until), now, PROBE) => Availability::Cooling(until),
+            _ => Availability::Probe,
+        }
+    }
+
+    /// Takes the one attempt after a window; false if the profile cools or another caller has it.
+    pub(super) fn claim_probe(&mut self, now: u64) -> bool {
+        let probe = self.availability(now) == Availability::Probe;
+        if probe {
+            self.probe_until_ms = Some(now.saturating_add(PROBE));
+        }
+        probe
+    }
+
+    /// Records a failure; the end of the window that is open then.
+    pub(super) fn fail(&mut self, reason: FailureReason, retry_after: Option<u64>, now: u64) -> u64 {
+        let wanted = retry_after.map(|wait| now.saturating_add(wait.min(LONGEST)));
+        let billing = reason == FailureReason::Billing;
+        let window = if billing { self.disabled_until_ms } else { self.cooldown_until_ms };
+        let end = if let Some(end) = window.filter(|_| is_open(window, now, LONGEST)) {
+            // Only the server itself makes an open window longer, and only by naming a time.
+            wanted.map_or(end, |wanted| wanted.max(end))
+        } else {
+            // A failure in the other window, while that is open, is the same trouble once more.
+            let fresh = !is_open(self.window_end(), now, LONGEST);
+            if self.last_failure_ms.is_none_or(|last| now.saturating_sub(last) > MEMORY) {
+                self.failures = 0;
+            }
+            if fresh || self.failures == 0 {
+                self.failures = self.failures.saturating_add(1);
+            }
+            self.last_failure_ms = Some(now);
+            self.reason = Some(reason);
+            wanted.unwrap_or_else(|| now.saturating_add(duration(reason, self.failures)))
+        };
+        *(if billing { &mut self.disabled_until_ms } else { &mut self.cooldown_until_ms }) = Some(end);
+        self.probe_until_ms = None;
+        self.window_end().unwrap_or(end)
+    }
+
+    /// Records that it worked; false if there is nothing to write down.
+    pub(super) fn succeed(&mut self, now: u64) -> bool {
+        // The order of turns does not need every single use.
+        let recent = self.last_used_ms.is_some_and(|last| now >= last && now - last < MINUTE);
+        if recent && self.window_end().is_none() && self.failures == 0 {
+            return false;
+        }
+        *self = Self { last_used_ms: Some(now), ..Self::default() };
+        true
+    }
+
+    fn window_end(&self) -> Option<u64> {
+        self.cooldown_until_ms.max(self.disabled_until_ms)
+    }
+}
+
+/// Whether a time lies ahead, and not farther than anyone would have set it: else the clock was wrong, then or now.
+fn is_open(until: Option<u64>, now: u64, longest: u64) -> bool {
+    until.is_some_and(|until| until > now && until - now <= longest)
+}
+
+fn duration(reason: FailureReason, failures: u32) -> u64 {
+    let before = failures.saturating_sub(1);
+    match reason {
+        FailureReason::RateLimit => {
+            let doubled =
+                1_u64.checked_shl(before).map_or(LONGEST, |factor| RATE_LIMIT_FIRST.saturating_mul(factor));
+            doubled.min(LONGEST)
+        }
+        FailureReason::Billing => BILLING,
+        FailureReason::Auth | FailureReason::Overloaded | FailureReason::Timeout => {
+            let [first, second, further] = STEPS;
+            match before {
+                0 => first,
+                1 => second,
+                _ => further,
+            }
+        }
+    }
+}
