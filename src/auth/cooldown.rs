@@ -172,3 +172,173 @@ fn duration(reason: FailureReason, failures: u32) -> u64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REASONS: [FailureReason; 5] = [
+        FailureReason::RateLimit,
+        FailureReason::Auth,
+        FailureReason::Billing,
+        FailureReason::Overloaded,
+        FailureReason::Timeout,
+    ];
+    const START: u64 = 1_800_000_000_000;
+    const DAY: u64 = 24 * HOUR;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Wait(u64),
+        Fail(FailureReason, Option<u64>),
+        Claim,
+        Succeed,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // From milliseconds to months, each order of magnitude as often as the next.
+        let wait = (0_u32..34, 0.0..1.0_f64).prop_map(|(power, part)| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+            let more = (part * 2_f64.powi(power.cast_signed())) as u64;
+            Step::Wait(2_u64.pow(power) + more)
+        });
+        let retry = prop_oneof![4 => Just(None), 1 => (0..3 * DAY).prop_map(Some)];
+        let fail = (prop::sample::select(&REASONS[..]), retry).prop_map(|(r, after)| Step::Fail(r, after));
+        prop::collection::vec(
+            prop_oneof![4 => wait, 4 => fail, 3 => Just(Step::Claim), 1 => Just(Step::Succeed)],
+            0..300,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn over_years_no_window_grows_by_itself_and_each_end_admits_one(steps in steps()) {
+            let mut now = START;
+            let mut usage = Usage::default();
+            for step in steps {
+                let before = usage.clone();
+                match step {
+                    Step::Wait(ms) => now += ms,
+                    Step::Fail(reason, retry_after) => {
+                        let billing = reason == FailureReason::Billing;
+                        let window = |usage: &Usage| if billing { usage.disabled_until_ms } else { usage.cooldown_until_ms };
+                        let until = usage.fail(reason, retry_after, now);
+                        prop_assert!(until >= now && until - now <= LONGEST);
+                        prop_assert_eq!(Some(until), usage.window_end());
+                        match window(&before).filter(|end| *end > now) {
+                            Some(end) if retry_after.is_none() => {
+                                prop_assert_eq!(Some(end), window(&usage));
+                                prop_assert_eq!(before.failures, usage.failures);
+                            }
+                            Some(end) => {
+                                let asked = now + retry_after.unwrap_or_default().min(LONGEST);
+                                prop_assert_eq!(Some(end.max(asked)), window(&usage));
+                                prop_assert_eq!(before.failures, usage.failures);
+                            }
+                            None => {
+                                prop_assert!(usage.failures <= before.failures + 1 && usage.failures >= 1);
+                                let longest = if billing { BILLING } else { duration(reason, usage.failures) };
+                                let asked = retry_after.map_or(longest, |after| after.min(LONGEST));
+                                prop_assert_eq!(Some(now + asked), window(&usage));
+                            }
+                        }
+                    }
+                    Step::Claim => {
+                        let claims: Vec<bool> = (0..50).map(|_| usage.claim_probe(now)).collect();
+                        let won = claims.iter().filter(|won| **won).count();
+                        prop_assert_eq!(won, usize::from(before.availability(now) == Availability::Probe));
+                        // If whoever claimed it dies, the next may try.
+                        if won == 1 {
+                            let mut later = usage.clone();
+                            prop_assert!(!later.claim_probe(now + PROBE - 1) && later.claim_probe(now + PROBE));
+                        }
+                    }
+                    Step::Succeed => {
+                        usage.succeed(now);
+                        prop_assert_eq!(usage.availability(now), Availability::Free);
+                        prop_assert_eq!(usage.failures, 0);
+                    }
+                }
+                match usage.availability(now) {
+                    Availability::Cooling(until) => {
+                        prop_assert!(until > now && until - now <= LONGEST);
+                        prop_assert_ne!(usage.availability(until), Availability::Free);
+                    }
+                    Availability::Free => prop_assert_eq!(usage.window_end(), None),
+                    Availability::Probe => prop_assert!(usage.window_end().is_some_and(|end| end <= now)),
+                }
+                // Nothing is shut for good.
+                let quiet = usage.availability(now + LONGEST + PROBE);
+                prop_assert!(!matches!(quiet, Availability::Cooling(_)), "{:?}", quiet);
+            }
+        }
+
+        #[test]
+        fn a_clock_that_was_wrong_shuts_nothing_for_longer_than_a_day(
+            cooldown in any::<Option<u64>>(), disabled in any::<Option<u64>>(), probe in any::<Option<u64>>(),
+            now in 0..u64::MAX / 2,
+        ) {
+            let usage = Usage {
+                cooldown_until_ms: cooldown, disabled_until_ms: disabled, probe_until_ms: probe, ..Usage::default()
+            };
+            if let Availability::Cooling(until) = usage.availability(now) {
+                prop_assert!(until > now && until - now <= LONGEST);
+            }
+        }
+    }
+
+    /// `docs/concepts/model-failover.md` of OpenClaw 2026.9: "Cooldowns", "Billing disables".
+    #[test]
+    fn the_durations_are_those_of_openclaw() {
+        let probed = |reason: FailureReason, times: usize| {
+            let (mut now, mut usage, mut waits) = (START, Usage::default(), Vec::new());
+            for _ in 0..times {
+                let until = usage.fail(reason, None, now);
+                waits.push((until - now) / SECOND);
+                now = until;
+                assert!(usage.claim_probe(now));
+            }
+            waits
+        };
+        for reason in [FailureReason::Auth, FailureReason::Overloaded, FailureReason::Timeout] {
+            assert_eq!(probed(reason, 5), [30, 60, 300, 300, 300]);
+        }
+        assert_eq!(probed(FailureReason::Billing, 3), [600, 600, 600]);
+        let limits = probed(FailureReason::RateLimit, 14);
+        assert_eq!(limits[..4], [30, 60, 120, 240]);
+        assert_eq!(limits[11..], [61_440, 86_400, 86_400]);
+    }
+
+    #[test]
+    fn fifty_calls_that_meet_one_rate_limit_cost_one_window() {
+        let mut usage = Usage::default();
+        for call in 0..50 {
+            assert_eq!(usage.fail(FailureReason::RateLimit, None, START + call), START + 30 * SECOND);
+        }
+        assert_eq!(usage.failures, 1);
+    }
+
+    #[test]
+    fn failures_are_forgotten_after_a_success_or_a_day() {
+        let mut usage = Usage::default();
+        let until = usage.fail(FailureReason::Auth, None, START);
+        assert_eq!(usage.fail(FailureReason::Auth, None, until), until + MINUTE);
+        let mut day = usage.clone();
+        let later = until + DAY + 1;
+        assert_eq!(day.fail(FailureReason::Auth, None, later), later + 30 * SECOND);
+        assert!(usage.succeed(until + HOUR));
+        assert_eq!(usage.fail(FailureReason::Auth, None, until + HOUR), until + HOUR + 30 * SECOND);
+    }
+
+    #[test]
+    fn a_success_is_written_down_at_most_once_a_minute() {
+        let mut usage = Usage::default();
+        assert!(usage.succeed(START));
+        assert!(!usage.succeed(START + 59 * SECOND));
+        assert!(usage.succeed(START + MINUTE));
+    }
+}

@@ -19,14 +19,14 @@ use crate::secrets::Secret;
 use crate::{Code, CoreError, Result};
 
 /// How long a person may take in the browser.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// A request of the browser: more is none.
 const MAX_HEAD: usize = 16 * 1024;
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// RFC 8628, section 3.5: "the interval MUST be increased by 5 seconds".
 const SLOWER: Duration = Duration::from_secs(5);
 /// Waits between polls grow no longer while the server cannot be reached.
-const SLOWEST: Duration = Duration::from_secs(60);
+const SLOWEST: Duration = Duration::from_mins(1);
 
 /// How to sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

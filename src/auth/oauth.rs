@@ -207,7 +207,7 @@ pub(super) enum Refusal {
     Other(String),
 }
 
-/// The codes of RFC 6749 (5.2, 4.1.2.1) and RFC 8628 (3.5), and those by which OpenAI says that a grant is gone.
+/// The codes of RFC 6749 (5.2, 4.1.2.1) and RFC 8628 (3.5), and those by which `OpenAI` says that a grant is gone.
 const ERRORS: [&str; 17] = [
     "invalid_request",
     "invalid_client",
@@ -351,7 +351,7 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> Refusal {
     }
 }
 
-/// The claim `email` of an ID token. It came from the token endpoint itself, so its signature need not be checked (OpenID
+/// The claim `email` of an ID token. It came from the token endpoint itself, so its signature need not be checked (`OpenID`
 /// Connect Core 1.0, 3.1.3.7), and it is used as a name only.
 fn email(token: &Secret) -> Option<String> {
     #[derive(Deserialize)]

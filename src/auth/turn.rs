@@ -10,7 +10,7 @@ use crate::runtime::blocking;
 use crate::{Code, CoreError, Result};
 
 /// Longer than a refresh may take, and those of some processes before this one that fail.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 

@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::{
     ClassInstance, Either, FromNapiValue, Function, JavaScriptClassExt, JsObjectValue, JsValue, Object,
-    ToNapiValue, Unknown,
+    Unknown,
 };
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status, ValueType};
@@ -52,7 +52,7 @@ pub struct AuthProfile {
     pub cooldown_until_ms: Option<f64>,
 }
 
-/// The secrets of a profile: `apiKey` for type "api_key", `accessToken` for "token", and `accessToken`, `refreshToken` or
+/// The secrets of a profile: `apiKey` for type `api_key`, `accessToken` for "token", and `accessToken`, `refreshToken` or
 /// both for "oauth".
 #[napi(object, object_to_js = false)]
 pub struct AuthSecrets<'env> {
@@ -97,7 +97,7 @@ pub struct OAuthProvider {
     /// The port of the redirect to 127.0.0.1; 0 or none for any free one.
     pub redirect_port: Option<u16>,
     /// The whole redirect URI, where the server has registered another than `http://127.0.0.1:<port>/callback`, such as
-    /// "http://localhost:1455/auth/callback".
+    /// `http://localhost:1455/auth/callback`.
     pub redirect_uri: Option<String>,
 }
 
@@ -274,8 +274,8 @@ impl AuthProfiles {
         )
     }
 
-    /// Records that a call with this profile failed, and until when it is not to be used. "rate_limit": 30 s, doubled with each
-    /// failed attempt after a window, to a day at most; "billing": 10 min; the others: 30 s, 1 min, 5 min. `retryAfterMs`, what
+    /// Records that a call with this profile failed, and until when it is not to be used. `rate_limit`: 30 s, doubled with each
+    /// failed attempt after a window, to a day at most; `billing`: 10 min; the others: 30 s, 1 min, 5 min. `retryAfterMs`, what
     /// the server asked for, counts instead, to a day at most. While a window is open, only that makes it longer.
     #[napi(
         catch_unwind,
