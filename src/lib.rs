@@ -10,6 +10,8 @@
 //! | [`memory`] | the global allocator, which counts bytes by owner |
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
+//! | [`beneath`] | paths that stay beneath a root, opened by descriptor |
+//! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -17,6 +19,7 @@
 //! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, or in the
 //! barrier of the event store's `sled`, beside its `// SAFETY:` line.
 
+pub mod beneath;
 pub mod config;
 pub mod error;
 pub mod events;
@@ -24,6 +27,7 @@ pub mod http;
 pub mod log;
 pub mod memory;
 pub mod types;
+pub mod validation;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]
 #[cfg_attr(test, allow(dead_code))]
