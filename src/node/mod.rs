@@ -28,3 +28,4 @@ mod settle;
 mod slices;
 mod stream;
 mod types;
+mod validation;

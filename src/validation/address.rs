@@ -17,16 +17,16 @@ pub struct Special {
     pub loopback: bool,
 }
 
-const fn never(what: &'static str) -> Option<Special> {
-    Some(Special { what, private: false, loopback: false })
+const fn never(what: &'static str) -> Special {
+    Special { what, private: false, loopback: false }
 }
 
-const fn private(what: &'static str) -> Option<Special> {
-    Some(Special { what, private: true, loopback: false })
+const fn private(what: &'static str) -> Special {
+    Special { what, private: true, loopback: false }
 }
 
-const fn loopback(what: &'static str) -> Option<Special> {
-    Some(Special { what, private: true, loopback: true })
+const fn loopback(what: &'static str) -> Special {
+    Special { what, private: true, loopback: true }
 }
 
 /// What is special about an address; none if it is public.
@@ -38,17 +38,15 @@ pub fn special(address: IpAddr) -> Option<Special> {
 }
 
 fn special_v4(address: Ipv4Addr) -> Option<Special> {
-    match address.octets() {
+    Some(match address.octets() {
         [0, ..] => never("of this network (0.0.0.0/8)"),
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => private("private (RFC 1918)"),
-        // Alibaba's metadata service lies in it.
-        [100, 100, 100, 200] => never("a cloud's metadata service"),
+        // Alibaba's, in the next range, and Azure's, which is public otherwise.
+        [100, 100, 100, 200] | [168, 63, 129, 16] => never("a cloud's metadata service"),
         [100, 64..=127, ..] => private("shared behind a carrier's NAT (RFC 6598)"),
         [127, ..] => loopback("loopback"),
         // The metadata services of AWS, Azure, Google and most others lie in it.
         [169, 254, ..] => never("link-local, where clouds keep their metadata"),
-        // Azure's, and a public address otherwise.
-        [168, 63, 129, 16] => never("a cloud's metadata service"),
         // Oracle's metadata service lies in it.
         [192, 0, 0, _] => never("for protocols (RFC 6890)"),
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => never("for documentation"),
@@ -57,12 +55,12 @@ fn special_v4(address: Ipv4Addr) -> Option<Special> {
         [198, 18..=19, ..] => never("for benchmarks (RFC 2544)"),
         [224..=239, ..] => never("multicast"),
         [240..=255, ..] => never("reserved"),
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 fn special_v6(address: Ipv6Addr) -> Option<Special> {
-    match address.segments() {
+    Some(match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => never("unspecified"),
         [0, 0, 0, 0, 0, 0, 0, 1] => loopback("loopback"),
         [0, 0, 0, 0, 0, 0, ..] => never("IPv4-compatible IPv6"),
@@ -80,9 +78,9 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
         [0x2001, 0..=0x1ff, ..] => never("for protocols (RFC 2928)"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => never("for documentation"),
         [0x2002, ..] => never("6to4"),
-        [0x2000..=0x3fff, ..] => None,
+        [0x2000..=0x3fff, ..] => return None,
         _ => never("not assigned as global unicast"),
-    }
+    })
 }
 
 #[cfg(test)]
