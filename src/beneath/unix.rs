@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes as far as the last name; gives it, or none if the path ends where the walk is.
-    fn to_last_name(&mut self) -> Result<Option<OsString>, Failure> {
+    fn walk_to_last_name(&mut self) -> Result<Option<OsString>, Failure> {
         while let Some(name) = self.rest.pop_front() {
             match name.as_bytes() {
                 b"." => {}
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
     fn open(mut self, flags: OFlags) -> Result<OwnedFd, Failure> {
         let mut tries = 0;
         loop {
-            let Some(name) = self.to_last_name()? else {
+            let Some(name) = self.walk_to_last_name()? else {
                 return Ok(rustix::fs::openat(self.here(), ".", flags, Mode::empty())?);
             };
             match rustix::fs::openat(self.here(), &name, flags | OFlags::NOFOLLOW, owner_only()) {
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
 
     fn resolve(mut self) -> Result<PathBuf, Failure> {
         loop {
-            let name = match self.to_last_name() {
+            let name = match self.walk_to_last_name() {
                 Ok(name) => name,
                 Err(Failure::System(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                     // What does not exist has no parent to go back to.

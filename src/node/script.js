@@ -81,7 +81,7 @@
           )
         )
           issues = search(text, maxChars, maxBytes, allowControl, allowBidi);
-      } else search(text, undefined, undefined, undefined, undefined, limits);
+      } else issues = search(text, undefined, undefined, undefined, undefined, limits);
       return issues === undefined ? { ok: true, text, issues: [] } : { ok: false, text, issues };
     };
   }

@@ -101,10 +101,9 @@ pub fn validate_message<'env>(
 
 /// Puts a function of `script.js` in the place of [`validate_message`], whose object is made quicker there; of plain
 /// ASCII within the limits there is nothing to find, and no crossing.
-#[napi(module_exports)]
-pub fn export_validate_message(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
+pub(super) fn export_validate_message(env: &Env, exports: &mut Object<'_>) -> napi::Result<()> {
     let native: Unknown<'_> = exports.get_named_property("validateMessage")?;
-    let outer: Unknown<'_> = script::call(&env, "messageValidator", FnArgs::from((native,)))?;
+    let outer: Unknown<'_> = script::call(env, "messageValidator", FnArgs::from((native,)))?;
     exports.set_named_property("validateMessage", outer)
 }
 
