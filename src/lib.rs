@@ -10,6 +10,7 @@
 //! | [`memory`] | the global allocator, which counts bytes by owner |
 //! | [`events`] | the event store: an append-only log with projections, merge and import |
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
+//! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -21,6 +22,7 @@ pub mod error;
 pub mod events;
 pub mod log;
 pub mod memory;
+pub mod redact;
 pub mod types;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]

@@ -23,6 +23,7 @@ mod json;
 mod json5;
 mod log;
 mod memory;
+mod redact;
 mod script;
 mod settle;
 mod slices;
