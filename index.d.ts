@@ -470,6 +470,12 @@ export interface MergeReport {
   known: number
 }
 
+/**
+ * False only if `redact` would leave the text as it is; linear in the text. It is OpenClaw's own pre-filter, answer
+ * for answer. With `patterns` it is true of every text but the empty one: what they match is not known beforehand.
+ */
+export declare function mightContainSecret(text: string, options?: RedactOptions): boolean
+
 /** Where the log is shared between gateways: a stream of NATS `JetStream`. */
 export interface NatsOptions {
   /** URLs such as `nats://127.0.0.1:4222`, or `tls://` ones. */
@@ -511,7 +517,7 @@ export interface NatsStatus {
   error?: string | null
 }
 
-/** An event as it is given. */
+/** An event as it is given. What else there is to say belongs into `data`: other members are refused. */
 export interface NewEvent {
   /** The session it belongs to: at most 1,024 bytes, and no control characters. */
   sessionKey: string
@@ -620,6 +626,24 @@ export interface ReadEventsOptions {
   reverse?: boolean
   /** Only these kinds. By default all but `session_deleted`. */
   kinds?: EventKind[]
+}
+
+/**
+ * The text with every credential masked: `***`, or for 18 units and more the first six, `…` and the last four.
+ * Equal to OpenClaw 2026.9.6's `redactSensitiveText`, which also masks values that it has registered itself. A text
+ * without credentials is returned as it is.
+ *
+ * With `patterns`, those are looked for in place of the built-in ones, as OpenClaw does; assignments in URLs, form
+ * bodies and `Authorization` headers, and AWS keys, are masked in any case. The last group that holds something is
+ * the secret; without one, the whole match is. A pattern that does not compile, or that repeats what repeats, is
+ * passed over, as in OpenClaw. They are run by the JavaScript engine, whose time has no bound.
+ */
+export declare function redact(text: string, options?: RedactOptions): string
+
+/** Options of `redact` and `mightContainSecret`. */
+export interface RedactOptions {
+  /** JavaScript regular expressions, as `source` (flags `gi`) or `/source/flags`. */
+  patterns?: string[]
 }
 
 /** How long events are kept. */
