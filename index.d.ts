@@ -551,6 +551,11 @@ export interface MessageIssue {
   /** Where it starts, in UTF-16 code units; for a limit, what is first past it. */
   offset: number
 }
+/**
+ * False only if `redact` would leave the text as it is; linear in the text. It is OpenClaw's own pre-filter, answer
+ * for answer. With `patterns` it is true of every text but the empty one: what they match is not known beforehand.
+ */
+export declare function mightContainSecret(text: string, options?: RedactOptions): boolean
 
 /** Where the log is shared between gateways: a stream of NATS `JetStream`. */
 export interface NatsOptions {
@@ -713,6 +718,22 @@ export interface ReadEventsOptions {
  * system refuses. The answer holds for as long as nobody moves anything.
  */
 export declare function resolveBeneath(root: string, path: string): Promise<string>
+ * The text with every credential masked: `***`, or for 18 units and more the first six, `…` and the last four.
+ * Equal to OpenClaw 2026.9.6's `redactSensitiveText`, which also masks values that it has registered itself. A text
+ * without credentials is returned as it is.
+ *
+ * With `patterns`, those are looked for in place of the built-in ones, as OpenClaw does; assignments in URLs, form
+ * bodies and `Authorization` headers, and AWS keys, are masked in any case. The last group that holds something is
+ * the secret; without one, the whole match is. A pattern that does not compile, or that repeats what repeats, is
+ * passed over, as in OpenClaw. They are run by the JavaScript engine, whose time has no bound.
+ */
+export declare function redact(text: string, options?: RedactOptions): string
+
+/** Options of `redact` and `mightContainSecret`. */
+export interface RedactOptions {
+  /** JavaScript regular expressions, as `source` (flags `gi`) or `/source/flags`. */
+  patterns?: string[]
+}
 
 /** How long events are kept. */
 export interface RetentionOptions {

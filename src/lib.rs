@@ -15,6 +15,7 @@
 //! | [`beneath`] | paths that stay beneath a root, opened by descriptor |
 //! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
+//! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -29,6 +30,7 @@ pub mod events;
 pub mod http;
 pub mod log;
 pub mod memory;
+pub mod redact;
 pub mod secrets;
 pub mod types;
 pub mod validation;

@@ -24,6 +24,7 @@ mod json;
 mod json5;
 mod log;
 mod memory;
+mod redact;
 mod script;
 mod secrets;
 mod settle;

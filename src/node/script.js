@@ -96,5 +96,96 @@
     };
   }
 
-  return { appendJson, appendSessions, deferred, makers, messageValidator, redact, writeEvent, writeEvents };
+  const WHOLE = 4;
+  const PRIVATE_KEY = 8;
+
+  /** A user's pattern by its name in `known`; nothing where OpenClaw would not take it, or has it already. */
+  function compilePattern(raw, refuses, known) {
+    const literal = raw.match(/^\/(.+)\/([gimsuy]*)$/);
+    const source = (literal ? literal[1] : raw).trim();
+    let flags = literal ? literal[2] : "gi";
+    if (!flags.includes("g")) flags += "g";
+    const name = `${flags}::${source}`;
+    if (!raw.trim() || !source || known.has(name) || refuses(source)) return undefined;
+    known.add(name);
+    try {
+      return new RegExp(source, flags);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Where in the match the group begins, or -1. */
+  function groupStart(pattern, input, match, offset, group, captures) {
+    if (input) {
+      try {
+        const indexed = new RegExp(pattern.source, pattern.hasIndices ? pattern.flags : `${pattern.flags}d`);
+        indexed.lastIndex = offset;
+        const again = indexed.exec(input);
+        if (again && again.index === offset && again[0] === match[0] && again.indices[group]) {
+          return again.indices[group][0] - offset;
+        }
+      } catch {
+        // Then by its text.
+      }
+    }
+    const referred = captures === 1 && new RegExp(`\\\\${group}(?!\\d)`).test(pattern.source);
+    return referred ? match[0].indexOf(match[group]) : match[0].lastIndexOf(match[group]);
+  }
+
+  /** Replaces the secret of each match: the last group that holds something, else the whole match. */
+  function replaceMatches(text, pattern, bits, mask) {
+    const replace = (...match) => {
+      const input = match.findLastIndex((part) => typeof part === "string");
+      const offset = match[input - 1];
+      let group = 0;
+      let captures = 0;
+      for (let index = 1; index < input - 1; index++) {
+        if (typeof match[index] !== "string" || match[index] === "") continue;
+        group = index;
+        captures++;
+      }
+      const [whole] = match;
+      const isKey = whole.includes("PRIVATE KEY-----");
+      const token = isKey ? whole : match[group];
+      const at =
+        token === whole ? 0 : groupStart(pattern, match[input], match, offset, group, captures);
+      const masked = at < 0 ? null : mask(whole, token, bits);
+      return masked === null ? whole : whole.slice(0, at) + masked + whole.slice(at + token.length);
+    };
+    if (bits & WHOLE || text.length <= 32768) return text.replace(pattern, replace);
+    let replaced = "";
+    for (let at = 0; at < text.length; at += 16384) {
+      replaced += text.slice(at, at + 16384).replace(pattern, replace);
+    }
+    return replaced;
+  }
+
+  /** Redacts by patterns, one after the other; the same one twice counts once. */
+  function redactBy(text, patterns, treat, refuses, mask) {
+    const known = new Set();
+    let redacted = text;
+    for (const raw of patterns) {
+      const bits = treat(raw);
+      if (bits & PRIVATE_KEY) {
+        redacted = mask(redacted, "", PRIVATE_KEY) ?? redacted;
+        continue;
+      }
+      const pattern = compilePattern(raw, refuses, known);
+      if (pattern) redacted = replaceMatches(redacted, pattern, bits, mask);
+    }
+    return redacted;
+  }
+
+  return {
+    appendJson,
+    appendSessions,
+    deferred,
+    makers,
+    messageValidator,
+    redact,
+    redactBy,
+    writeEvent,
+    writeEvents,
+  };
 })();
