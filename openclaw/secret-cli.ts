@@ -286,7 +286,7 @@ async function ask(terminal: SecretTerminal, prompt: string): Promise<Buffer> {
   if (!stdin.isTTY) throw new UsageError("there is no terminal to ask at: pipe the secret in with --stdin");
   stderr.write(prompt);
   stdin.setRawMode(true);
-  let typed = Buffer.alloc(0);
+  let typed: Buffer = Buffer.alloc(0);
   try {
     await new Promise<void>((resolve, reject) => {
       const take = (chunk: Uint8Array) => {
@@ -322,7 +322,7 @@ function replaced(bytes: Buffer, length: number, byte?: number): Buffer {
   bytes.copy(next, 0, 0, length);
   if (byte !== undefined) next[length] = byte;
   bytes.fill(0);
-  return next as Buffer<ArrayBuffer>;
+  return next;
 }
 
 /** Where the last character of UTF-8 begins. */

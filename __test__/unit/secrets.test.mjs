@@ -87,11 +87,13 @@ describe("an ApiKey", () => {
   });
 
   test("is made of a string or of bytes, and of nothing else", () => {
-    for (const wrong of [undefined, null, 1, {}, [], "", new Uint8Array(), new Uint16Array(2), new ArrayBuffer(3), "\ud800", Object.create(ApiKey.prototype)]) {
-      assert.throws(() => new ApiKey(wrong), (error) => error instanceof Error);
+    const views = [new Uint8Array(), new Uint16Array(2), new ArrayBuffer(3), new DataView(new ArrayBuffer(3))];
+    const others = [undefined, null, 1, {}, [], "", "\ud800", Object.create(ApiKey.prototype)];
+    for (const wrong of [...views, ...others]) assert.throws(() => new ApiKey(wrong), code("VALIDATION"));
+    for (const self of [undefined, globalThis, {}]) {
+      assert.throws(() => ApiKey.call(self, SECRET), code("VALIDATION"));
+      assert.ok(self === undefined || !("secret" in self));
     }
-    for (const wrong of [undefined, 1, "", "\ud800", new Uint8Array()]) assert.throws(() => new ApiKey(wrong), code("VALIDATION"));
-    assert.throws(() => ApiKey(SECRET));
     const key = new ApiKey(SECRET);
     for (const wrong of [undefined, null, 1, {}]) assert.throws(() => key.equals(wrong), code("VALIDATION"));
     assert.throws(() => key.startsWith(1), code("VALIDATION"));
