@@ -1,5 +1,33 @@
 /** What happened: one of these, or any other word. */
 export type EventKind = 'session_started' | 'message_received' | 'message_sent' | 'tool_called' | 'tool_result' | 'agent_response' | 'state_changed' | 'session_ended' | (string & {})
+/** Where the key of a `CredentialStore` comes from. A passphrase is stretched by Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes); all others are 32 random bytes. */
+export type KeySource = { passphrase: string | Uint8Array | ApiKey } | { keyFile: string } | { keychain: { service: string; account: string } } | { systemdCredential: string } | { raw: Uint8Array | ApiKey }
+
+/**
+ * A secret that cannot be printed: `toString`, `toJSON`, `util.inspect` and a clone's only property, `secret`, give
+ * "[REDACTED]". Its bytes lie in memory of their own that is wiped when the key is collected, locked against swapping where
+ * the system allows it, and left out of core dumps on Linux.
+ *
+ * A JavaScript string cannot be wiped: give and take bytes where that matters.
+ */
+export declare class ApiKey {
+  /** Copies the bytes, or the string as UTF-8; bytes are the caller's to wipe. Throws `VALIDATION` for none. */
+  constructor(secret: string | Uint8Array)
+  /** How many bytes it has. */
+  get length(): number
+  /** Whether it begins so, such as with "sk-". */
+  startsWith(prefix: string): boolean
+  /** Whether it is the same secret, in a time that depends on the lengths alone. */
+  equals(other: ApiKey | string | Uint8Array): boolean
+  /** The secret as a string, which cannot be wiped. Throws `VALIDATION` if it is not UTF-8. */
+  expose(): string
+  /** The secret as bytes; the caller wipes them with `fill(0)`. */
+  exposeBytes(): Uint8Array
+  /** "[REDACTED]" */
+  toString(): string
+  /** "[REDACTED]" */
+  toJSON(): string
+}
 
 /**
  * An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
@@ -68,6 +96,48 @@ export declare class CoreStream {
   [globalThis.Symbol.asyncIterator](): this
   /** Stops the producer, for `await using`. */
   [globalThis.Symbol.asyncDispose](): Promise<unknown>
+}
+
+/**
+ * Credentials by name in one encrypted file, `credentials.vault`, that many processes may read and write: AES-256-GCM, with
+ * each entry bound to its name, version and store, and the whole file authenticated.
+ *
+ * Names are 1 to 128 of `A-Z a-z 0-9 . _ / -`, begin with a letter or digit, and have neither `..` nor `//`; every
+ * method rejects others with `CREDENTIAL_NAME`. A file that was altered is refused with `CRYPTO`.
+ */
+export declare class CredentialStore {
+  /**
+   * Opens the store in a folder, or creates it (0700, files 0600). A key file or keychain item that a new store is to
+   * have is created too. A key is 32 random bytes: raw, or as 64 hexadecimal digits (`openssl rand -hex 32`).
+   *
+   * Rejects with `CREDENTIAL_KEY` if the key is missing or another one, and with `CRYPTO` if the file was altered.
+   */
+  static open(dir: string, key: KeySource, options?: CredentialStoreOptions): Promise<CredentialStore>
+  /** Stores a secret of 1 byte to 1 MiB, replacing the one of this name. It is on disk when this resolves. */
+  set(name: string, secret: ApiKey | string | Uint8Array): Promise<void>
+  /** The secret of this name; rejects with `CREDENTIAL_NOT_FOUND` if there is none. */
+  get(name: string): Promise<ApiKey>
+  /** Whether there is a secret of this name. */
+  has(name: string): Promise<boolean>
+  /** Every name, in order. */
+  list(): Promise<CredentialInfo[]>
+  /** Removes a secret; false if there was none. */
+  delete(name: string): Promise<boolean>
+  /**
+   * Gives the store a new data key, encrypts every entry anew and has `next` open it: all of it or, even if the process
+   * is killed, nothing. A key file or keychain item that opened the store until now gets a new key above the older ones.
+   */
+  rotateKey(next: KeySource): Promise<void>
+  /**
+   * How often the store was written. Kept elsewhere and given to `open` as `minGeneration`, it tells when the whole file was
+   * put back to an older one, which nothing in the file itself can.
+   */
+  generation(): Promise<number>
+  /**
+   * Reads everything anew and says what is wrong: a key, or a copy of it, that lies beside the data; files that others
+   * may read or write; what does not authenticate; a weak passphrase.
+   */
+  audit(): Promise<CredentialIssue[]>
 }
 
 /**
@@ -333,6 +403,41 @@ export interface CoreMemoryUsage {
    * JavaScript, `runtime` for tasks, `other` for the rest.
    */
   owners: Record<string, number>
+}
+
+/** A credential's name, and since when it is there. */
+export interface CredentialInfo {
+  /** Its name. */
+  name: string
+  /** When it was first set, in milliseconds since 1970. */
+  createdMs: number
+  /** When it was last set, in milliseconds since 1970. */
+  updatedMs: number
+}
+
+/** Something that `CredentialStore.audit` found. */
+export interface CredentialIssue {
+  /** "error": the store cannot be used as it is. */
+  severity: 'error' | 'warning'
+  /**
+   * "key-beside-data": whoever copies the data has the key. "modes": others may read or write a file. "damaged": something
+   * does not authenticate. "key": the key is missing, another one, or weak. "memory": secrets may be swapped to disk.
+   */
+  kind: 'key-beside-data' | 'modes' | 'damaged' | 'key' | 'memory'
+  /** The credential; empty for the store as a whole. */
+  path: string
+  /** What is wrong, and what to do. */
+  message: string
+  /** The file or folder at fault. */
+  file?: string
+}
+
+/** How a store is opened. */
+export interface CredentialStoreOptions {
+  /** Whether a store that is not there is created; otherwise `CREDENTIAL_NOT_FOUND`. Default: true. */
+  create?: boolean
+  /** The least `generation()` that is taken for the newest; `CRYPTO` below. Default: 0. */
+  minGeneration?: number
 }
 
 /** Who wrote an event first. */
