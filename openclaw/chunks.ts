@@ -2,9 +2,9 @@
 // the bundler's `//#region <source>` markers and the function names do not, so those are what is looked for.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join, sep } from "node:path";
+import { dirname, join, sep } from "node:path";
 import type { Install } from "./install.js";
-import type { FunctionTarget, ModuleName, PackageTarget } from "./modules.js";
+import type { Basis, FunctionTarget, ModuleName, PackageTarget } from "./modules.js";
 
 /** A function to be replaced. */
 export type SwapFunction = FunctionTarget & { module: ModuleName };
@@ -42,26 +42,29 @@ export interface LoadedIndex extends ChunkIndex {
 }
 
 const FORMAT = 1;
+const RELATIVE_IMPORT = /^import\b[^"]*"(\.{1,2}\/[^"]+)";?$/gm;
 
-/** The functions among `targets` that this source holds in the shape the core was written against. */
+/**
+ * The functions among `targets` that this source holds in the shape the core was written against. `imported` reads
+ * what the source imports by a relative name.
+ */
 export function findFunctions(
   source: string,
   targets: readonly SwapFunction[],
+  imported: (specifier: string) => string | undefined = () => undefined,
 ): { found: Found[]; problems: Omit<Problem, "file">[] } {
   const found: Found[] = [];
   const problems: Omit<Problem, "file">[] = [];
-  for (const { region, name, shape } of targets) {
+  for (const { region, name, shape, basis } of targets) {
     const marker = `//#region ${region}`;
-    const start = lineStart(source, marker);
-    if (start < 0) {
+    const text = regionText(source, region);
+    if (text === undefined) {
       // Bundles without markers are minified; without one nothing says that this is the same function.
       if (source.includes(`function ${name}(`) || source.includes(`function ${name}$`)) {
         problems.push({ name, reason: `no "${marker}" marker` });
       }
       continue;
     }
-    const end = source.indexOf("\n//#endregion", start);
-    const text = source.slice(start, end < 0 ? undefined : end);
     const head = new RegExp(`^(?:async )?function (${name}(?:\\$\\d+)?)\\(`, "m").exec(text);
     if (!head?.[1]) {
       problems.push({ name, reason: `no top-level function of that name in ${region}` });
@@ -73,9 +76,52 @@ export function findFunctions(
       problems.push({ name, reason: "its code is not the one the core was checked against" });
       continue;
     }
+    const other = basis && unknownBasis(source, basis, imported);
+    if (other) {
+      problems.push({ name, reason: other });
+      continue;
+    }
     found.push({ region, name, binding: head[1] });
   }
   return { found, problems };
+}
+
+/** Why the regions that a function stands on are not known to the core; nothing where they are. */
+function unknownBasis(
+  source: string,
+  { regions, known }: Basis,
+  imported: (specifier: string) => string | undefined,
+): string | undefined {
+  const hash = createHash("sha256");
+  let neighbours: string[] | undefined;
+  for (const region of regions) {
+    let text = regionText(source, region);
+    if (text === undefined) {
+      neighbours ??= [...source.matchAll(RELATIVE_IMPORT)].map(([, from]) => imported(from ?? "") ?? "");
+      text = neighbours.map((neighbour) => regionText(neighbour, region)).find((found) => found);
+    }
+    if (text === undefined) return `${region}, which it stands on, was not found`;
+    hash.update(`${region}\n${normalise(text)}\n`);
+  }
+  const digest = hash.digest("hex").slice(0, 16);
+  return known.includes(digest)
+    ? undefined
+    : `what it stands on (${digest}) is not what the core was checked against`;
+}
+
+function regionText(source: string, region: string): string | undefined {
+  const start = lineStart(source, `//#region ${region}`);
+  if (start < 0) return undefined;
+  const end = source.indexOf("\n//#endregion", start);
+  return source.slice(start, end < 0 ? undefined : end);
+}
+
+/** Reads what a chunk imports from the folder it lies in. */
+export function importsOf(file: string): (specifier: string) => string | undefined {
+  return (specifier) => {
+    const bytes = readIfThere(join(dirname(file), specifier));
+    return bytes.length > 0 ? bytes.toString("utf8") : undefined;
+  };
 }
 
 /** Reads the index of an install from the cache, or scans the install and keeps the result. */
@@ -121,7 +167,7 @@ function scan(install: Install, targets: readonly SwapFunction[]): ChunkIndex {
     const bytes = readIfThere(join(dist, entry));
     if (!names.some((name) => bytes.includes(name))) continue;
     const file = `dist/${entry.replaceAll(sep, "/")}`;
-    const result = findFunctions(bytes.toString("utf8"), targets);
+    const result = findFunctions(bytes.toString("utf8"), targets, importsOf(join(dist, entry)));
     if (result.found.length > 0) chunks[file] = result.found;
     for (const problem of result.problems) problems.push({ file, ...problem });
   }
@@ -142,7 +188,9 @@ function cacheKey(install: Install, targets: readonly SwapFunction[]): string {
     const stat = statSync(join(install.root, file), { throwIfNoEntry: false });
     hash.update(`${file}:${stat?.mtimeMs}:${stat?.size};`);
   }
-  for (const { region, name, shape } of targets) hash.update(`${region}:${name}:${shape};`);
+  for (const { region, name, shape, basis } of targets) {
+    hash.update(`${region}:${name}:${shape}:${basis?.regions}:${basis?.known};`);
+  }
   return hash.digest("hex").slice(0, 24);
 }
 

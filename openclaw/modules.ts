@@ -34,6 +34,16 @@ export interface FunctionTarget {
    * Rows that are not built have none.
    */
   shape?: RegExp;
+  /** What the function stands on and the replacement does too, where a look at the function is not enough. */
+  basis?: Basis;
+}
+
+/** Regions whose text must be one that the core was checked against. */
+export interface Basis {
+  /** In the function's own chunk, or in one that it imports. */
+  regions: readonly string[];
+  /** The first 16 digits of the SHA-256 of those texts, comments and white space aside: one for each kind of bundle. */
+  known: readonly string[];
 }
 
 /** An npm package that OpenClaw imports by its bare name. */
@@ -69,6 +79,28 @@ export interface Row {
 
 const fn = (region: string, name: string, shape?: RegExp): FunctionTarget =>
   shape ? { kind: "function", region, name, shape } : { kind: "function", region, name };
+/** All that decides what OpenClaw's redaction makes of a text. */
+const REDACTION: Basis = {
+  regions: [
+    "src/logging/redact.ts",
+    "src/logging/redact-patterns.ts",
+    "src/logging/redact-pattern-runtime.ts",
+    "src/logging/redact-bounded.ts",
+    "src/logging/redact-pem.ts",
+    "packages/acp-core/src/structured-auth-redaction.ts",
+    "packages/net-policy/src/redact-sensitive-url.ts",
+    "packages/normalization-core/src/utf16-slice.ts",
+  ],
+  // OpenClaw 2026.9.6
+  known: [
+    "2497f1f1e906e267",
+    "4dccf785095dd151",
+    "824db129a2ce95bc",
+    "c44cae99445a960a",
+    "cd6ac397bc53e5c8",
+    "d1e8f860d3632fd6",
+  ],
+};
 const surface = (name: string): SurfaceTarget => ({ kind: "surface", name });
 
 /** The table of the migration. */
@@ -123,7 +155,16 @@ export const MODULES: readonly Row[] = [
   },
   {
     name: "validation",
-    replaces: [fn("src/logging/redact.ts", "redactSensitiveText")],
+    replaces: [
+      {
+        ...fn(
+          "src/logging/redact.ts",
+          "redactSensitiveTextWithOptions",
+          /^\(exactRedacted, resolvedOptions\) \{ if \(normalizeMode(\$\d+)?\(resolvedOptions\.mode\) === "off"\) return exactRedacted; if \(usesBuiltInRedactPatterns\(resolvedOptions\.patterns\) && !couldMatchDefaultRedactPatterns\(exactRedacted\)\) return exactRedacted; return redactText(\$\d+)?\(exactRedacted, resolveRedactOptions\(resolvedOptions\)\.patterns\); \}$/,
+        ),
+        basis: REDACTION,
+      },
+    ],
     attaches: "swap",
     exports: [
       "validateMessage",

@@ -6,8 +6,16 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { threadId } from "node:worker_threads";
 import { configReplacements } from "./adapters/config.js";
+import { validationReplacements } from "./adapters/validation.js";
 import { type Addon, addonState, loadAddon } from "./addon.js";
-import { findFunctions, type LoadedIndex, loadIndex, type SwapFunction, type SwapTarget } from "./chunks.js";
+import {
+  findFunctions,
+  importsOf,
+  type LoadedIndex,
+  loadIndex,
+  type SwapFunction,
+  type SwapTarget,
+} from "./chunks.js";
 import { cacheDir, type Install, stateDir } from "./install.js";
 import { MODULES, type ModuleName, swapTargets } from "./modules.js";
 import { Background, Shadow } from "./shadow.js";
@@ -20,6 +28,7 @@ type Replacements = Record<string, (original: never) => unknown>;
 /** The replacements of each module that attaches by swap. */
 const REPLACEMENTS: Partial<Record<ModuleName, (runtime: ModuleRuntime) => Replacements>> = {
   config: configReplacements,
+  validation: validationReplacements,
 };
 
 /** The key of this thread's one core on `globalThis`; the prepended text finds it there. */
@@ -332,7 +341,7 @@ export class Core {
     const source = textOf(result.source);
     if (source === undefined) return result;
     // The index only says where to look: what is replaced is decided by the text that runs.
-    const { found } = findFunctions(source, this.#functions());
+    const { found } = findFunctions(source, this.#functions(), importsOf(join(this.install.root, file)));
     const head = found
       .map(
         ({ name, binding }) =>

@@ -16,18 +16,76 @@ const ALPHABET = [
 ];
 
 const NAMES = [
-  ..."key token secret password passwd passphrase pass auth code session jwt sig signature cookie credential".split(" "),
-  ..."api_key api-key apiKey apikey access_token accessToken refresh-token id_token client_secret clientSecret".split(" "),
-  ..."app_secret private_key privateKey authorization proxy-authorization x-api-key X-Auth-Token x-goog-api-key".split(" "),
-  ..."set-cookie card_number cardNumber cvc cvv security_code x-amz-signature aws_secret_access_key hook_token".split(" "),
-  ..."SecretAccessKey awsSecretAccessKey X-OpenClaw-Token x-pomerium-jwt-assertion API_KEY GITHUB_TOKEN DB_PASSWD".split(" "),
-  ..."db.password my_service.token a-password db-pass key_material secret_key raw_secret token_0123456789abcdef0".split(" "),
-  ..."to%6ben %74oken p+ass pa\u200bssword %70%61ss pass%77ord a%zz= %E2%84%AAey tok%65n%5F0 %2574oken +token+ \ttoken".split(" "),
-  ..."user name id q page author keyboard body form form_body form-body formbody Bearer Basic Bot Digest".split(" "),
+  ..."key token secret password passwd passphrase pass auth code session jwt sig signature cookie credential".split(
+    " ",
+  ),
+  ..."api_key api-key apiKey apikey access_token accessToken refresh-token id_token client_secret clientSecret".split(
+    " ",
+  ),
+  ..."app_secret private_key privateKey authorization proxy-authorization x-api-key X-Auth-Token x-goog-api-key".split(
+    " ",
+  ),
+  ..."set-cookie card_number cardNumber cvc cvv security_code x-amz-signature aws_secret_access_key hook_token".split(
+    " ",
+  ),
+  ..."SecretAccessKey awsSecretAccessKey X-OpenClaw-Token x-pomerium-jwt-assertion API_KEY GITHUB_TOKEN DB_PASSWD".split(
+    " ",
+  ),
+  ..."db.password my_service.token a-password db-pass key_material secret_key raw_secret token_0123456789abcdef0".split(
+    " ",
+  ),
+  ..."to%6ben %74oken p+ass pa\u200bssword %70%61ss pass%77ord a%zz= %E2%84%AAey tok%65n%5F0 %2574oken +token+ \ttoken".split(
+    " ",
+  ),
+  ..."user name id q page author keyboard body form form_body form-body formbody Bearer Basic Bot Digest".split(
+    " ",
+  ),
 ];
 
-const JOINS = ["=", "=", "=", ":", ": ", " = ", "= ", " =", '":"', '": "', '\\":\\"', "='", '="', "=`", " ", "==", "&", "%3D"];
-const ENDS = ["", "", "", " ", "\n", "\r\n", "&", '"', "'", "`", ",", ";", ")", "}", '"}', "\\n", "\\", "<", ">", "#", "…", "***"];
+const JOINS = [
+  "=",
+  "=",
+  "=",
+  ":",
+  ": ",
+  " = ",
+  "= ",
+  " =",
+  '":"',
+  '": "',
+  '\\":\\"',
+  "='",
+  '="',
+  "=`",
+  " ",
+  "==",
+  "&",
+  "%3D",
+];
+const ENDS = [
+  "",
+  "",
+  "",
+  " ",
+  "\n",
+  "\r\n",
+  "&",
+  '"',
+  "'",
+  "`",
+  ",",
+  ";",
+  ")",
+  "}",
+  '"}',
+  "\\n",
+  "\\",
+  "<",
+  ">",
+  "#",
+  "…",
+  "***",
+];
 const SCRAPS = [
   "https://user:hunter2hunter2@example.com/x?",
   "https://example.com/a/b?token=abc&x=1#key=2",
@@ -182,7 +240,19 @@ export class Texts {
   prose(length) {
     let text = "";
     while (text.length < length) {
-      text += this.pick(["turn", "finished", "with", "results", "from", "the", "model", "in", "42 ms", "ok", "(a, b)"]);
+      text += this.pick([
+        "turn",
+        "finished",
+        "with",
+        "results",
+        "from",
+        "the",
+        "model",
+        "in",
+        "42 ms",
+        "ok",
+        "(a, b)",
+      ]);
       text += this.pick([" ", " ", " ", ", ", ".\n", "\n"]);
     }
     return text.slice(0, length);
@@ -212,7 +282,8 @@ class Sampler {
 
   sequence() {
     const parts = [];
-    while (this.at < this.source.length && !"|)".includes(this.source[this.at])) parts.push(this.quantified());
+    while (this.at < this.source.length && !"|)".includes(this.source[this.at]))
+      parts.push(this.quantified());
     return () => parts.map((part) => part()).join("");
   }
 
@@ -224,7 +295,13 @@ class Sampler {
     const [sign] = quantifier[0];
     const least = sign === "{" ? Number(quantifier[1]) : sign === "+" ? 1 : 0;
     const most =
-      sign === "{" && quantifier[3] ? Number(quantifier[3]) : sign === "?" ? 1 : sign === "{" && !quantifier[2] ? least : least + 4;
+      sign === "{" && quantifier[3]
+        ? Number(quantifier[3])
+        : sign === "?"
+          ? 1
+          : sign === "{" && !quantifier[2]
+            ? least
+            : least + 4;
     return () => {
       // Now and then one too few or too many.
       let times = least + this.texts.below(Math.min(most - least, 6) + 1);

@@ -19,20 +19,18 @@ const SCHEME_START: Set = Set::ascii(UPPER | LOWER);
 /// Whether forty units in a row could be a key.
 pub(super) fn could_match(text: &[u16]) -> bool {
     let mut from = 0;
-    // Forty in a row cover a multiple of forty.
-    while let Some(&probe) = text.get(from + LENGTH - 1) {
-        if !VALUE.contains(probe) {
-            from += LENGTH;
+    while let Some(window) = text.get(from..from + LENGTH) {
+        // From the back: where one does not fit, none of the windows that hold it do.
+        if let Some(last) = window.iter().rposition(|unit| !VALUE.contains(*unit)) {
+            from += last + 1;
             continue;
         }
-        let before = text.get(from..from + LENGTH - 1).unwrap_or_default();
-        let start = from + before.iter().rposition(|unit| !VALUE.contains(*unit)).map_or(0, |at| at + 1);
-        let rest = text.get(start..).unwrap_or_default();
+        let rest = text.get(from..).unwrap_or_default();
         let length = rest.iter().position(|unit| !VALUE.contains(*unit)).unwrap_or(rest.len());
-        if length >= LENGTH && has_key(rest.get(..length).unwrap_or_default()) {
+        if has_key(rest.get(..length).unwrap_or_default()) {
             return true;
         }
-        from = start + length + 1;
+        from += length + 1;
     }
     false
 }

@@ -52,7 +52,7 @@ impl Filter {
     fn has_word(&self, text: &[u16]) -> bool {
         let mut matchers: Vec<Option<Matcher<'_>>> = Vec::new();
         let mut starts = Vec::new();
-        let scanned = self.scanner.scan(text, |sequence, at| {
+        let scanned = self.scanner.scan(text, 0..text.len(), |sequence, at| {
             matchers.resize_with(self.patterns.len(), || None);
             for owner in self.owners.get(sequence).into_iter().flatten() {
                 let (Some(pattern), Some(matcher)) = (self.patterns.get(*owner), matchers.get_mut(*owner))

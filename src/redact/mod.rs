@@ -56,7 +56,7 @@ pub fn redact_keys(text: &[u16]) -> Cow<'_, [u16]> {
 
 /// Private keys, as the built-in pattern for them does it.
 pub fn redact_private_keys(text: &[u16]) -> Cow<'_, [u16]> {
-    patterns::redact_private_keys(text).map_or(Cow::Borrowed(text), Cow::Owned)
+    patterns::redact_private_keys(text).map_or(Cow::Borrowed(text), |keys| Cow::Owned(keys.text))
 }
 
 fn broken() -> CoreError {

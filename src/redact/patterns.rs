@@ -1,12 +1,12 @@
 //! The built-in patterns: as they are written in OpenClaw, compiled, and applied one after the other.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
 use super::mask::{self, Manner};
 use super::regex::{Matcher, Parser, Program};
-use super::scan::{Anchors, Scanner, Sequence};
+use super::scan::{Anchors, LONGEST, Scanner, Sequence};
 use super::{auth, aws, form, pem};
 
 /// Each line: `s` (keeps shell references), `f` (aware of form bodies), `w` (never applied to a part of a text); a
@@ -166,48 +166,79 @@ impl Patterns {
     }
 
     fn look(&self, text: &[u16]) -> Seen {
-        let mut places = vec![Vec::new(); self.sequences];
-        let _ = self.scanner.scan(text, |sequence, at| {
-            if let Some(places) = places.get_mut(sequence) {
+        let mut seen = Seen { places: vec![Vec::new(); self.sequences] };
+        self.look_at(text, 0..text.len(), &mut seen);
+        seen
+    }
+
+    fn look_at(&self, text: &[u16], range: Range<usize>, seen: &mut Seen) {
+        let _ = self.scanner.scan(text, range, |sequence, at| {
+            if let Some(places) = seen.places.get_mut(sequence) {
                 places.push(at);
             }
             ControlFlow::Continue(())
         });
-        Seen { places }
+    }
+
+    /// Brings what was seen up to date with a text in which some places were replaced.
+    fn look_again(&self, text: &[u16], edits: &[Edit], seen: &mut Seen) {
+        // In the text before and now: where a sequence may have begun that is no more, or begin that was not there.
+        let mut windows: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        for Edit { old, new } in edits {
+            let reach = LONGEST - 1;
+            let (old_start, new_start) = (old.start.saturating_sub(reach), new.start.saturating_sub(reach));
+            match windows.last_mut() {
+                Some((last_old, last_new)) if old_start <= last_old.end => {
+                    (last_old.end, last_new.end) = (old.end, new.end);
+                }
+                _ => windows.push((old_start..old.end, new_start..new.end)),
+            }
+        }
+        for places in seen.places.iter_mut().filter(|places| !places.is_empty()) {
+            let mut windows = windows.iter().peekable();
+            let mut shift = (0, 0);
+            places.retain_mut(|place| {
+                while let Some((old, new)) = windows.next_if(|(old, _)| old.end <= *place) {
+                    shift = (old.end, new.end);
+                }
+                let kept = windows.peek().is_none_or(|(old, _)| *place < old.start);
+                *place = *place - shift.0 + shift.1;
+                kept
+            });
+        }
+        let mut fresh = Seen { places: vec![Vec::new(); self.sequences] };
+        for (_, new) in windows {
+            self.look_at(text, new, &mut fresh);
+        }
+        for (places, more) in seen.places.iter_mut().zip(fresh.places).filter(|(_, more)| !more.is_empty()) {
+            places.extend(more);
+            places.sort_unstable();
+        }
     }
 
     /// The whole of OpenClaw's redaction by the built-in patterns, whatever its pre-filter says of the text.
     pub(super) fn redact<'a>(&self, text: &'a [u16]) -> Cow<'a, [u16]> {
         let mut seen = self.look(text);
         let mut current = self.redact_headers(text, &seen);
-        let mut is_seen = matches!(current, Cow::Borrowed(_));
         for stage in [form::redact_urls, form::redact_bodies] {
             if let Some(changed) = owned(stage(&current)) {
                 current = Cow::Owned(changed);
-                is_seen = false;
             }
         }
+        if matches!(current, Cow::Owned(_)) {
+            seen = self.look(&current);
+        }
         for step in &self.steps {
-            if !is_seen {
-                seen = self.look(&current);
-                is_seen = true;
-            }
-            let changed = match step {
-                Step::PrivateKeys => {
-                    // No block begins without these.
-                    let begins = self.begin.sequences.iter().any(|number| seen.has(*number));
-                    if begins { redact_private_keys(&current) } else { None }
-                }
-                Step::Pattern(pattern, treatment) => {
-                    if !pattern.sequences.iter().any(|number| seen.has(*number)) {
-                        continue;
-                    }
+            let rewritten = match step {
+                Step::PrivateKeys if self.begin.is_seen(&seen) => redact_private_keys(&current),
+                Step::Pattern(pattern, treatment) if pattern.is_seen(&seen) => {
                     pattern.redact(&current, &seen, *treatment)
                 }
+                _ => None,
             };
-            if let Some(changed) = changed {
-                is_seen = changed == *current;
-                current = Cow::Owned(changed);
+            if let Some(Rewritten { text, edits }) = rewritten {
+                self.look_again(&text, &edits, &mut seen);
+                current = Cow::Owned(text);
             }
         }
         match owned(redact_keys(&current)) {
@@ -239,18 +270,59 @@ fn owned(text: Cow<'_, [u16]>) -> Option<Vec<u16>> {
     }
 }
 
-impl Seen {
-    fn has(&self, sequence: usize) -> bool {
-        self.places.get(sequence).is_some_and(|places| !places.is_empty())
+/// A place in the text before, and what took it in the text after.
+struct Edit {
+    old: Range<usize>,
+    new: Range<usize>,
+}
+
+/// A text with some places replaced.
+pub(super) struct Rewritten {
+    pub(super) text: Vec<u16>,
+    edits: Vec<Edit>,
+}
+
+/// Makes one, from left to right.
+struct Rewriting<'a> {
+    text: &'a [u16],
+    done: Rewritten,
+    from: usize,
+}
+
+impl<'a> Rewriting<'a> {
+    fn new(text: &'a [u16]) -> Self {
+        Self { text, done: Rewritten { text: Vec::new(), edits: Vec::new() }, from: 0 }
+    }
+
+    fn replace(&mut self, old: Range<usize>, with: &[u16]) {
+        let done = &mut self.done.text;
+        done.extend(self.text.get(self.from..old.start).unwrap_or_default());
+        let start = done.len();
+        done.extend(with);
+        self.from = old.end;
+        self.done.edits.push(Edit { old, new: start..start + with.len() });
+    }
+
+    /// None where nothing was replaced.
+    fn finish(mut self) -> Option<Rewritten> {
+        if self.done.edits.is_empty() {
+            return None;
+        }
+        self.done.text.extend(self.text.get(self.from..).unwrap_or_default());
+        Some(self.done)
     }
 }
 
 impl Searched {
+    fn is_seen(&self, seen: &Seen) -> bool {
+        let has = |number: &usize| seen.places.get(*number).is_some_and(|places| !places.is_empty());
+        self.sequences.iter().any(has)
+    }
+
     /// None where nothing was replaced.
-    fn redact(&self, text: &[u16], seen: &Seen, treatment: Treatment) -> Option<Vec<u16>> {
+    fn redact(&self, text: &[u16], seen: &Seen, treatment: Treatment) -> Option<Rewritten> {
         let length = if treatment.whole || text.len() <= LONGEST_WHOLE { text.len() } else { PIECE };
-        let mut redacted = Vec::new();
-        let mut from = 0;
+        let mut rewriting = Rewriting::new(text);
         for (number, piece) in text.chunks(length.max(1)).enumerate() {
             let start = number * length;
             let mut matcher: Option<Matcher<'_>> = None;
@@ -262,19 +334,12 @@ impl Searched {
                 let matcher = matcher.get_or_insert_with(|| Matcher::new(&self.program, piece));
                 let Some(end) = matcher.at(at) else { continue };
                 next = end;
-                let Some((place, mask)) = replacement(piece, (at, end), matcher, treatment.manner) else {
-                    continue;
-                };
-                redacted.extend(text.get(from..start + place.0).unwrap_or_default());
-                redacted.extend(mask);
-                from = start + place.1;
+                if let Some((place, mask)) = replacement(piece, (at, end), matcher, treatment.manner) {
+                    rewriting.replace(start + place.start..start + place.end, &mask);
+                }
             }
         }
-        if from == 0 {
-            return None;
-        }
-        redacted.extend(text.get(from..).unwrap_or_default());
-        Some(redacted)
+        rewriting.finish()
     }
 }
 
@@ -284,19 +349,19 @@ fn replacement(
     (start, end): (usize, usize),
     matcher: &Matcher<'_>,
     manner: Manner,
-) -> Option<((usize, usize), Vec<u16>)> {
+) -> Option<(Range<usize>, Vec<u16>)> {
     let matched = text.get(start..end)?;
     if mask::is_pem(matched) {
-        return Some(((start, end), mask::pem(matched)));
+        return Some((start..end, mask::pem(matched)));
     }
     // The last group that holds something is the secret; without one, the whole match is.
     let groups = (1..=matcher.groups()).rev().filter_map(|number| matcher.group(number));
     let place = groups.into_iter().find(|(from, to)| to > from).unwrap_or((start, end));
     let token = text.get(place.0..place.1)?;
-    Some((place, mask::captured(matched, token, manner)?))
+    Some((place.0..place.1, mask::captured(matched, token, manner)?))
 }
 
-pub(super) fn redact_private_keys(text: &[u16]) -> Option<Vec<u16>> {
+pub(super) fn redact_private_keys(text: &[u16]) -> Option<Rewritten> {
     replaced(text, pem::blocks(text), |block| {
         // A label whose letters are small is found and not taken for a key; then it is one long secret.
         if mask::is_pem(block) {
@@ -310,27 +375,21 @@ pub(super) fn redact_private_keys(text: &[u16]) -> Option<Vec<u16>> {
 /// AWS keys, which come after all patterns.
 pub(super) fn redact_keys(text: &[u16]) -> Cow<'_, [u16]> {
     let keys = replaced(text, aws::keys(text), |key| mask::captured(key, key, Manner::default()));
-    keys.map_or(Cow::Borrowed(text), Cow::Owned)
+    keys.map_or(Cow::Borrowed(text), |keys| Cow::Owned(keys.text))
 }
 
 fn replaced(
     text: &[u16],
     places: Vec<(usize, usize)>,
     mask: impl Fn(&[u16]) -> Option<Vec<u16>>,
-) -> Option<Vec<u16>> {
-    let mut redacted = Vec::new();
-    let mut from = 0;
+) -> Option<Rewritten> {
+    let mut rewriting = Rewriting::new(text);
     for (start, end) in places {
-        let Some(mask) = text.get(start..end).and_then(&mask) else { continue };
-        redacted.extend(text.get(from..start).unwrap_or_default());
-        redacted.extend(mask);
-        from = end;
+        if let Some(mask) = text.get(start..end).and_then(&mask) {
+            rewriting.replace(start..end, &mask);
+        }
     }
-    if from == 0 {
-        return None;
-    }
-    redacted.extend(text.get(from..).unwrap_or_default());
-    Some(redacted)
+    rewriting.finish()
 }
 
 #[cfg(test)]

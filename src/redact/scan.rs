@@ -5,7 +5,7 @@
 //! ([`Scanner::scan`]), and a pattern is tried only where one of its own was seen.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::regex::{Node, Set};
 
@@ -13,7 +13,7 @@ use super::regex::{Node, Set};
 pub(super) type Sequence = Vec<u128>;
 
 /// The longest sequence that is looked for; longer ones find no fewer places.
-const LONGEST: usize = 6;
+pub(super) const LONGEST: usize = 6;
 /// What the scanner tells apart at once.
 const SHORTEST: usize = 3;
 
@@ -164,11 +164,9 @@ impl Reader {
             all.extend(self.read(node, prefixes));
             return distinct(all);
         }
-        if max == Some(min) || min >= SHORTEST {
-            let more = (0..min).fold(prefixes, |prefixes, _| self.read(node, prefixes));
-            return if max == Some(min) { more } else { more.into_iter().map(closed).collect() };
-        }
-        if let Node::Set(set) = node {
+        if let Node::Set(set) = node
+            && max != Some(min)
+        {
             // At the beginning: what may stand before in any number is found by walking back.
             let within = |prefix: &Prefix| prefix.sets.iter().all(|ascii| Set::ascii(*ascii).within(*set));
             if prefixes.iter().all(|prefix| prefix.open && prefix.sets.len() <= 1 && within(prefix)) {
@@ -178,7 +176,7 @@ impl Reader {
             }
         }
         let more = (0..min).fold(prefixes, |prefixes, _| self.read(node, prefixes));
-        more.into_iter().map(closed).collect()
+        if max == Some(min) { more } else { more.into_iter().map(closed).collect() }
     }
 }
 
@@ -204,9 +202,14 @@ fn distinct(prefixes: Vec<Prefix>) -> Vec<Prefix> {
 /// Looks for many sequences at once: three tables say of a unit in which buckets it may be the first, second or third
 /// unit of a sequence; only where a bucket is left are its sequences compared.
 pub(super) struct Scanner {
-    tables: [[u64; 128]; 3],
+    tables: [[u64; 256]; SHORTEST],
     buckets: Vec<Vec<(Sequence, usize)>>,
 }
+
+/// So many units are made bytes at a time; they stay in the first cache.
+const BLOCK: usize = 4096;
+/// A unit that no sequence has: DEL.
+const NONE: u8 = 127;
 
 impl Scanner {
     /// Sequence `n` is reported by that number.
@@ -226,7 +229,7 @@ impl Scanner {
         }
         by_prefix.sort_by(|(a, _), (b, _)| a.cmp(b));
         let per_bucket = by_prefix.len().div_ceil(64).max(1);
-        let mut tables = [[0_u64; 128]; 3];
+        let mut tables = [[0_u64; 256]; SHORTEST];
         let mut buckets = Vec::new();
         for (bit, group) in by_prefix.chunks(per_bucket).enumerate() {
             let mut bucket = Vec::new();
@@ -243,46 +246,93 @@ impl Scanner {
         Self { tables, buckets }
     }
 
-    /// Calls `found` with the number and the place of each sequence, in the order of places.
-    #[inline]
+    /// Calls `found` with the number and the place of each sequence that begins in the range, in the order of places.
     pub(super) fn scan(
         &self,
         text: &[u16],
+        range: Range<usize>,
         mut found: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let [first, second, third] = &self.tables;
-        for (at, units) in text.windows(SHORTEST).enumerate() {
-            let &[a, b, c] = units else { continue };
-            let mut left = row(first, a) & row(second, b) & row(third, c);
-            while left != 0 {
-                let bucket = left.trailing_zeros() as usize;
-                left &= left - 1;
-                for (sequence, number) in self.buckets.get(bucket).into_iter().flatten() {
-                    let Some(units) = text.get(at..at + sequence.len()) else { continue };
-                    if units.iter().zip(sequence).all(|(unit, set)| set >> ascii(*unit) & 1 == 1) {
-                        found(*number, at)?;
+        let mut bytes = [0_u8; BLOCK + LONGEST - 1];
+        for start in range.clone().step_by(BLOCK) {
+            let count = BLOCK.min(range.end - start);
+            let end = text.len().min(start + count + LONGEST - 1);
+            let units = text.get(start..end).unwrap_or_default();
+            let bytes = bytes.get_mut(..units.len()).unwrap_or_default();
+            narrow(units, bytes);
+            let mut from = 0;
+            while let Some((at, mut left)) = self.next(bytes, from, count) {
+                let rest = bytes.get(at..).unwrap_or_default();
+                while left != 0 {
+                    let bucket = left.trailing_zeros() as usize;
+                    left &= left - 1;
+                    for (sequence, number) in self.buckets.get(bucket).into_iter().flatten() {
+                        let fits = sequence.len() <= rest.len();
+                        if fits && rest.iter().zip(sequence).all(|(byte, set)| set >> (byte & 127) & 1 == 1) {
+                            found(*number, start + at)?;
+                        }
                     }
                 }
+                from = at + 1;
             }
         }
         ControlFlow::Continue(())
     }
-}
 
-/// The ASCII letter that a unit may be taken for, 127 (DEL) where there is none: no sequence has it.
-#[inline]
-fn ascii(unit: u16) -> usize {
-    match unit {
-        0..128 => usize::from(unit),
-        0x017F => usize::from(b's'),
-        0x212A => usize::from(b'k'),
-        _ => 127,
+    /// The next of the first `count` places where a sequence may begin, and the buckets of those.
+    #[inline(never)]
+    fn next(&self, bytes: &[u8], from: usize, count: usize) -> Option<(usize, u64)> {
+        let [first, second, third] = &self.tables;
+        let buckets = |a: u8, b: u8, c: u8| {
+            let [a, b, c] = [a, b, c].map(usize::from);
+            // The tables are as long as a byte goes.
+            let rows = (first.get(a), second.get(b), third.get(c));
+            if let (Some(first), Some(second), Some(third)) = rows { first & second & third } else { 0 }
+        };
+        let mut at = from;
+        // Four places at a time while there is nothing.
+        for letters in bytes.get(from..)?.windows(SHORTEST + 3).step_by(4) {
+            let &[a, b, c, d, e, f] = letters else { continue };
+            if buckets(a, b, c) | buckets(b, c, d) | buckets(c, d, e) | buckets(d, e, f) != 0 {
+                break;
+            }
+            at += 4;
+        }
+        for letters in bytes.get(at..)?.windows(SHORTEST) {
+            let &[a, b, c] = letters else { continue };
+            let left = buckets(a, b, c);
+            if left != 0 {
+                return (at < count).then_some((at, left));
+            }
+            at += 1;
+        }
+        None
     }
 }
 
-#[inline]
-fn row(table: &[u64; 128], unit: u16) -> u64 {
-    table.get(ascii(unit)).copied().unwrap_or(0)
+/// The ASCII letter that a unit may be taken for.
+fn letter(unit: u16) -> u8 {
+    match unit {
+        0x017F => b's',
+        0x212A => b'k',
+        _ => u8::try_from(unit).ok().filter(u8::is_ascii).unwrap_or(NONE),
+    }
+}
+
+fn narrow(units: &[u16], bytes: &mut [u8]) {
+    let mut all = 0;
+    for (byte, unit) in bytes.iter_mut().zip(units) {
+        all |= unit;
+        #[allow(clippy::cast_possible_truncation, reason = "below 128")]
+        let low = (unit & 127) as u8;
+        *byte = if *unit < 128 { low } else { NONE };
+    }
+    // Few texts have any.
+    if all >= 128 {
+        for (byte, unit) in bytes.iter_mut().zip(units).filter(|(_, unit)| **unit >= 128) {
+            *byte = letter(*unit);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+// Redaction against OpenClaw's own functions, in one process.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { stockFunction } from "../__test__/host/stock.mjs";
+import { compare, random, row } from "./measure.mjs";
+
+const require = createRequire(import.meta.url);
+
+export const title = "Secrets";
+
+const WORDS =
+  "the gateway started a turn for session main with model and answered in 42 ms after 3 tries; result of read file was sent to channel general by agent on host build7 (status 200, 1.2 kB) [info]".split(
+    " ",
+  );
+
+const SECRETS = [
+  (letters) => `curl -H "Authorization: Bearer ${letters(40)}" https://api.example.com/v1/items?page=2`,
+  (letters) => `export OPENAI_API_KEY=sk-${letters(32)}`,
+  (letters) => `{"user":"ada","password":"${letters(16)}","apiKey":"${letters(24)}"}`,
+  (letters) => `GET https://example.com/cb?code=${letters(20)}&state=${letters(8)} 302`,
+  (letters) => `postgres://app:${letters(14)}@db.internal:5432/main`,
+  (letters) => `grant_type=refresh&client_secret=${letters(30)}&refresh_token=${letters(30)}`,
+];
+
+/** Log lines: `secrets` of a thousand lines carry a credential. */
+export function log(length, secrets, seed = 3) {
+  const next = random(seed);
+  const pick = (list) => list[Math.floor(next() * list.length)];
+  const letters = (count) =>
+    Array.from({ length: count }, () => pick("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789")).join("");
+  let text = "";
+  while (text.length < length) {
+    const words = Array.from({ length: 12 }, () => pick(WORDS)).join(" ");
+    text += `2026-11-21T10:${Math.floor(next() * 60)}:07.123Z ${words}\n`;
+    if (next() * 1000 < secrets) text += `${pick(SECRETS)(letters)}\n`;
+  }
+  return text.slice(0, length);
+}
+
+export async function run() {
+  const { redact, mightContainSecret } = require("../index.js");
+  const region = "src/logging/redact.ts";
+  const redactSensitiveText = await stockFunction(region, "redactSensitiveText");
+  const couldMatch = await stockFunction(region, "couldMatchDefaultRedactPatterns");
+  const stock = (text) => redactSensitiveText(text, { mode: "tools" });
+  const sizes = [
+    ["300 B", 300, "not slower than OpenClaw", 1],
+    ["4 KB", 4_000, "≥ 5× OpenClaw", 5],
+    ["100 KB", 100_000, "≥ 5× OpenClaw", 5],
+  ];
+  const rows = [];
+  for (const [size, length, text, factor] of sizes) {
+    const free = log(length, 0);
+    assert.equal(mightContainSecret(free), false);
+    assert.equal(couldMatch(free), false);
+    const twenty = length === 100_000;
+    rows.push(
+      row({
+        title: `mightContainSecret, ${size} without secrets`,
+        unit: "µs",
+        samples: compare({
+          mightContainSecret: () => mightContainSecret(free),
+          "OpenClaw's pre-filter": () => couldMatch(free),
+        }),
+        target: {
+          text: twenty ? "≥ 20× OpenClaw's pre-filter" : "not slower than OpenClaw's pre-filter",
+          met: ({ ratios }) => ratios["OpenClaw's pre-filter"].value >= (twenty ? 20 : 1),
+        },
+      }),
+    );
+    const mixed = log(length, length === 300 ? 1000 : 150);
+    assert.equal(redact(mixed), stock(mixed));
+    assert.notEqual(redact(mixed), mixed);
+    rows.push(
+      row({
+        title: `redact, ${size} of log lines with secrets in some`,
+        unit: "µs",
+        samples: compare({ redact: () => redact(mixed), OpenClaw: () => stock(mixed) }),
+        target: { text, met: ({ ratios }) => ratios.OpenClaw.value >= factor },
+      }),
+    );
+  }
+  return rows;
+}
