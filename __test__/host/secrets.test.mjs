@@ -74,16 +74,24 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
   });
 
   test("openclaw core secret stores what comes through standard input, and shows no value", async () => {
-    const stored = await home.openclaw(["core", "secret", "set", "models/loopback", "--stdin"], { input: `${model.apiKey}\n` });
+    const stored = await home.openclaw(["core", "secret", "set", "models/loopback", "--stdin"], {
+      input: `${model.apiKey}\n`,
+    });
     assert.equal(stored.code, 0, stored.stderr);
     // The package's own command has the same store and key file.
-    const own = await home.node([join(root, "dist/cli.js"), "secret", "set", "channels/telegram", "--stdin"], { input: token });
+    const own = await home.node(
+      [join(root, "dist/cli.js"), "secret", "set", "channels/telegram", "--stdin"],
+      { input: token },
+    );
     assert.equal(own.code, 0, own.stderr);
     const listed = await home.openclaw(["core", "secret", "list", "--json"]);
     assert.equal(listed.code, 0, listed.stderr);
     const { store, credentials } = JSON.parse(listed.stdout);
     assert.equal(store, join(home.stateDir, "core/secrets"));
-    assert.deepEqual(credentials.map(({ name }) => name), ["channels/telegram", "models/loopback"]);
+    assert.deepEqual(
+      credentials.map(({ name }) => name),
+      ["channels/telegram", "models/loopback"],
+    );
     for (const { stdout, stderr } of [stored, own, listed]) {
       for (const secret of [model.apiKey, token]) assert.ok(!(stdout + stderr).includes(secret));
     }
@@ -101,7 +109,10 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
   channels: { telegram: { enabled: true, botToken: ${ref("channels/telegram")}, apiRoot: '${bot.url}', dmPolicy: 'pairing' } },
 `;
     const config = readFileSync(home.configPath, "utf8");
-    writeFileSync(home.configPath, config.replace("  /* Where the model is", `${more}  /* Where the model is`));
+    writeFileSync(
+      home.configPath,
+      config.replace("  /* Where the model is", `${more}  /* Where the model is`),
+    );
     const validated = await home.openclaw(["config", "validate"]);
     assert.equal(validated.code, 0, validated.stdout + validated.stderr);
 
@@ -115,7 +126,8 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
     try {
       await until(() => bot.asked.some(({ method, known }) => method === "getMe" && known), {
         timeoutMs: 60_000,
-        timeoutMessage: () => `the bot was not asked for: ${JSON.stringify(bot.asked)}\n${gateway.log().slice(-4000)}`,
+        timeoutMessage: () =>
+          `the bot was not asked for: ${JSON.stringify(bot.asked)}\n${gateway.log().slice(-4000)}`,
       });
       assert.ok(bot.asked.every(({ known }) => known));
       for (const secret of [model.apiKey, token]) assert.ok(!gateway.log().includes(secret));
@@ -136,14 +148,16 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
     assert.deepEqual(found, []);
   });
 
-  test("a secret that is gone fails the reference, by name and without any value", async () => {
+  test("a secret that is gone fails the command, and nothing is sent instead", async () => {
+    const requests = model.requests.length;
     const deleted = await home.openclaw(["core", "secret", "delete", "models/loopback"]);
     assert.equal(deleted.code, 0, deleted.stderr);
     const run = await home.openclaw(["agent", "--local", "--agent", "main", "--message", "hello", "--json"]);
     assert.notEqual(run.code, 0, run.stdout.slice(-2000));
     const said = run.stdout + run.stderr;
-    assert.ok(said.includes("models/loopback") || said.includes("NOT_FOUND"), said.slice(-3000));
+    assert.match(said, /failed to resolve secrets/);
     assert.ok(!said.includes(model.apiKey) && !said.includes(token));
+    assert.equal(model.requests.length, requests);
   });
 
   test("the resolver speaks protocol 1, and fails closed without its key", async () => {
@@ -182,7 +196,11 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
     const input = JSON.stringify({ protocolVersion: 1, provider: "core", ids: ["channels/telegram"] });
     const once = (script) => {
       const start = process.hrtime.bigint();
-      const { status, stderr } = spawnSync(hostNode(), [script], { input, env: home.env(), encoding: "utf8" });
+      const { status, stderr } = spawnSync(hostNode(), [script], {
+        input,
+        env: home.env(),
+        encoding: "utf8",
+      });
       assert.equal(status, 0, stderr);
       return Number(process.hrtime.bigint() - start) / 1e6;
     };
@@ -206,16 +224,24 @@ describe("stock OpenClaw with its secrets in the credential store", () => {
   }, async () => {
     const secret = `typed-${randomBytes(12).toString("hex")}`;
     const command = `'${hostNode()}' '${join(root, "dist/cli.js")}' secret set typed`;
-    const child = spawn("script", ["-qec", command, "/dev/null"], { env: home.env(), stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn("script", ["-qec", command, "/dev/null"], {
+      env: home.env(),
+      stdio: ["pipe", "pipe", "pipe"],
+    });
     let shown = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (shown += text));
-    await until(() => shown.includes("Secret for typed: "), { timeoutMs: 30_000, timeoutMessage: () => shown });
+    await until(() => shown.includes("Secret for typed: "), {
+      timeoutMs: 30_000,
+      timeoutMessage: () => shown,
+    });
     // A letter too many, taken back.
     child.stdin.write(`${secret}x\x7f\r`);
     const code = await new Promise((resolve) => child.once("close", resolve));
     assert.equal(code, 0, shown);
     assert.ok(shown.includes("stored;") && !shown.includes(secret) && !shown.includes("typed-"), shown);
-    const answered = await home.node([resolver], { input: JSON.stringify({ protocolVersion: 1, ids: ["typed"] }) });
+    const answered = await home.node([resolver], {
+      input: JSON.stringify({ protocolVersion: 1, ids: ["typed"] }),
+    });
     assert.equal(JSON.parse(answered.stdout).values.typed, secret);
   });
 });

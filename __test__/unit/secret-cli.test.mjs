@@ -33,25 +33,50 @@ function run(args, { input = "", env = {} } = {}) {
   });
   return { code: result.status, stdout: result.stdout, stderr: result.stderr };
 }
-const store = () => CredentialStore.open(join(home, ".openclaw/core/secrets"), { keyFile: join(home, ".config/openclaw-core/secrets.key") }, { create: false });
+const store = () =>
+  CredentialStore.open(
+    join(home, ".openclaw/core/secrets"),
+    { keyFile: join(home, ".config/openclaw-core/secrets.key") },
+    { create: false },
+  );
 const value = async (name) => (await (await store()).get(name)).expose();
 
 test("sets, lists and deletes, by default with a key file outside of the state folder", async () => {
-  for (const [name, input] of [["a/b", `${SECRET}\n`], ["c", `${SECRET}\r\n`], ["d", `${SECRET} \n\n`]]) {
+  for (const [name, input] of [
+    ["a/b", `${SECRET}\n`],
+    ["c", `${SECRET}\r\n`],
+    ["d", `${SECRET} \n\n`],
+  ]) {
     const { code, stdout, stderr } = run(["set", name, "--stdin"], { input });
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.match(stdout, new RegExp(`^stored; in openclaw.json: \\{ source: "exec", provider: "core", id: "${name}" \\}\n$`));
+    assert.match(
+      stdout,
+      new RegExp(`^stored; in openclaw.json: \\{ source: "exec", provider: "core", id: "${name}" \\}\n$`),
+    );
   }
-  assert.deepEqual([await value("a/b"), await value("c"), await value("d")], [SECRET, SECRET, `${SECRET} \n`]);
+  assert.deepEqual(
+    [await value("a/b"), await value("c"), await value("d")],
+    [SECRET, SECRET, `${SECRET} \n`],
+  );
   if (process.platform !== "win32") {
     assert.equal(statSync(join(home, ".config/openclaw-core/secrets.key")).mode & 0o777, 0o600);
     assert.equal(statSync(join(home, ".config/openclaw-core")).mode & 0o077, 0);
   }
   const listed = run(["list"]);
-  assert.match(listed.stdout, /^NAME +CREATED +UPDATED\na\/b +\S.*\nc +\S.*\nd +\S.*\n3 credentials in .*, opened by the key file .*\n$/);
-  assert.deepEqual(JSON.parse(run(["list", "--json"]).stdout).credentials.map(({ name }) => name), ["a/b", "c", "d"]);
+  assert.match(
+    listed.stdout,
+    /^NAME +CREATED +UPDATED\na\/b +\S.*\nc +\S.*\nd +\S.*\n3 credentials in .*, opened by the key file .*\n$/,
+  );
+  assert.deepEqual(
+    JSON.parse(run(["list", "--json"]).stdout).credentials.map(({ name }) => name),
+    ["a/b", "c", "d"],
+  );
   assert.deepEqual(run(["delete", "c"]), { code: 0, stdout: "deleted\n", stderr: "" });
-  assert.deepEqual(run(["delete", "c"]), { code: 1, stdout: "", stderr: 'openclaw-core secret: there is no credential "c"\n' });
+  assert.deepEqual(run(["delete", "c"]), {
+    code: 1,
+    stdout: "",
+    stderr: 'openclaw-core secret: there is no credential "c"\n',
+  });
 });
 
 test("never takes a value from the command line, nor repeats one", () => {
@@ -108,7 +133,10 @@ test("rotates in place and to another key, and audits", async () => {
   assert.match(run(["list"]).stderr, /CREDENTIAL_KEY/);
   const { code, stdout } = run(["audit", "--json", "--key", `file:${beside}`]);
   assert.equal(code, 1);
-  assert.deepEqual(JSON.parse(stdout).issues.map(({ kind }) => kind), ["key-beside-data"]);
+  assert.deepEqual(
+    JSON.parse(stdout).issues.map(({ kind }) => kind),
+    ["key-beside-data"],
+  );
   assert.equal(run(["list"], { env: { OPENCLAW_CORE_SECRETS_KEY: `file:${beside}` } }).code, 0);
 });
 
@@ -116,10 +144,16 @@ test("imports .env lines and JSON, and keeps what is there unless told otherwise
   const lines = join(home, "x.env");
   writeFileSync(lines, `# keys\nOPENAI_API_KEY=${SECRET}\nexport B='two words'\r\n\nEMPTY=\nC="a=b"`);
   assert.match(run(["import", lines, "--prefix", "env/"]).stdout, /^3 credentials stored\n/);
-  assert.deepEqual([await value("env/OPENAI_API_KEY"), await value("env/B"), await value("env/C")], [SECRET, "two words", "a=b"]);
+  assert.deepEqual(
+    [await value("env/OPENAI_API_KEY"), await value("env/B"), await value("env/C")],
+    [SECRET, "two words", "a=b"],
+  );
   const json = join(home, "secrets.json");
   writeFileSync(json, JSON.stringify({ providers: { openai: { apiKey: "one" } }, env: { B: "other" } }));
-  assert.match(run(["import", json]).stdout, /^1 credential stored; there already, and kept \(--replace\): env\/B\n/);
+  assert.match(
+    run(["import", json]).stdout,
+    /^1 credential stored; there already, and kept \(--replace\): env\/B\n/,
+  );
   assert.deepEqual([await value("providers/openai/apiKey"), await value("env/B")], ["one", "two words"]);
   run(["import", json, "--replace"]);
   assert.equal(await value("env/B"), "other");
