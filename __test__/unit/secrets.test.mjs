@@ -52,7 +52,7 @@ describe("an ApiKey", () => {
       inspect(new Error("x", { cause: key })),
       JSON.stringify(Object.getOwnPropertyDescriptors(key)),
       Object.entries(key).join(),
-      key + "",
+      [key].join(),
     ];
     for (const text of shown) assert.ok(!text.includes("0123456789"), text);
   });

@@ -200,12 +200,11 @@ impl CredentialStore {
         let store = self.store.clone();
         let get = async move {
             // Most often nothing has changed, and another thread would only cost time.
-            let found = match store.get_warm(&name) {
-                Some(found) => found?,
-                None => {
-                    let name = name.clone();
-                    blocking(move || store.get(&name)).await?
-                }
+            let found = if let Some(found) = store.get_warm(&name) {
+                found?
+            } else {
+                let name = name.clone();
+                blocking(move || store.get(&name)).await?
             };
             found.ok_or_else(|| {
                 CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
