@@ -151,7 +151,8 @@ export const MODULES: readonly Row[] = [
     replaces: [surface("secretProviderIntegrations")],
     attaches: "plugin",
     exports: ["CredentialStore", "ApiKey"],
-    state: "not built",
+    state: "native",
+    note: "OpenClaw resolves its SecretRefs from an encrypted store, by its own exec protocol",
   },
   {
     name: "validation",

@@ -116,8 +116,13 @@ export async function runSecret(args: string[], terminal: SecretTerminal): Promi
 
 const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
   async set({ terminal, options, addon, open }, rest) {
-    const name = nameOf(rest, "a value on the command line would be seen by every process: leave it out, and it is asked for");
-    const secret = options.stdin ? await readSecret(terminal) : await ask(terminal, `Secret for ${clean(name)}: `);
+    const name = nameOf(
+      rest,
+      "a value on the command line would be seen by every process: leave it out, and it is asked for",
+    );
+    const secret = options.stdin
+      ? await readSecret(terminal)
+      : await ask(terminal, `Secret for ${clean(name)}: `);
     try {
       const store = await open();
       await store.set(name, new addon.ApiKey(secret));
@@ -176,7 +181,8 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
     const issues = await store.audit();
     if (options.json) printJson(terminal, { store: location.dir, issues });
     else if (issues.length === 0) terminal.stdout.write(`nothing is wrong with ${location.dir}\n`);
-    else for (const { severity, message } of issues) terminal.stdout.write(`${severity}: ${clean(message)}\n`);
+    else
+      for (const { severity, message } of issues) terminal.stdout.write(`${severity}: ${clean(message)}\n`);
     return issues.length === 0 ? 0 : 1;
   },
 
@@ -200,7 +206,9 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
     }
     terminal.stdout.write(`${plural(stored, "credential")} stored`);
     if (kept.length > 0) terminal.stdout.write(`; there already, and kept (--replace): ${kept.join(", ")}`);
-    terminal.stdout.write(`\nThe file still holds them in clear: remove ${clean(file)} when they work from here.\n`);
+    terminal.stdout.write(
+      `\nThe file still holds them in clear: remove ${clean(file)} when they work from here.\n`,
+    );
     return 0;
   },
 };
@@ -224,7 +232,8 @@ function parse(args: string[]): { command?: Command; rest: string[]; options: Op
     const [command, ...rest] = positionals;
     const { help, ...options } = values;
     if (help || command === undefined || command === "help") return { rest: [], options };
-    if (!COMMANDS.includes(command as Command)) throw new UsageError(`there is no such command: it is ${COMMANDS.join(", ")}`);
+    if (!COMMANDS.includes(command as Command))
+      throw new UsageError(`there is no such command: it is ${COMMANDS.join(", ")}`);
     return { command: command as Command, rest, options };
   } catch (error) {
     // Node's message repeats the argument, which may be the secret.
@@ -352,10 +361,15 @@ function fromLines(bytes: Buffer): Map<string, Buffer> {
     if (line.length === 0 || line[0] === 0x23) continue;
     const equals = line.indexOf(0x3d);
     if (equals <= 0) throw new Failure(`line ${number} is not of the form NAME=value; nothing was stored`);
-    const name = line.subarray(0, equals).toString("latin1").replace(/^export\s+/, "").trim();
+    const name = line
+      .subarray(0, equals)
+      .toString("latin1")
+      .replace(/^export\s+/, "")
+      .trim();
     let value = trimmed(line.subarray(equals + 1));
     const quote = value[0];
-    if (value.length >= 2 && (quote === 0x22 || quote === 0x27) && value.at(-1) === quote) value = value.subarray(1, -1);
+    if (value.length >= 2 && (quote === 0x22 || quote === 0x27) && value.at(-1) === quote)
+      value = value.subarray(1, -1);
     if (value.length > 0) found.set(name, Buffer.from(value));
   }
   return found;

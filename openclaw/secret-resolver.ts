@@ -20,7 +20,9 @@ async function answer(): Promise<unknown> {
   const { CredentialStore } = createRequire(import.meta.url)("../index.js") as Addon;
   const { dir, key } = locate(process.env);
   if (key === "passphrase") {
-    throw new Error("nobody can be asked for a passphrase here: give the store a key file, keychain item or systemd credential");
+    throw new Error(
+      "nobody can be asked for a passphrase here: give the store a key file, keychain item or systemd credential",
+    );
   }
   // The store opens while the request is read.
   const [store, ids] = await Promise.all([CredentialStore.open(dir, key, { create: false }), request()]);
@@ -46,7 +48,8 @@ async function answer(): Promise<unknown> {
 async function request(): Promise<string[]> {
   const { protocolVersion, ids } = JSON.parse(await input());
   if (protocolVersion !== 1) throw new Error("only protocol version 1 is spoken here");
-  if (!Array.isArray(ids) || ids.some((id) => typeof id !== "string")) throw new Error("`ids` must be strings");
+  if (!Array.isArray(ids) || ids.some((id) => typeof id !== "string"))
+    throw new Error("`ids` must be strings");
   return ids;
 }
 

@@ -175,7 +175,18 @@ test("canaries are nowhere but in ciphertext, not even in the core dump of a cra
   mkdirSync(dumps);
   const child = spawn(
     "sh",
-    ["-c", 'ulimit -c unlimited && exec "$@"', "sh", process.execPath, "--expose-gc", "-e", CHILD, join(scratch, "stores"), JSON.stringify(USES), join(root, "index.js")],
+    [
+      "-c",
+      'ulimit -c unlimited && exec "$@"',
+      "sh",
+      process.execPath,
+      "--expose-gc",
+      "-e",
+      CHILD,
+      join(scratch, "stores"),
+      JSON.stringify(USES),
+      join(root, "index.js"),
+    ],
     {
       // The dump is written to the working directory of the process that dies.
       cwd: dumps,
@@ -184,7 +195,8 @@ test("canaries are nowhere but in ciphertext, not even in the core dump of a cra
     },
   );
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("latin1").on("data", (text) => (output += text));
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("latin1").on("data", (text) => (output += text));
   child.stdio[3].write(Buffer.concat(Object.values(canaries)));
   const died = new Promise((resolve) => child.once("close", (code, signal) => resolve({ code, signal })));
   await Promise.race([new Promise((resolve) => child.once("message", resolve)), died]);
@@ -197,20 +209,30 @@ test("canaries are nowhere but in ciphertext, not even in the core dump of a cra
   const [core] = filesBelow(dumps);
   assert.ok(core, "the kernel wrote no core dump");
   const dump = withoutZeros(core);
-  assert.ok(dump.length > 1_000_000 && dump.subarray(0, 4).equals(Buffer.from("\x7fELF")), `${dump.length} bytes`);
-  console.log(`core dump: ${(dump.length / 1e6).toFixed(0)} MB that are not zero; ${/VmLck:.*/.exec(status)?.[0].replace(/\s+/g, " ")}`);
+  assert.ok(
+    dump.length > 1_000_000 && dump.subarray(0, 4).equals(Buffer.from("\x7fELF")),
+    `${dump.length} bytes`,
+  );
+  console.log(
+    `core dump: ${(dump.length / 1e6).toFixed(0)} MB that are not zero; ${/VmLck:.*/.exec(status)?.[0].replace(/\s+/g, " ")}`,
+  );
 
   // The search finds what is there: this one was kept in a buffer of JavaScript's.
   assert.ok(dump.includes(canaries.control), "the canary that must be in the dump is not");
   // And so is what the child said of itself.
-  assert.ok(output.includes("[REDACTED]") && output.includes("CREDENTIAL_KEY") && output.includes("CRYPTO"), output);
+  assert.ok(
+    output.includes("[REDACTED]") && output.includes("CREDENTIAL_KEY") && output.includes("CRYPTO"),
+    output,
+  );
 
   const places = new Map([
     ["the core dump", dump],
     ["the output", Buffer.from(output, "latin1")],
     ["/proc/pid/environ", proc[0]],
     ["/proc/pid/cmdline", proc[1]],
-    ...filesBelow(scratch).filter((file) => file !== join(scratch, "key") && file !== core).map((file) => [file, readFileSync(file)]),
+    ...filesBelow(scratch)
+      .filter((file) => file !== join(scratch, "key") && file !== core)
+      .map((file) => [file, readFileSync(file)]),
   ]);
   assert.ok([...places.keys()].some((file) => file.endsWith("one/credentials.vault")));
   const found = [];

@@ -52,7 +52,7 @@ describe("an ApiKey", () => {
       inspect(new Error("x", { cause: key })),
       JSON.stringify(Object.getOwnPropertyDescriptors(key)),
       Object.entries(key).join(),
-      key + "",
+      [key].join(),
     ];
     for (const text of shown) assert.ok(!text.includes("0123456789"), text);
   });
@@ -71,9 +71,16 @@ describe("an ApiKey", () => {
     const key = new ApiKey(Buffer.from(SECRET));
     assert.equal(key.length, SECRET.length);
     assert.equal(new ApiKey("ä€😀").length, 9);
-    assert.ok(key.startsWith("sk-") && key.startsWith("") && !key.startsWith("sk_") && !key.startsWith(`${SECRET}x`));
+    assert.ok(
+      key.startsWith("sk-") && key.startsWith("") && !key.startsWith("sk_") && !key.startsWith(`${SECRET}x`),
+    );
     assert.ok(key.equals(SECRET) && key.equals(new ApiKey(SECRET)) && key.equals(Buffer.from(SECRET)));
-    assert.ok(!key.equals(`${SECRET}x`) && !key.equals(SECRET.slice(1)) && !key.equals("") && !key.equals(new ApiKey("x")));
+    assert.ok(
+      !key.equals(`${SECRET}x`) &&
+        !key.equals(SECRET.slice(1)) &&
+        !key.equals("") &&
+        !key.equals(new ApiKey("x")),
+    );
     assert.equal(key.expose(), SECRET);
     assert.deepEqual(Buffer.from(key.exposeBytes()), Buffer.from(SECRET));
     // Of a view, its part alone; and later changes of the bytes are not seen.
@@ -87,7 +94,12 @@ describe("an ApiKey", () => {
   });
 
   test("is made of a string or of bytes, and of nothing else", () => {
-    const views = [new Uint8Array(), new Uint16Array(2), new ArrayBuffer(3), new DataView(new ArrayBuffer(3))];
+    const views = [
+      new Uint8Array(),
+      new Uint16Array(2),
+      new ArrayBuffer(3),
+      new DataView(new ArrayBuffer(3)),
+    ];
     const others = [undefined, null, 1, {}, [], "", "\ud800", Object.create(ApiKey.prototype)];
     for (const wrong of [...views, ...others]) assert.throws(() => new ApiKey(wrong), code("VALIDATION"));
     for (const self of [undefined, globalThis, {}]) {
@@ -144,13 +156,39 @@ describe("a CredentialStore", () => {
     const dir = folder();
     const store = await CredentialStore.open(dir, raw());
     const before = readdirSync(base);
-    const bad = ["", ".", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "a\\..\\b", "a\0b", "a b", "ä", "%2e%2e/x", "\ud800", "x".repeat(129)];
+    const bad = [
+      "",
+      ".",
+      "..",
+      "../x",
+      "a/../../x",
+      "/etc/passwd",
+      "a//b",
+      "a\\..\\b",
+      "a\0b",
+      "a b",
+      "ä",
+      "%2e%2e/x",
+      "\ud800",
+      "x".repeat(129),
+    ];
     for (const name of bad) {
-      for (const call of [() => store.get(name), () => store.has(name), () => store.set(name, "x"), () => store.delete(name)]) {
+      for (const call of [
+        () => store.get(name),
+        () => store.has(name),
+        () => store.set(name, "x"),
+        () => store.delete(name),
+      ]) {
         await assert.rejects(call, code("CREDENTIAL_NAME"));
       }
     }
-    for (const call of [() => store.get(1), () => store.set(null, "x"), () => store.set("a", 1), () => store.set("a", ""), () => store.delete()]) {
+    for (const call of [
+      () => store.get(1),
+      () => store.set(null, "x"),
+      () => store.set("a", 1),
+      () => store.set("a", ""),
+      () => store.delete(),
+    ]) {
       assert.throws(call, code("VALIDATION"));
     }
     await assert.rejects(store.set("a", Buffer.alloc(2 ** 20 + 1, 1)), code("LIMIT"));
@@ -162,14 +200,34 @@ describe("a CredentialStore", () => {
     const dir = folder();
     const key = raw();
     await CredentialStore.open(dir, key);
-    for (const other of [raw(), { passphrase: "x" }, { keyFile: join(base, "none") }, { raw: randomBytes(16) }, { systemdCredential: "none" }]) {
+    for (const other of [
+      raw(),
+      { passphrase: "x" },
+      { keyFile: join(base, "none") },
+      { raw: randomBytes(16) },
+      { systemdCredential: "none" },
+    ]) {
       await assert.rejects(CredentialStore.open(dir, other), code("CREDENTIAL_KEY"));
     }
-    for (const wrong of [undefined, null, "x", {}, { passphrase: "" }, { raw: "" }, { raw: [1] }, { keyFile: 1 }, { keychain: "x" }, { passphrase: "x", ...key }]) {
+    for (const wrong of [
+      undefined,
+      null,
+      "x",
+      {},
+      { passphrase: "" },
+      { raw: "" },
+      { raw: [1] },
+      { keyFile: 1 },
+      { keychain: "x" },
+      { passphrase: "x", ...key },
+    ]) {
       assert.throws(() => CredentialStore.open(dir, wrong), code("VALIDATION"));
     }
     assert.throws(() => CredentialStore.open(1, key), code("VALIDATION"));
-    await assert.rejects(CredentialStore.open(join(base, "nowhere"), key, { create: false }), code("CREDENTIAL_NOT_FOUND"));
+    await assert.rejects(
+      CredentialStore.open(join(base, "nowhere"), key, { create: false }),
+      code("CREDENTIAL_NOT_FOUND"),
+    );
     const store = await CredentialStore.open(dir, key, { minGeneration: 1 });
     await assert.rejects(CredentialStore.open(dir, key, { minGeneration: 2 }), code("CRYPTO"));
     const file = join(dir, "credentials.vault");
@@ -178,7 +236,10 @@ describe("a CredentialStore", () => {
     rmSync(file);
     writeFileSync(file, bytes);
     await assert.rejects(store.list(), code("CRYPTO"));
-    await assert.rejects(CredentialStore.open(dir, key), (error) => error.code === "CRYPTO" && error.file === file);
+    await assert.rejects(
+      CredentialStore.open(dir, key),
+      (error) => error.code === "CRYPTO" && error.file === file,
+    );
   });
 
   test("reads a systemd credential", () => {
@@ -186,11 +247,19 @@ describe("a CredentialStore", () => {
     writeFileSync(join(credentials, "vault.key"), randomBytes(32), { mode: 0o400 });
     const { status, stderr } = spawnSync(
       process.execPath,
-      ["-e", `const { CredentialStore } = require("./index.js");
+      [
+        "-e",
+        `const { CredentialStore } = require("./index.js");
         CredentialStore.open(${JSON.stringify(folder())}, { systemdCredential: "vault.key" })
           .then((store) => store.set("a", "b"))
-          .catch((error) => { console.error(error); process.exitCode = 1; });`],
-      { cwd: root, env: { ...process.env, CREDENTIALS_DIRECTORY: credentials }, encoding: "utf8", timeout: 60_000 },
+          .catch((error) => { console.error(error); process.exitCode = 1; });`,
+      ],
+      {
+        cwd: root,
+        env: { ...process.env, CREDENTIALS_DIRECTORY: credentials },
+        encoding: "utf8",
+        timeout: 60_000,
+      },
     );
     assert.equal(status, 0, stderr);
   });
@@ -223,7 +292,10 @@ describe("a CredentialStore", () => {
     if (process.platform !== "win32") {
       chmodSync(join(dir, "credentials.vault"), 0o644);
       const modes = (await store.audit()).filter(({ kind }) => kind === "modes");
-      assert.deepEqual(modes.map(({ file }) => file), [join(dir, "credentials.vault")]);
+      assert.deepEqual(
+        modes.map(({ file }) => file),
+        [join(dir, "credentials.vault")],
+      );
     }
     writeFileSync(join(dir, "credentials.vault"), "OCVAULT1, but no more");
     assert.ok((await store.audit()).some(({ severity, kind }) => severity === "error" && kind === "damaged"));
@@ -237,11 +309,16 @@ describe("a CredentialStore", () => {
       CredentialStore.open(${JSON.stringify(dir)}, { keyFile: ${JSON.stringify(keyFile)} }).then((store) =>
         Promise.all(Array.from({ length: 20 }, (_, n) => store.set("child/" + n, "child " + n))));`;
     const here = Promise.all(Array.from({ length: 20 }, (_, n) => store.set(`here/${n}`, `here ${n}`)));
-    const { status, stderr } = spawnSync(process.execPath, ["-e", script], { cwd: root, encoding: "utf8", timeout: 60_000 });
+    const { status, stderr } = spawnSync(process.execPath, ["-e", script], {
+      cwd: root,
+      encoding: "utf8",
+      timeout: 60_000,
+    });
     assert.equal(status, 0, stderr);
     await here;
     for (let n = 0; n < 20; n++) {
-      for (const who of ["here", "child"]) assert.equal((await store.get(`${who}/${n}`)).expose(), `${who} ${n}`);
+      for (const who of ["here", "child"])
+        assert.equal((await store.get(`${who}/${n}`)).expose(), `${who} ${n}`);
     }
     assert.equal(await store.generation(), 41);
   });

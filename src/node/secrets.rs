@@ -197,13 +197,20 @@ impl CredentialStore {
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<ApiKey>")]
     pub fn get<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
         let name = text(env, "name", name)?;
-        let get = move |store: &secrets::CredentialStore| {
-            let found = store.get(&name)?;
+        let store = self.store.clone();
+        let get = async move {
+            // Most often nothing has changed, and another thread would only cost time.
+            let found = if let Some(found) = store.get_warm(&name) {
+                found?
+            } else {
+                let name = name.clone();
+                blocking(move || store.get(&name)).await?
+            };
             found.ok_or_else(|| {
                 CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
             })
         };
-        self.run(env, get, key_object)
+        settle(env, Abort::never(), |_| get, key_object)
     }
 
     /// Whether there is a secret of this name.
