@@ -231,3 +231,6 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .map_err(|error| wrong(&format!("is no PEM file: {error}")))?;
     if found.is_empty() { Err(wrong("holds no certificate in PEM form")) } else { Ok(found) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,8 +68,8 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
         [0, 0, 0, 0, 0xffff, 0, ..] => never("IPv4-translated IPv6"),
         [0x64, 0xff9b, ..] => never("NAT64"),
         [_, _, _, _, 0 | 0x100 | 0x200 | 0x300, 0x5efe, ..] => never("ISATAP"),
-        // AWS's metadata service lies among the unique local ones.
-        [0xfd00, 0xec2, ..] => never("a cloud's metadata service"),
+        // Those of AWS and Google lie among the unique local ones.
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => never("a cloud's metadata service"),
         [0xfc00..=0xfdff, ..] => private("unique local (RFC 4193)"),
         [0xfe80..=0xfebf, ..] => never("link-local"),
         [0xfec0..=0xfeff, ..] => never("site-local"),
@@ -151,6 +151,7 @@ mod tests {
             "fec0::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
             "2a00::5efe:a00:1",
             "2a00::200:5efe:a00:1",
             "fd00::5efe:a00:1",

@@ -92,8 +92,14 @@ pub fn check(units: &[u16], length: u64, limits: &Limits) -> Vec<Issue> {
     let cut = (units.len() as u64) < length;
     let mut found = Found { limits, issues: Vec::new(), bytes: 0, passed: false, cut };
     let mut at = 0;
-    while let Some(block) = units.get(at..).filter(|rest| !rest.is_empty()) {
-        let block = block.get(..BLOCK).unwrap_or(block);
+    while let Some(rest) = units.get(at..).filter(|rest| !rest.is_empty()) {
+        let mut block = rest.get(..BLOCK).unwrap_or(rest);
+        // A pair on the edge goes to the next block as a whole.
+        if let [before @ .., 0xd800..0xdc00] = block
+            && rest.len() > BLOCK
+        {
+            block = before;
+        }
         let (suspect, bytes) = survey(block);
         if !suspect && found.bytes + bytes <= limits.max_bytes.unwrap_or(u64::MAX) {
             found.bytes += bytes;
@@ -112,21 +118,32 @@ pub fn check(units: &[u16], length: u64, limits: &Limits) -> Vec<Issue> {
 /// Small enough that one odd character costs little; large enough for vectors.
 const BLOCK: usize = 128;
 
-/// Whether any unit of a block needs a closer look, and its bytes as UTF-8 if none does. Without a branch, so that it
-/// compiles to vectors.
+/// Whether a block needs a closer look, and its bytes as UTF-8 if not. Without a branch, so that it compiles to vectors.
 #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 fn survey(block: &[u16]) -> (bool, u64) {
+    let white = |unit: u16| (unit.wrapping_sub(9) < 2) | (unit == 13);
+    let odd = block.iter().fold(false, |odd, &unit| odd | !((unit.wrapping_sub(0x20) < 0x5f) | white(unit)));
+    if !odd {
+        return (false, block.len() as u64);
+    }
     let mut suspect = 0_u16;
     let mut extra = 0_u16;
     for &unit in block {
-        let white = (unit == 9) | (unit == 10) | (unit == 13);
-        let control = ((unit < 0x20) & !white) | (unit.wrapping_sub(0x7f) < 0x21);
+        let control = ((unit < 0x20) & !white(unit)) | (unit.wrapping_sub(0x7f) < 0x21);
         let bidi = (unit.wrapping_sub(0x202a) < 5) | (unit.wrapping_sub(0x2066) < 4);
-        let surrogate = (unit & 0xf800) == 0xd800;
-        suspect |= u16::from(control | bidi | surrogate);
-        // At most two for each of a block's units.
-        extra += u16::from(unit >= 0x80) + u16::from(unit >= 0x800);
+        suspect |= u16::from(control | bidi);
+        // At most two for each of a block's units; each half of a pair has two bytes of its four.
+        let three = (unit >= 0x800) & (unit & 0xf800 != 0xd800);
+        extra += u16::from(unit >= 0x80) + u16::from(three);
     }
+    let high = |unit: u16| unit & 0xfc00 == 0xd800;
+    let low = |unit: u16| unit & 0xfc00 == 0xdc00;
+    // A first half stands before a second one, and only there.
+    for (&unit, &next) in block.iter().zip(block.get(1..).unwrap_or_default()) {
+        suspect |= u16::from(high(unit) ^ low(next));
+    }
+    suspect |= u16::from(block.first().is_some_and(|&unit| low(unit)));
+    suspect |= u16::from(block.last().is_some_and(|&unit| high(unit)));
     (suspect != 0, block.len() as u64 + u64::from(extra))
 }
 

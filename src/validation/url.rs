@@ -62,7 +62,8 @@ pub struct Checked {
 /// `SSRF_BLOCKED` if it may not be fetched, `VALIDATION` if it is no URL, `NETWORK` if its host has no address.
 pub async fn check(text: &str, policy: &Policy, resolver: &dyn Resolver) -> Result<Checked> {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
-    let url = parse(text)?;
+    let url = Url::parse(text)
+        .map_err(|error| CoreError::new(Code::Validation, format!("the URL cannot be read: {error}")))?;
     is_plain(text, &url)?;
     resolve(url, policy, resolver).await
 }
@@ -77,17 +78,11 @@ fn blocked(why: impl std::fmt::Display) -> CoreError {
     CoreError::new(Code::SsrfBlocked, format!("the URL may not be fetched: {why}"))
 }
 
-fn parse(text: &str) -> Result<Url> {
-    let url = Url::parse(text)
-        .map_err(|error| CoreError::new(Code::Validation, format!("the URL cannot be read: {error}")))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(blocked(format_args!("its scheme is {other}, neither http nor https"))),
-    }
-}
-
-/// Whether the text says what the URL standard reads in it.
+/// Whether it is an HTTP URL, and the text says what the URL standard reads in it.
 fn is_plain(text: &str, url: &Url) -> Result<()> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(blocked(format_args!("its scheme is {}, neither http nor https", url.scheme())));
+    }
     if text.contains(|c: char| c.is_ascii_control()) {
         return Err(blocked("it holds control characters"));
     }
@@ -96,6 +91,9 @@ fn is_plain(text: &str, url: &Url) -> Result<()> {
         .and_then(|rest| rest.strip_prefix("://"))
         .ok_or_else(|| blocked("it does not begin with http:// or https://"))?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() {
+        return Err(blocked("it has more than two slashes, or no host"));
+    }
     if authority.contains(['@', '\\', '%']) || !url.username().is_empty() || url.password().is_some() {
         return Err(blocked("its host is hidden behind a user name, a backslash or percent-encoding"));
     }
