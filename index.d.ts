@@ -1,5 +1,86 @@
 /** What happened: one of these, or any other word. */
 export type EventKind = 'session_started' | 'message_received' | 'message_sent' | 'tool_called' | 'tool_result' | 'agent_response' | 'state_changed' | 'session_ended' | (string & {})
+/** Where the key of a `CredentialStore` comes from. A passphrase is stretched by Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes); all others are 32 random bytes. */
+export type KeySource = { passphrase: string | Uint8Array | ApiKey } | { keyFile: string } | { keychain: { service: string; account: string } } | { systemdCredential: string } | { raw: Uint8Array | ApiKey }
+
+/**
+ * A secret that cannot be printed: `toString`, `toJSON`, `util.inspect` and a clone's only property, `secret`, give
+ * "[REDACTED]". Its bytes lie in memory of their own that is wiped when the key is collected, locked against swapping where
+ * the system allows it, and left out of core dumps on Linux.
+ *
+ * A JavaScript string cannot be wiped: give and take bytes where that matters.
+ */
+export declare class ApiKey {
+  /** Copies the bytes, or the string as UTF-8; bytes are the caller's to wipe. Throws `VALIDATION` for none. */
+  constructor(secret: string | Uint8Array)
+  /** How many bytes it has. */
+  get length(): number
+  /** Whether it begins so, such as with "sk-". */
+  startsWith(prefix: string): boolean
+  /** Whether it is the same secret, in a time that depends on the lengths alone. */
+  equals(other: ApiKey | string | Uint8Array): boolean
+  /** The secret as a string, which cannot be wiped. Throws `VALIDATION` if it is not UTF-8. */
+  expose(): string
+  /** The secret as bytes; the caller wipes them with `fill(0)`. */
+  exposeBytes(): Uint8Array
+  /** "[REDACTED]" */
+  toString(): string
+  /** "[REDACTED]" */
+  toJSON(): string
+}
+
+/**
+ * The auth profiles of a credential store, which many processes may share: API keys, bearer tokens and OAuth sign-ins,
+ * which of them is used when, and one refresh at a time.
+ */
+export declare class AuthProfiles {
+  /** The profiles of a store. Rejects with `CRYPTO` if what is stored of them cannot be read. */
+  static open(store: CredentialStore, options?: AuthProfilesOptions): Promise<AuthProfiles>
+  /** Every profile, or those of a provider, by id. */
+  list(provider?: string): Promise<AuthProfile[]>
+  /**
+   * Adds a profile, or replaces the one of this id, and forgets its failures. Rejects with `VALIDATION` if the secrets
+   * are not those of its type.
+   */
+  add(profile: AuthProfile, secrets: AuthSecrets): Promise<void>
+  /** Removes a profile and its secrets; false if there was none. */
+  remove(id: string): Promise<boolean>
+  /**
+   * A secret that can be used for the provider: of the preferred profile if that can be used, else of the first in order
+   * that can. An OAuth token is refreshed first if it has less than five minutes to live, once, however many tasks
+   * and processes ask. The order is OpenClaw's: `setOrder`, else OAuth before tokens before keys, the longest unused
+   * first.
+   *
+   * Rejects with `CREDENTIAL_NOT_FOUND` if the provider has no profile, `AUTH_EXPIRED` if someone must sign in again,
+   * `AUTH_REFRESH` if a token cannot be refreshed now, and `LIMIT` with `retryAfterMs` if every profile cools down.
+   */
+  resolve(provider: string, options?: ResolveOptions): Promise<{ profile: AuthProfile, key: ApiKey }>
+  /**
+   * Records that a call with this profile failed, and until when it is not to be used. `rate_limit`: 30 s, doubled with each
+   * failed attempt after a window, to a day at most; `billing`: 10 min; the others: 30 s, 1 min, 5 min. `retryAfterMs`, what
+   * the server asked for, counts instead, to a day at most. While a window is open, only that makes it longer.
+   */
+  markFailure(id: string, reason: 'rate_limit' | 'auth' | 'billing' | 'overloaded' | 'timeout', retryAfterMs?: number): Promise<{ cooldownUntilMs: number }>
+  /** Records that a call with this profile succeeded: its failures are forgotten. */
+  markSuccess(id: string): Promise<void>
+  /** Uses these profiles of a provider, in this order, and no others; with none, all of them in OpenClaw's order. */
+  setOrder(provider: string, ids: string[]): Promise<void>
+  /** Keeps a provider's OAuth endpoints in the store, so that every process can refresh its tokens. */
+  registerProvider(provider: OAuthProvider): Promise<void>
+  /**
+   * Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, and
+   * cooldowns are left behind; `skipped` says which profiles were not imported, and why.
+   */
+  importLegacy(authProfilesJson: string | Uint8Array): Promise<{ imported: number, skipped: string[] }>
+  /**
+   * Signs in, stores the tokens as a profile, and keeps the provider for later refreshes. With a browser on this machine:
+   * authorization code with PKCE, S256, and a redirect to 127.0.0.1 whose `state` is checked. Elsewhere: device code.
+   *
+   * Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
+   * if the redirect's port is taken.
+   */
+  login(provider: OAuthProvider, options: AuthLoginOptions): Promise<AuthProfile>
+}
 
 /**
  * An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
@@ -68,6 +149,48 @@ export declare class CoreStream {
   [globalThis.Symbol.asyncIterator](): this
   /** Stops the producer, for `await using`. */
   [globalThis.Symbol.asyncDispose](): Promise<unknown>
+}
+
+/**
+ * Credentials by name in one encrypted file, `credentials.vault`, that many processes may read and write: AES-256-GCM, with
+ * each entry bound to its name, version and store, and the whole file authenticated.
+ *
+ * Names are 1 to 128 of `A-Z a-z 0-9 . _ / -`, begin with a letter or digit, and have neither `..` nor `//`; every
+ * method rejects others with `CREDENTIAL_NAME`. A file that was altered is refused with `CRYPTO`.
+ */
+export declare class CredentialStore {
+  /**
+   * Opens the store in a folder, or creates it (0700, files 0600). A key file or keychain item that a new store is to
+   * have is created too. A key is 32 random bytes: raw, or as 64 hexadecimal digits (`openssl rand -hex 32`).
+   *
+   * Rejects with `CREDENTIAL_KEY` if the key is missing or another one, and with `CRYPTO` if the file was altered.
+   */
+  static open(dir: string, key: KeySource, options?: CredentialStoreOptions): Promise<CredentialStore>
+  /** Stores a secret of 1 byte to 1 MiB, replacing the one of this name. It is on disk when this resolves. */
+  set(name: string, secret: ApiKey | string | Uint8Array): Promise<void>
+  /** The secret of this name; rejects with `CREDENTIAL_NOT_FOUND` if there is none. */
+  get(name: string): Promise<ApiKey>
+  /** Whether there is a secret of this name. */
+  has(name: string): Promise<boolean>
+  /** Every name, in order. */
+  list(): Promise<CredentialInfo[]>
+  /** Removes a secret; false if there was none. */
+  delete(name: string): Promise<boolean>
+  /**
+   * Gives the store a new data key, encrypts every entry anew and has `next` open it: all of it or, even if the process
+   * is killed, nothing. A key file or keychain item that opened the store until now gets a new key above the older ones.
+   */
+  rotateKey(next: KeySource): Promise<void>
+  /**
+   * How often the store was written. Kept elsewhere and given to `open` as `minGeneration`, it tells when the whole file was
+   * put back to an older one, which nothing in the file itself can.
+   */
+  generation(): Promise<number>
+  /**
+   * Reads everything anew and says what is wrong: a key, or a copy of it, that lies beside the data; files that others
+   * may read or write; what does not authenticate; a weak passphrase.
+   */
+  audit(): Promise<CredentialIssue[]>
 }
 
 /**
@@ -160,6 +283,57 @@ export declare class EventStore {
 export interface AbortOptions {
   /** The call rejects with its reason. */
   signal?: AbortSignal
+}
+
+/** How to sign in. */
+export interface AuthLoginOptions {
+  /** Called once, with the address to open. */
+  onPrompt: (prompt: LoginPrompt) => void
+  /** "browser": on this machine. "device": on any. Default: "browser" if the provider has an `authorizeUrl`. */
+  flow?: 'browser' | 'device'
+  /** The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw. */
+  profileId?: string
+  /** Aborts the call. */
+  signal?: AbortSignal
+}
+
+/** An account with a provider. */
+export interface AuthProfile {
+  /** Such as "openai:user@example.com": 1 to 100 bytes of printable text. */
+  id: string
+  /** The provider's id, in lower case. */
+  provider: string
+  /** "oauth": tokens of a sign-in, refreshed before they expire. "token": a bearer token that nobody refreshes. */
+  type: 'api_key' | 'oauth' | 'token'
+  /** When the token expires, in milliseconds since 1970; absent if that is not known, or never. */
+  expiresMs?: number
+  /** Whose account it is. */
+  email?: string
+  /** True if the sign-in no longer holds: the profile is not used until someone signs in again. */
+  signInAgain?: boolean
+  /** Until when it is not used, in milliseconds since 1970; if that is past, one caller at a time may try. */
+  cooldownUntilMs?: number
+}
+
+/** How authorization servers are reached. */
+export interface AuthProfilesOptions {
+  /** The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. */
+  proxy?: string
+  /** A PEM file of certificate authorities to trust beside those of the system. */
+  caFile?: string
+}
+
+/**
+ * The secrets of a profile: `apiKey` for type `api_key`, `accessToken` for "token", and `accessToken`, `refreshToken` or
+ * both for "oauth".
+ */
+export interface AuthSecrets {
+  /** The access token. */
+  accessToken?: ApiKey | string | Uint8Array
+  /** The refresh token. */
+  refreshToken?: ApiKey | string | Uint8Array
+  /** The API key. */
+  apiKey?: ApiKey | string | Uint8Array
 }
 
 /**
@@ -317,6 +491,41 @@ export interface CoreMemoryUsage {
   owners: Record<string, number>
 }
 
+/** A credential's name, and since when it is there. */
+export interface CredentialInfo {
+  /** Its name. */
+  name: string
+  /** When it was first set, in milliseconds since 1970. */
+  createdMs: number
+  /** When it was last set, in milliseconds since 1970. */
+  updatedMs: number
+}
+
+/** Something that `CredentialStore.audit` found. */
+export interface CredentialIssue {
+  /** "error": the store cannot be used as it is. */
+  severity: 'error' | 'warning'
+  /**
+   * "key-beside-data": whoever copies the data has the key. "modes": others may read or write a file. "damaged": something
+   * does not authenticate. "key": the key is missing, another one, or weak. "memory": secrets may be swapped to disk.
+   */
+  kind: 'key-beside-data' | 'modes' | 'damaged' | 'key' | 'memory'
+  /** The credential; empty for the store as a whole. */
+  path: string
+  /** What is wrong, and what to do. */
+  message: string
+  /** The file or folder at fault. */
+  file?: string
+}
+
+/** How a store is opened. */
+export interface CredentialStoreOptions {
+  /** Whether a store that is not there is created; otherwise `CREDENTIAL_NOT_FOUND`. Default: true. */
+  create?: boolean
+  /** The least `generation()` that is taken for the newest; `CRYPTO` below. Default: 0. */
+  minGeneration?: number
+}
+
 /** Who wrote an event first. */
 export interface EventOrigin {
   /** The replica. */
@@ -442,6 +651,14 @@ export interface ListSessionsOptions {
   order?: 'recent' | 'key'
 }
 
+/** What a person is asked to do. */
+export interface LoginPrompt {
+  /** The address to open. */
+  url: string
+  /** The code to enter there, with a device code. */
+  userCode?: string
+}
+
 /** One record of the core's log. */
 export interface LogRecord {
   /** Milliseconds since 1970. */
@@ -525,6 +742,29 @@ export interface NewEvent {
   timestampMs?: number
   /** The same id twice is one event: the first. By default a new one. */
   id?: string
+}
+
+/** A provider's OAuth endpoints. They must be HTTPS, or on this machine. The client is a public one, without a secret. */
+export interface OAuthProvider {
+  /** The provider's id, such as "openai". */
+  id: string
+  /** The client's id there. */
+  clientId: string
+  /** The authorization endpoint, for signing in with a browser on this machine (RFC 6749 with PKCE, RFC 7636). */
+  authorizeUrl?: string
+  /** The token endpoint. */
+  tokenUrl: string
+  /** The device authorization endpoint, for signing in with a browser elsewhere (RFC 8628). */
+  deviceUrl?: string
+  /** What to ask for. */
+  scopes: Array<string>
+  /** The port of the redirect to 127.0.0.1; 0 or none for any free one. */
+  redirectPort?: number
+  /**
+   * The whole redirect URI, where the server has registered another than `http://127.0.0.1:<port>/callback`, such as
+   * `http://localhost:1455/auth/callback`.
+   */
+  redirectUri?: string
 }
 
 /**
@@ -620,6 +860,14 @@ export interface ReadEventsOptions {
   reverse?: boolean
   /** Only these kinds. By default all but `session_deleted`. */
   kinds?: EventKind[]
+}
+
+/** What to prefer, and what aborts the call. */
+export interface ResolveOptions {
+  /** The profile to use if it can be used. */
+  preferred?: string
+  /** Aborts the wait; a refresh that is under way goes on. */
+  signal?: AbortSignal
 }
 
 /** How long events are kept. */
