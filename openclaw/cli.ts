@@ -24,6 +24,7 @@ commands
   schema     asks OpenClaw for the schema of its config and keeps it, so that configs can be validated
   register   prints the preload's URL, which works from every folder
   events     the event store: list, show, tail, verify, export, import; \`openclaw-core events --help\`
+  secret     credentials, encrypted at rest: set, list, delete, rotate, audit, import; \`openclaw-core secret --help\`
 
 options
   --openclaw PATH   the OpenClaw to look at (default: of this project, on PATH, or global)
@@ -37,13 +38,17 @@ switches (environment)
 Start OpenClaw with the core:
   NODE_OPTIONS="--import=$(openclaw-core register)" openclaw gateway run
 `;
-const COMMANDS = "status, doctor, schema, register or events";
+const COMMANDS = "status, doctor, schema, register, events or secret";
 
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
   try {
     if (args[0] === "events") return await events(args.slice(1));
+    if (args[0] === "secret") {
+      const { ownSecretTerminal, runSecret } = await import("./secret-cli.js");
+      return await runSecret(args.slice(1), ownSecretTerminal("openclaw-core secret"));
+    }
     const { values, positionals } = parseArgs({
       args,
       allowPositionals: true,

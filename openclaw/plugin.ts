@@ -35,7 +35,7 @@ interface Command {
   action(run: (options: { json?: boolean }) => Promise<void>): Command;
 }
 
-const description = "Show which OpenClaw modules run natively, and read the event store";
+const description = "Show which OpenClaw modules run natively, read the event store, and keep credentials";
 
 export default {
   id: "core",
@@ -72,6 +72,13 @@ export default {
           .helpOption(false)
           .allowUnknownOption()
           .action(events);
+        core
+          .command("secret")
+          .description("Keep credentials, encrypted at rest: set, list, delete, rotate, audit, import")
+          .argument("[args...]", "a command and its options; --help shows them")
+          .helpOption(false)
+          .allowUnknownOption()
+          .action(secret);
       },
       {
         descriptors: [
@@ -95,6 +102,14 @@ async function events(): Promise<void> {
   const sdk: string = "openclaw/plugin-sdk/gateway-runtime";
   const terminal = ownTerminal("openclaw core events", async () => (await import(sdk)) as GatewayRuntime);
   process.exitCode = await runEvents(args, terminal);
+}
+
+/** `openclaw core secret …`, in the same way. */
+async function secret(): Promise<void> {
+  const { ownSecretTerminal, runSecret } = await import("./secret-cli.js");
+  const { argv } = process;
+  const args = argv.slice(argv.indexOf("secret", argv.indexOf("core")) + 1);
+  process.exitCode = await runSecret(args, ownSecretTerminal("openclaw core secret"));
 }
 
 /**

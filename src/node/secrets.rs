@@ -35,6 +35,10 @@ impl ApiKey {
     /// Copies the bytes, or the string as UTF-8; bytes are the caller's to wipe. Throws `VALIDATION` for none.
     #[napi(catch_unwind, constructor, ts_args_type = "secret: string | Uint8Array")]
     pub fn new(env: &Env, this: This<'_>, secret: Unknown<'_>) -> napi::Result<Self> {
+        // Called without `new`, `this` is whatever stands before the dot, or the global object.
+        if !Self::instance_of(env, &this.object)? {
+            return Err(reify(env, &CoreError::new(Code::Validation, "an ApiKey is made with `new`")));
+        }
         let secret = secret_argument(env, "secret", secret)?;
         let _: Unknown<'_> = call(env, "redact", this.object)?;
         Ok(Self { secret })
@@ -307,7 +311,8 @@ fn as_key<'env>(value: &Unknown<'env>) -> napi::Result<Option<ClassInstance<'env
     {
         return Ok(None);
     }
-    ClassInstance::from_unknown(*value).map(Some)
+    // What only has the prototype is no key.
+    Ok(ClassInstance::from_unknown(*value).ok())
 }
 
 fn key_source(env: &Env, value: &Unknown<'_>) -> napi::Result<KeySource> {

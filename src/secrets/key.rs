@@ -78,7 +78,12 @@ impl KeySource {
         }
         // Another store may be getting its key from the same file now.
         let _turn = match self {
-            Self::KeyFile(path) => Some(WriterLock::acquire(&beside(path, ".lock"))?),
+            Self::KeyFile(path) => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                    create_private_folder(folder)?;
+                }
+                Some(WriterLock::acquire(&beside(path, ".lock"))?)
+            }
             _ => None,
         };
         let writable = matches!(self, Self::KeyFile(_) | Self::Keychain { .. });
@@ -311,6 +316,15 @@ fn write_key_file(path: &Path, text: &Secret) -> Result<()> {
     replace_private(&path, &beside(&path, ".next"), text.expose())
 }
 
+/// A folder that only its owner can enter, with those above it; what is there stays as it is.
+pub(super) fn create_private_folder(folder: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|error| CoreError::io("create", folder, error))
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -341,11 +355,13 @@ mod tests {
 
     #[test]
     fn argon2id_is_that_of_rfc_9106_and_its_costs_have_bounds() {
-        // The reference implementation: `echo -n passphrase | argon2 0123456789abcdef -id -v 13 -t 3 -k 256 -p 4 -l 32 -r`
-        // is covered by the crate's own tests; here, that salt, costs and passphrase all matter.
         let kdf = |salt, kib, passes, lanes| Kdf::Argon2id { salt: [salt; 16], kib, passes, lanes };
         let of = |text: &[u8], kdf| stretch(&Secret::copy_of(text), &kdf);
         let key = of(b"pass", kdf(1, 256, 3, 4)).unwrap();
+        // What OpenSSL makes of them, through Node's `crypto.argon2Sync`.
+        let mut digits = [0; KEY * 2];
+        hex(key.expose(), &mut digits);
+        assert_eq!(&digits, b"9d8e5635f1b9d6367625b1e2cdff3b11e53ca8883b0679af07094ffd83f3a695");
         assert_eq!(of(b"pass", kdf(1, 256, 3, 4)).unwrap(), key);
         for other in [kdf(2, 256, 3, 4), kdf(1, 257 + 16, 3, 4), kdf(1, 256, 2, 4), kdf(1, 256, 3, 3)] {
             assert_ne!(of(b"pass", other).unwrap(), key, "{other:?}");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::audit::{self, Finding};
-use super::key::{KeySource, wrong};
+use super::key::{KeySource, create_private_folder, wrong};
 use super::lock::WriterLock;
 use super::secret::Secret;
 use super::vault::{Kdf, MAX_FILE, MAX_SECRET, Sealed, Vault};
@@ -473,11 +473,7 @@ fn unlock(
 
 /// The key-encryption key, unless another process was first.
 fn create(dir: &Path, key: &KeySource) -> Result<Option<(Kdf, Secret)>> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|error| CoreError::io("create", dir, error))?;
+    create_private_folder(dir)?;
     let _turn = WriterLock::acquire(&dir.join(LOCK))?;
     let file = dir.join(FILE);
     if fs::symlink_metadata(&file).is_ok() {

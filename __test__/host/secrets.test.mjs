@@ -1,0 +1,221 @@
+// Stock OpenClaw with its model key and its channel token in the credential store: openclaw.json holds references alone.
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { hostNode } from "../../scripts/setup.mjs";
+import { startModelServer } from "../sim/model/server.mjs";
+import { createHome, until } from "./fixture.mjs";
+import { installPlugin } from "./installed-plugin.mjs";
+import { configureTurn, runTurn } from "./turn.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const resolver = join(root, "dist/secret-resolver.js");
+const ref = (id) => `{ source: 'exec', provider: 'core', id: '${id}' }`;
+
+/** As much of Telegram's Bot API as a channel needs to start, for whoever has the token. */
+async function startBotApi(token) {
+  const asked = [];
+  const server = createServer((request, response) => {
+    const [, given, method] = /^\/bot([^/]+)\/(\w+)/.exec(request.url) ?? [];
+    const known = given === token;
+    asked.push({ method, known });
+    request.resume();
+    const answer = (status, body) => {
+      response.writeHead(status, { "content-type": "application/json" });
+      response.end(JSON.stringify(body));
+    };
+    if (!known) return answer(401, { ok: false, error_code: 401, description: "Unauthorized" });
+    if (method === "getMe") {
+      const result = { id: 4242, is_bot: true, first_name: "Sim", username: "sim_bot" };
+      return answer(200, { ok: true, result });
+    }
+    // A long poll in which nothing comes.
+    if (method === "getUpdates") return setTimeout(() => answer(200, { ok: true, result: [] }), 500).unref();
+    answer(200, { ok: true, result: method?.startsWith("get") ? [] : true });
+  });
+  await new Promise((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    asked,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function filesBelow(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+
+describe("stock OpenClaw with its secrets in the credential store", () => {
+  const token = `4242:${randomBytes(24).toString("base64url")}`;
+  let home;
+  let model;
+  let bot;
+
+  before(async () => {
+    model = await startModelServer();
+    bot = await startBotApi(token);
+    home = await createHome();
+    await installPlugin(home);
+  });
+  after(async () => {
+    await home?.remove();
+    await model?.close();
+    await bot?.close();
+  });
+
+  test("openclaw core secret stores what comes through standard input, and shows no value", async () => {
+    const stored = await home.openclaw(["core", "secret", "set", "models/loopback", "--stdin"], { input: `${model.apiKey}\n` });
+    assert.equal(stored.code, 0, stored.stderr);
+    // The package's own command has the same store and key file.
+    const own = await home.node([join(root, "dist/cli.js"), "secret", "set", "channels/telegram", "--stdin"], { input: token });
+    assert.equal(own.code, 0, own.stderr);
+    const listed = await home.openclaw(["core", "secret", "list", "--json"]);
+    assert.equal(listed.code, 0, listed.stderr);
+    const { store, credentials } = JSON.parse(listed.stdout);
+    assert.equal(store, join(home.stateDir, "core/secrets"));
+    assert.deepEqual(credentials.map(({ name }) => name), ["channels/telegram", "models/loopback"]);
+    for (const { stdout, stderr } of [stored, own, listed]) {
+      for (const secret of [model.apiKey, token]) assert.ok(!(stdout + stderr).includes(secret));
+    }
+    const audit = await home.openclaw(["core", "secret", "audit"]);
+    assert.equal(audit.code, 0, audit.stdout + audit.stderr);
+  });
+
+  test("a config of references alone is valid, and an agent's turn reaches the model with the key", async () => {
+    await configureTurn(home, model);
+    const models = join(home.stateDir, "models.json5");
+    writeFileSync(models, readFileSync(models, "utf8").replace(`'${model.apiKey}'`, ref("models/loopback")));
+    const more = `
+  secrets: { providers: { core: { source: 'exec', pluginIntegration: { pluginId: 'core', integrationId: 'secrets' } } } },
+  plugins: { entries: { core: { enabled: true }, telegram: { enabled: true } } },
+  channels: { telegram: { enabled: true, botToken: ${ref("channels/telegram")}, apiRoot: '${bot.url}', dmPolicy: 'pairing' } },
+`;
+    const config = readFileSync(home.configPath, "utf8");
+    writeFileSync(home.configPath, config.replace("  /* Where the model is", `${more}  /* Where the model is`));
+    const validated = await home.openclaw(["config", "validate"]);
+    assert.equal(validated.code, 0, validated.stdout + validated.stderr);
+
+    const note = randomBytes(8).toString("hex");
+    const turn = await runTurn(home, model, { note });
+    assert.deepEqual(turn.problems, [], `${turn.stdout.slice(-2000)}\n${turn.stderr.slice(-4000)}`);
+  });
+
+  test("the gateway's channel reaches its platform with the token", async () => {
+    const gateway = await home.startGateway();
+    try {
+      await until(() => bot.asked.some(({ method, known }) => method === "getMe" && known), {
+        timeoutMs: 60_000,
+        timeoutMessage: () => `the bot was not asked for: ${JSON.stringify(bot.asked)}\n${gateway.log().slice(-4000)}`,
+      });
+      assert.ok(bot.asked.every(({ known }) => known));
+      for (const secret of [model.apiKey, token]) assert.ok(!gateway.log().includes(secret));
+    } finally {
+      await gateway.stop();
+    }
+  });
+
+  test("no file of the home holds either in clear, nor the key beside the data", () => {
+    const key = readFileSync(join(home.dir, ".config/openclaw-core/secrets.key"), "latin1").trim();
+    assert.match(key, /^[0-9a-f]{64}$/);
+    const files = filesBelow(home.stateDir);
+    assert.ok(files.includes(join(home.stateDir, "core/secrets/credentials.vault")));
+    const found = files.filter((file) => {
+      const bytes = readFileSync(file);
+      return [model.apiKey, token, key].some((secret) => bytes.includes(secret));
+    });
+    assert.deepEqual(found, []);
+  });
+
+  test("a secret that is gone fails the reference, by name and without any value", async () => {
+    const deleted = await home.openclaw(["core", "secret", "delete", "models/loopback"]);
+    assert.equal(deleted.code, 0, deleted.stderr);
+    const run = await home.openclaw(["agent", "--local", "--agent", "main", "--message", "hello", "--json"]);
+    assert.notEqual(run.code, 0, run.stdout.slice(-2000));
+    const said = run.stdout + run.stderr;
+    assert.ok(said.includes("models/loopback") || said.includes("NOT_FOUND"), said.slice(-3000));
+    assert.ok(!said.includes(model.apiKey) && !said.includes(token));
+  });
+
+  test("the resolver speaks protocol 1, and fails closed without its key", async () => {
+    const ask = (input, env = {}) => home.node([resolver], { input, env });
+    const request = (ids, protocolVersion = 1) => JSON.stringify({ protocolVersion, provider: "core", ids });
+    const ids = ["channels/telegram", "missing", "not:a/name#x"];
+    const answered = await ask(request(ids));
+    assert.deepEqual(JSON.parse(answered.stdout), {
+      protocolVersion: 1,
+      values: { "channels/telegram": token },
+      errors: { missing: { code: "NOT_FOUND" }, "not:a/name#x": { code: "NOT_FOUND" } },
+    });
+    assert.equal(answered.stderr, "");
+    const key = randomBytes(32).toString("hex");
+    writeFileSync(join(home.dir, "other.key"), key, { mode: 0o600 });
+    for (const [input, env] of [
+      [request(ids), { OPENCLAW_CORE_SECRETS_KEY: `file:${join(home.dir, "none.key")}` }],
+      [request(ids), { OPENCLAW_CORE_SECRETS_KEY: `file:${join(home.dir, "other.key")}` }],
+      [request(ids), { OPENCLAW_CORE_SECRETS_KEY: "passphrase" }],
+      [request(ids), { OPENCLAW_CORE_SECRETS_KEY: token }],
+      [request(ids), { OPENCLAW_CORE_SECRETS_STORE: join(home.dir, "nowhere") }],
+      [request(ids, 2), {}],
+      ["", {}],
+      [`{"ids": ["${key}"`, {}],
+    ]) {
+      const { code, stdout, stderr } = await ask(input, env);
+      assert.equal(code, 1, `${input} ${JSON.stringify(env)}`);
+      assert.equal(stdout, "");
+      assert.ok(stderr.length > 0 && !stderr.includes(token) && !stderr.includes(key), stderr);
+    }
+  });
+
+  test("what one resolve costs beyond the start of Node is measured", async () => {
+    const empty = join(home.dir, "empty.mjs");
+    writeFileSync(empty, "");
+    const input = JSON.stringify({ protocolVersion: 1, provider: "core", ids: ["channels/telegram"] });
+    const once = (script) => {
+      const start = process.hrtime.bigint();
+      const { status, stderr } = spawnSync(hostNode(), [script], { input, env: home.env(), encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+      return Number(process.hrtime.bigint() - start) / 1e6;
+    };
+    const ROUNDS = 25;
+    const times = { node: [], resolve: [] };
+    for (let round = 0; round < ROUNDS; round++) {
+      times.node.push(once(empty));
+      times.resolve.push(once(resolver));
+    }
+    const [node, resolve] = [times.node, times.resolve].map((list) => list.sort((a, b) => a - b));
+    const at = (list, part) => list[Math.floor(list.length * part)];
+    const line = (part) => `${at(node, part).toFixed(1)} → ${at(resolve, part).toFixed(1)} ms`;
+    console.log(
+      `an empty script → one resolve, ${ROUNDS} runs each in turn: least ${line(0)}, median ${line(0.5)}; ` +
+        `beyond Node's start ${(resolve[0] - node[0]).toFixed(1)} ms at least, ${(at(resolve, 0.5) - at(node, 0.5)).toFixed(1)} ms in the median (aim: 30)`,
+    );
+  });
+
+  test("the hidden prompt shows nothing of what is typed", {
+    skip: spawnSync("script", ["--version"]).status !== 0 && "needs util-linux's `script` for a terminal",
+  }, async () => {
+    const secret = `typed-${randomBytes(12).toString("hex")}`;
+    const command = `'${hostNode()}' '${join(root, "dist/cli.js")}' secret set typed`;
+    const child = spawn("script", ["-qec", command, "/dev/null"], { env: home.env(), stdio: ["pipe", "pipe", "pipe"] });
+    let shown = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (shown += text));
+    await until(() => shown.includes("Secret for typed: "), { timeoutMs: 30_000, timeoutMessage: () => shown });
+    // A letter too many, taken back.
+    child.stdin.write(`${secret}x\x7f\r`);
+    const code = await new Promise((resolve) => child.once("close", resolve));
+    assert.equal(code, 0, shown);
+    assert.ok(shown.includes("stored;") && !shown.includes(secret) && !shown.includes("typed-"), shown);
+    const answered = await home.node([resolver], { input: JSON.stringify({ protocolVersion: 1, ids: ["typed"] }) });
+    assert.equal(JSON.parse(answered.stdout).values.typed, secret);
+  });
+});
