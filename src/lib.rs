@@ -12,6 +12,8 @@
 //! | [`config`] | `openclaw.json`: JSON5, `$include`, `${ENV}`, validation, edits, watching |
 //! | [`secrets`] | secrets in memory that is wiped, and the encrypted store of credentials |
 //! | [`auth`] | auth profiles: keys and OAuth sign-ins, refreshed once, in order, with cooldowns |
+//! | [`beneath`] | paths that stay beneath a root, opened by descriptor |
+//! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -20,6 +22,7 @@
 //! barrier of the event store's `sled`, or in the locked pages of [`secrets`], beside its `// SAFETY:` line.
 
 pub mod auth;
+pub mod beneath;
 pub mod config;
 pub mod error;
 pub mod events;
@@ -28,6 +31,7 @@ pub mod log;
 pub mod memory;
 pub mod secrets;
 pub mod types;
+pub mod validation;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.
 #[allow(unsafe_code, unreachable_pub, clippy::trivially_copy_pass_by_ref, clippy::unused_self)]
 #[cfg_attr(test, allow(dead_code))]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 
-use crate::memory::{self, Owner};
+use crate::memory;
 
 /// What the core holds outside of V8.
 #[napi(object, object_from_js = false)]
@@ -26,13 +25,4 @@ pub fn memory_usage() -> CoreMemoryUsage {
     let owners: BTreeMap<_, _> =
         memory::usage().map(|(owner, bytes)| (owner.as_str().to_owned(), bytes as f64)).collect();
     CoreMemoryUsage { total: owners.values().sum(), owners }
-}
-
-/// Once for each thread that loads the addon.
-#[allow(clippy::unnecessary_wraps, reason = "the signature that napi calls")]
-#[napi(module_exports)]
-pub fn on_load(_exports: Object<'_>) -> napi::Result<()> {
-    // Without the accounts the core works all the same.
-    let _ = std::panic::catch_unwind(|| memory::adopt(Owner::Node));
-    Ok(())
 }

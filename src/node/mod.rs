@@ -30,3 +30,18 @@ mod settle;
 mod slices;
 mod stream;
 mod types;
+mod validation;
+
+use napi::Env;
+use napi::bindgen_prelude::Object;
+use napi_derive::napi;
+
+use crate::memory::Owner;
+
+/// Once for each thread that loads the addon. There is one such hook: a second one would replace it.
+#[napi(module_exports)]
+pub fn on_load(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
+    // Without the accounts the core works all the same.
+    let _ = std::panic::catch_unwind(|| crate::memory::adopt(Owner::Node));
+    validation::export_validate_message(&env, &mut exports)
+}

@@ -66,5 +66,35 @@
     return Object.defineProperty(key, "secret", { value: redacted, enumerable: true });
   }
 
-  return { appendJson, appendSessions, deferred, makers, redact, writeEvent, writeEvents };
+  /** `validateMessage`, around the native search for issues. */
+  function messageValidator(search) {
+    /** In which nothing can be wrong, and each character is one byte. */
+    const plain = /^[\t\n\r -~]*$/;
+    const admits = (most, length) => most === undefined || (Number.isInteger(most) && length <= most);
+    const isFlag = (value) => value === undefined || typeof value === "boolean";
+
+    return function validateMessage(text, limits) {
+      let issues;
+      if (limits === undefined) {
+        if (!(typeof text === "string" && text.length <= 256 && plain.test(text))) issues = search(text);
+      } else if (Object(limits) === limits) {
+        const { maxChars, maxBytes, allowControl, allowBidi } = limits;
+        if (
+          !(
+            typeof text === "string" &&
+            text.length <= 256 &&
+            admits(maxChars, text.length) &&
+            admits(maxBytes, text.length) &&
+            isFlag(allowControl) &&
+            isFlag(allowBidi) &&
+            plain.test(text)
+          )
+        )
+          issues = search(text, maxChars, maxBytes, allowControl, allowBidi);
+      } else issues = search(text, undefined, undefined, undefined, undefined, limits);
+      return issues === undefined ? { ok: true, text, issues: [] } : { ok: false, text, issues };
+    };
+  }
+
+  return { appendJson, appendSessions, deferred, makers, messageValidator, redact, writeEvent, writeEvents };
 })();
