@@ -30,6 +30,59 @@ export declare class ApiKey {
 }
 
 /**
+ * The auth profiles of a credential store, which many processes may share: API keys, bearer tokens and OAuth sign-ins,
+ * which of them is used when, and one refresh at a time.
+ */
+export declare class AuthProfiles {
+  /** The profiles of a store. Rejects with `CRYPTO` if what is stored of them cannot be read. */
+  static open(store: CredentialStore, options?: AuthProfilesOptions): Promise<AuthProfiles>
+  /** Every profile, or those of a provider, by id. */
+  list(provider?: string): Promise<AuthProfile[]>
+  /**
+   * Adds a profile, or replaces the one of this id, and forgets its failures. Rejects with `VALIDATION` if the secrets
+   * are not those of its type.
+   */
+  add(profile: AuthProfile, secrets: AuthSecrets): Promise<void>
+  /** Removes a profile and its secrets; false if there was none. */
+  remove(id: string): Promise<boolean>
+  /**
+   * A secret that can be used for the provider: of the preferred profile if that can be used, else of the first in order
+   * that can. An OAuth token is refreshed first if it has less than five minutes to live, once, however many tasks
+   * and processes ask. The order is OpenClaw's: `setOrder`, else OAuth before tokens before keys, the longest unused
+   * first.
+   *
+   * Rejects with `CREDENTIAL_NOT_FOUND` if the provider has no profile, `AUTH_EXPIRED` if someone must sign in again,
+   * `AUTH_REFRESH` if a token cannot be refreshed now, and `LIMIT` with `retryAfterMs` if every profile cools down.
+   */
+  resolve(provider: string, options?: ResolveOptions): Promise<{ profile: AuthProfile, key: ApiKey }>
+  /**
+   * Records that a call with this profile failed, and until when it is not to be used. `rate_limit`: 30 s, doubled with each
+   * failed attempt after a window, to a day at most; `billing`: 10 min; the others: 30 s, 1 min, 5 min. `retryAfterMs`, what
+   * the server asked for, counts instead, to a day at most. While a window is open, only that makes it longer.
+   */
+  markFailure(id: string, reason: 'rate_limit' | 'auth' | 'billing' | 'overloaded' | 'timeout', retryAfterMs?: number): Promise<{ cooldownUntilMs: number }>
+  /** Records that a call with this profile succeeded: its failures are forgotten. */
+  markSuccess(id: string): Promise<void>
+  /** Uses these profiles of a provider, in this order, and no others; with none, all of them in OpenClaw's order. */
+  setOrder(provider: string, ids: string[]): Promise<void>
+  /** Keeps a provider's OAuth endpoints in the store, so that every process can refresh its tokens. */
+  registerProvider(provider: OAuthProvider): Promise<void>
+  /**
+   * Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, and
+   * cooldowns are left behind; `skipped` says which profiles were not imported, and why.
+   */
+  importLegacy(authProfilesJson: string | Uint8Array): Promise<{ imported: number, skipped: string[] }>
+  /**
+   * Signs in, stores the tokens as a profile, and keeps the provider for later refreshes. With a browser on this machine:
+   * authorization code with PKCE, S256, and a redirect to 127.0.0.1 whose `state` is checked. Elsewhere: device code.
+   *
+   * Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
+   * if the redirect's port is taken.
+   */
+  login(provider: OAuthProvider, options: AuthLoginOptions): Promise<AuthProfile>
+}
+
+/**
  * An OpenClaw config that was read: its value after `$include` and `${ENV}`, where each part of it was written,
  * and what is wrong with it.
  */
@@ -232,6 +285,57 @@ export interface AbortOptions {
   signal?: AbortSignal
 }
 
+/** How to sign in. */
+export interface AuthLoginOptions {
+  /** Called once, with the address to open. */
+  onPrompt: (prompt: LoginPrompt) => void
+  /** "browser": on this machine. "device": on any. Default: "browser" if the provider has an `authorizeUrl`. */
+  flow?: 'browser' | 'device'
+  /** The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw. */
+  profileId?: string
+  /** Aborts the call. */
+  signal?: AbortSignal
+}
+
+/** An account with a provider. */
+export interface AuthProfile {
+  /** Such as "openai:user@example.com": 1 to 100 bytes of printable text. */
+  id: string
+  /** The provider's id, in lower case. */
+  provider: string
+  /** "oauth": tokens of a sign-in, refreshed before they expire. "token": a bearer token that nobody refreshes. */
+  type: 'api_key' | 'oauth' | 'token'
+  /** When the token expires, in milliseconds since 1970; absent if that is not known, or never. */
+  expiresMs?: number
+  /** Whose account it is. */
+  email?: string
+  /** True if the sign-in no longer holds: the profile is not used until someone signs in again. */
+  signInAgain?: boolean
+  /** Until when it is not used, in milliseconds since 1970; if that is past, one caller at a time may try. */
+  cooldownUntilMs?: number
+}
+
+/** How authorization servers are reached. */
+export interface AuthProfilesOptions {
+  /** The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. */
+  proxy?: string
+  /** A PEM file of certificate authorities to trust beside those of the system. */
+  caFile?: string
+}
+
+/**
+ * The secrets of a profile: `apiKey` for type `api_key`, `accessToken` for "token", and `accessToken`, `refreshToken` or
+ * both for "oauth".
+ */
+export interface AuthSecrets {
+  /** The access token. */
+  accessToken?: ApiKey | string | Uint8Array
+  /** The refresh token. */
+  refreshToken?: ApiKey | string | Uint8Array
+  /** The API key. */
+  apiKey?: ApiKey | string | Uint8Array
+}
+
 /**
  * The key of the session that a message belongs to, as OpenClaw 2026.9 builds it (`buildAgentPeerSessionKey`, with
  * `:thread:<id>` behind it for a thread).
@@ -245,24 +349,6 @@ export interface ChangesOptions {
   /** At most so many events. */
   limit?: number
 }
-
-/** A URL that may be fetched. */
-export interface CheckedUrl {
-  /** As the URL standard writes it. */
-  url: string
-  /** Every address of its host. Connect to these and not to the name, which may lead elsewhere by then. */
-  addresses: Array<string>
-}
-
-/**
- * Checks a URL that the agent would fetch, and resolves its host.
- *
- * Rejects with `SSRF_BLOCKED` where it is not plainly written (a user name, percent-encoding or a backslash before the
- * path, an IPv4 address in another form than four decimal numbers), where its host is a name of local networks, or
- * where any address of its host is not public; with `VALIDATION` where it is no URL; with `NETWORK` where its host
- * has no address.
- */
-export declare function checkUrl(url: string, policy?: FetchPolicy): Promise<CheckedUrl>
 
 /** Bytes on disk. */
 export interface CompactReport {
@@ -504,57 +590,6 @@ export interface EventStoreStats {
   nats?: NatsStatus
 }
 
-/**
- * A GET that connects only to addresses that `checkUrl` admits, at each of at most 5 redirects. It goes through no
- * proxy, and decompresses nothing.
- *
- * Rejects as `checkUrl` does, and with `LIMIT`, `TIMEOUT`, `NETWORK`, or the signal's reason.
- */
-export declare function fetchChecked(url: string, options?: FetchCheckedOptions): Promise<FetchedUrl>
-
-/** How to fetch. */
-export interface FetchCheckedOptions {
-  /** What may be reached. */
-  policy?: FetchPolicy
-  /** The most bytes of a body; `LIMIT` beyond. Default: 10 MiB. */
-  maxBytes?: number
-  /**
-   * Sent with each request; after a redirect to another origin, only those that OpenClaw would send on too:
-   * no `authorization`, no `cookie`, none of one's own. `host` and what frames a request cannot be set.
-   */
-  headers?: Record<string, string>
-  /** For the whole, redirects included; `TIMEOUT` beyond. Default: 60,000. */
-  timeoutMs?: number
-  /** Aborts the call. */
-  signal?: AbortSignal
-}
-
-/** An answer to `fetchChecked`. */
-export interface FetchedUrl {
-  /** The HTTP status; one of 400 or above is an answer too. */
-  status: number
-  /** By lower-case name; the values of one that came several times are joined by ", ". */
-  headers: Record<string, string>
-  /** As it was sent: compressed if `content-encoding` says so, which is not asked for. */
-  body: Buffer
-  /** Where the answer came from, after redirects. */
-  url: string
-}
-
-/** What may be fetched beyond what is public. */
-export interface FetchPolicy {
-  /**
-   * Whether networks of one's own may be reached: loopback, private, carrier-grade NAT and unique local addresses.
-   * Link-local addresses, metadata services, multicast, reserved addresses and IPv6 transition forms never may.
-   */
-  allowPrivate?: boolean
-  /**
-   * Hosts for which `allowPrivate` holds: a name, `*.` and a name for all beneath it, or an address. A name that is
-   * not `localhost` or beneath it still may not lead to loopback.
-   */
-  allowHosts?: string[]
-}
-
 /** What to follow. */
 export interface FollowEventsOptions {
   /** One session; all by default. */
@@ -614,6 +649,14 @@ export interface ListSessionsOptions {
   limit?: number
   /** "recent", the default: the session with the latest event first. "key": by their keys. */
   order?: 'recent' | 'key'
+}
+
+/** What a person is asked to do. */
+export interface LoginPrompt {
+  /** The address to open. */
+  url: string
+  /** The code to enter there, with a device code. */
+  userCode?: string
 }
 
 /** One record of the core's log. */
@@ -717,6 +760,29 @@ export interface NewEvent {
   timestampMs?: number
   /** The same id twice is one event: the first. By default a new one. */
   id?: string
+}
+
+/** A provider's OAuth endpoints. They must be HTTPS, or on this machine. The client is a public one, without a secret. */
+export interface OAuthProvider {
+  /** The provider's id, such as "openai". */
+  id: string
+  /** The client's id there. */
+  clientId: string
+  /** The authorization endpoint, for signing in with a browser on this machine (RFC 6749 with PKCE, RFC 7636). */
+  authorizeUrl?: string
+  /** The token endpoint. */
+  tokenUrl: string
+  /** The device authorization endpoint, for signing in with a browser elsewhere (RFC 8628). */
+  deviceUrl?: string
+  /** What to ask for. */
+  scopes: Array<string>
+  /** The port of the redirect to 127.0.0.1; 0 or none for any free one. */
+  redirectPort?: number
+  /**
+   * The whole redirect URI, where the server has registered another than `http://127.0.0.1:<port>/callback`, such as
+   * `http://localhost:1455/auth/callback`.
+   */
+  redirectUri?: string
 }
 
 /**
@@ -838,6 +904,12 @@ export declare function redact(text: string, options?: RedactOptions): string
 export interface RedactOptions {
   /** JavaScript regular expressions, as `source` (flags `gi`) or `/source/flags`. */
   patterns?: string[]
+/** What to prefer, and what aborts the call. */
+export interface ResolveOptions {
+  /** The profile to use if it can be used. */
+  preferred?: string
+  /** Aborts the wait; a refresh that is under way goes on. */
+  signal?: AbortSignal
 }
 
 /** How long events are kept. */
@@ -910,25 +982,6 @@ export interface Usage {
   /** What it cost. */
   cost?: { input?: number; output?: number; cacheRead?: number; cacheWrite?: number; total?: number }
 }
-
-/** What `validateMessage` found. */
-export interface ValidatedMessage {
-  /** Whether there is no issue. */
-  ok: boolean
-  /** The text that was given, unchanged. */
-  text: string
-  /** At most 100, in the order of the text; characters of one kind in a row are one. */
-  issues: Array<MessageIssue>
-}
-
-/**
- * Whether a text may go on as a message. It is never rewritten, and not normalised.
- *
- * `maxChars` counts UTF-16 code units, `maxBytes` bytes as UTF-8; there is no limit unless given. What lies past a limit
- * is not looked at. `allowControl` admits control characters, `allowBidi` bidirectional controls; half a surrogate pair
- * is always an issue. Throws `VALIDATION` for arguments of another type.
- */
-export declare function validateMessage(text: string, limits?: { maxChars?: number; maxBytes?: number; allowControl?: boolean; allowBidi?: boolean }): ValidatedMessage
 
 /** How to check. */
 export interface VerifyOptions {

@@ -180,9 +180,10 @@ export const MODULES: readonly Row[] = [
   {
     name: "auth",
     replaces: [surface("api.registerProvider (auth)")],
-    attaches: "plugin",
+    attaches: "library",
     exports: ["AuthProfiles"],
-    state: "not built",
+    state: "native",
+    note: "OpenClaw's own profiles stay in its SQLite: two programs that refresh one sign-in would end it",
   },
   {
     name: "ipc",

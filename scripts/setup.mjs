@@ -1,8 +1,8 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,addon,bwrap,nats,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,addon,bwrap,nats,targets] [--quiet]
 //
-// Each step looks first whether it is done already, so running it again costs a moment. `nats` (a server for tests) and
+// Each step looks first whether it is done already, so running it again costs a moment. `nats` and `idp` (a server and a client for tests) and
 // `targets` (the Rust standard libraries of all platforms, for cross-checks) run only where they are named.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const nodeVersionsDir = join(root, "__test__", "node");
 const hostDir = join(root, "__test__", "host");
+const idpDir = join(root, "__test__", "sim", "idp");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
@@ -36,6 +37,11 @@ const steps = {
     needs: ["node"],
     done: () => installed(hostDir) && existsSync(openclawEntry()),
     run: (say) => npmInstall(hostDir, say, dirname(hostNode())),
+  },
+  idp: {
+    title: "the OAuth client that judges the simulated identity provider",
+    done: () => installed(idpDir),
+    run: (say) => npmInstall(idpDir, say),
   },
   addon: { title: "release build of the core", needs: ["root"], done: addonIsFresh, run: buildAddon },
   bwrap: {

@@ -107,7 +107,7 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,bwrap,nats"),
+    run: () => script("setup.mjs", "--only", "root,node,host,idp,bwrap,nats"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {

@@ -1,7 +1,11 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
+  type ApiKey,
+  type AuthProfile,
+  AuthProfiles,
   buildSessionKey,
   Config,
+  CredentialStore,
   coreInfo,
   type EventKind,
   EventStore,
@@ -104,3 +108,21 @@ export const link: string | null | undefined = (await store.stats()).nats?.error
 export const held: number | undefined = memoryUsage().owners.events;
 
 declare function export_(changed: string[], path: string | undefined, message: string | undefined): void;
+
+const profiles: AuthProfiles = await AuthProfiles.open(
+  await CredentialStore.open("store", { keyFile: "key" }),
+);
+export const resolved: Promise<{ profile: AuthProfile; key: ApiKey }> = profiles.resolve("openai", {
+  preferred: "openai:work",
+  signal: AbortSignal.timeout(1),
+});
+await profiles.add({ id: "a", provider: "openai", type: "api_key" }, { apiKey: "sk" });
+// @ts-expect-error there is no such type
+await profiles.add({ id: "a", provider: "openai", type: "password" }, { apiKey: "sk" });
+export const rest: Promise<{ cooldownUntilMs: number }> = profiles.markFailure("a", "rate_limit", 1000);
+// @ts-expect-error there is no such reason
+await profiles.markFailure("a", "bad luck");
+export const signedIn: Promise<AuthProfile> = profiles.login(
+  { id: "sim", clientId: "c", tokenUrl: "https://id.example/token", scopes: [] },
+  { onPrompt: ({ url, userCode }: { url: string; userCode?: string }) => void [url, userCode] },
+);

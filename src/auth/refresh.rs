@@ -120,7 +120,7 @@ impl AuthProfiles {
             }
             // Who waited for one that failed need not fail on its own.
             if let Some(failure) = record.refresh_failure.as_ref().filter(|failure| failure.at_ms > asked) {
-                return Err(CoreError::new(Code::AuthRefresh, failure.message.clone()));
+                return Err(failed(id, &failure.message));
             }
             let provider = state.providers.get(&record.provider).cloned().ok_or_else(|| {
                 CoreError::new(
@@ -228,7 +228,7 @@ impl AuthProfiles {
         if gone {
             return Err(expired(id, &words));
         }
-        Err(CoreError::new(Code::AuthRefresh, format!("cannot refresh the token of {id:?}: {words}")))
+        Err(failed(id, &words))
     }
 
     /// Changes the store on a thread that may block.
@@ -248,6 +248,10 @@ pub(super) fn is_pausing(record: &Record, now: u64) -> bool {
         .refresh_failure
         .as_ref()
         .is_some_and(|failure| now >= failure.at_ms && now - failure.at_ms < FAILURE_PAUSE_MS)
+}
+
+fn failed(id: &str, why: &str) -> CoreError {
+    CoreError::new(Code::AuthRefresh, format!("cannot refresh the token of {id:?}: {why}"))
 }
 
 pub(super) fn expired(id: &str, why: &str) -> CoreError {
