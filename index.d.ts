@@ -350,6 +350,24 @@ export interface ChangesOptions {
   limit?: number
 }
 
+/** A URL that may be fetched. */
+export interface CheckedUrl {
+  /** As the URL standard writes it. */
+  url: string
+  /** Every address of its host. Connect to these and not to the name, which may lead elsewhere by then. */
+  addresses: Array<string>
+}
+
+/**
+ * Checks a URL that the agent would fetch, and resolves its host.
+ *
+ * Rejects with `SSRF_BLOCKED` where it is not plainly written (a user name, percent-encoding or a backslash before the
+ * path, an IPv4 address in another form than four decimal numbers), where its host is a name of local networks, or
+ * where any address of its host is not public; with `VALIDATION` where it is no URL; with `NETWORK` where its host
+ * has no address.
+ */
+export declare function checkUrl(url: string, policy?: FetchPolicy): Promise<CheckedUrl>
+
 /** Bytes on disk. */
 export interface CompactReport {
   /** Before. */
@@ -590,6 +608,57 @@ export interface EventStoreStats {
   nats?: NatsStatus
 }
 
+/**
+ * A GET that connects only to addresses that `checkUrl` admits, at each of at most 5 redirects. It goes through no
+ * proxy, and decompresses nothing.
+ *
+ * Rejects as `checkUrl` does, and with `LIMIT`, `TIMEOUT`, `NETWORK`, or the signal's reason.
+ */
+export declare function fetchChecked(url: string, options?: FetchCheckedOptions): Promise<FetchedUrl>
+
+/** How to fetch. */
+export interface FetchCheckedOptions {
+  /** What may be reached. */
+  policy?: FetchPolicy
+  /** The most bytes of a body; `LIMIT` beyond. Default: 10 MiB. */
+  maxBytes?: number
+  /**
+   * Sent with each request; after a redirect to another origin, only those that OpenClaw would send on too:
+   * no `authorization`, no `cookie`, none of one's own. `host` and what frames a request cannot be set.
+   */
+  headers?: Record<string, string>
+  /** For the whole, redirects included; `TIMEOUT` beyond. Default: 60,000. */
+  timeoutMs?: number
+  /** Aborts the call. */
+  signal?: AbortSignal
+}
+
+/** An answer to `fetchChecked`. */
+export interface FetchedUrl {
+  /** The HTTP status; one of 400 or above is an answer too. */
+  status: number
+  /** By lower-case name; the values of one that came several times are joined by ", ". */
+  headers: Record<string, string>
+  /** As it was sent: compressed if `content-encoding` says so, which is not asked for. */
+  body: Buffer
+  /** Where the answer came from, after redirects. */
+  url: string
+}
+
+/** What may be fetched beyond what is public. */
+export interface FetchPolicy {
+  /**
+   * Whether networks of one's own may be reached: loopback, private, carrier-grade NAT and unique local addresses.
+   * Link-local addresses, metadata services, multicast, reserved addresses and IPv6 transition forms never may.
+   */
+  allowPrivate?: boolean
+  /**
+   * Hosts for which `allowPrivate` holds: a name, `*.` and a name for all beneath it, or an address. A name that is
+   * not `localhost` or beneath it still may not lead to loopback.
+   */
+  allowHosts?: string[]
+}
+
 /** What to follow. */
 export interface FollowEventsOptions {
   /** One session; all by default. */
@@ -699,6 +768,7 @@ export interface MessageIssue {
   /** Where it starts, in UTF-16 code units; for a limit, what is first past it. */
   offset: number
 }
+
 /**
  * False only if `redact` would leave the text as it is; linear in the text. It is OpenClaw's own pre-filter, answer
  * for answer. With `patterns` it is true of every text but the empty one: what they match is not known beforehand.
@@ -881,14 +951,6 @@ export interface ReadEventsOptions {
 }
 
 /**
- * Where a path leads that must stay beneath `root`, given as relative to it or as beginning with it: an absolute path
- * without symbolic links. The end of it need not exist.
- *
- * Links are followed as Linux' `openat2` does with `RESOLVE_BENEATH`: within the root, and no absolute one; on Windows
- * none is. Rejects with `PATH_ESCAPE` where the path leads out or runs in circles, with `IO` where the
- * system refuses. The answer holds for as long as nobody moves anything.
- */
-export declare function resolveBeneath(root: string, path: string): Promise<string>
  * The text with every credential masked: `***`, or for 18 units and more the first six, `…` and the last four.
  * Equal to OpenClaw 2026.9.6's `redactSensitiveText`, which also masks values that it has registered itself. A text
  * without credentials is returned as it is.
@@ -904,6 +966,18 @@ export declare function redact(text: string, options?: RedactOptions): string
 export interface RedactOptions {
   /** JavaScript regular expressions, as `source` (flags `gi`) or `/source/flags`. */
   patterns?: string[]
+}
+
+/**
+ * Where a path leads that must stay beneath `root`, given as relative to it or as beginning with it: an absolute path
+ * without symbolic links. The end of it need not exist.
+ *
+ * Links are followed as Linux' `openat2` does with `RESOLVE_BENEATH`: within the root, and no absolute one; on Windows
+ * none is. Rejects with `PATH_ESCAPE` where the path leads out or runs in circles, with `IO` where the
+ * system refuses. The answer holds for as long as nobody moves anything.
+ */
+export declare function resolveBeneath(root: string, path: string): Promise<string>
+
 /** What to prefer, and what aborts the call. */
 export interface ResolveOptions {
   /** The profile to use if it can be used. */
@@ -982,6 +1056,25 @@ export interface Usage {
   /** What it cost. */
   cost?: { input?: number; output?: number; cacheRead?: number; cacheWrite?: number; total?: number }
 }
+
+/** What `validateMessage` found. */
+export interface ValidatedMessage {
+  /** Whether there is no issue. */
+  ok: boolean
+  /** The text that was given, unchanged. */
+  text: string
+  /** At most 100, in the order of the text; characters of one kind in a row are one. */
+  issues: Array<MessageIssue>
+}
+
+/**
+ * Whether a text may go on as a message. It is never rewritten, and not normalised.
+ *
+ * `maxChars` counts UTF-16 code units, `maxBytes` bytes as UTF-8; there is no limit unless given. What lies past a limit
+ * is not looked at. `allowControl` admits control characters, `allowBidi` bidirectional controls; half a surrogate pair
+ * is always an issue. Throws `VALIDATION` for arguments of another type.
+ */
+export declare function validateMessage(text: string, limits?: { maxChars?: number; maxBytes?: number; allowControl?: boolean; allowBidi?: boolean }): ValidatedMessage
 
 /** How to check. */
 export interface VerifyOptions {

@@ -81,9 +81,6 @@ function platformOf(triple) {
   return { linux: `linux-${cpu}-${abi}`, darwin: `darwin-${cpu}`, windows: `win32-${cpu}-${abi}` }[system];
 }
 
-/** A flag for every crate, which joins those that .cargo/config.toml has for single targets. */
-const inlining = `target.'cfg(all())'.rustflags=["-Cllvm-args=-inline-threshold=40"]`;
-
 function buildNative() {
   const staging = join(root, ".cache/build");
   rmSync(staging, { recursive: true, force: true });
@@ -93,8 +90,6 @@ function buildNative() {
   if (options.zig) args.push("--cross-compile");
   if (options.profile) args.push("--profile", options.profile);
   else if (!options.debug) args.push("--release");
-  // What is called often is hot by its loops; inlining everywhere made the binary a sixth larger and nothing faster.
-  if (!options.debug) args.push("--", "--config", inlining);
   run("@napi-rs/cli", args);
 
   const types = readFileSync(join(staging, "index.d.ts"), "utf8")
