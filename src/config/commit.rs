@@ -121,7 +121,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync_folder(of: &Path) -> io::Result<()> {
-    let folder = of.parent().unwrap_or(Path::new("."));
+    let folder = of.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder)?.sync_all() {
         // Some file systems know no such thing.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
