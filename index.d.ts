@@ -616,7 +616,7 @@ export interface NatsStatus {
   error?: string | null
 }
 
-/** An event as it is given. */
+/** An event as it is given. What else there is to say belongs into `data`: other members are refused. */
 export interface NewEvent {
   /** The session it belongs to: at most 1,024 bytes, and no control characters. */
   sessionKey: string

@@ -4,7 +4,8 @@
 //! The system's notifications only say *when* to look; what happened is found by reading. The folders of all files
 //! are watched, not the files, so that a file that is replaced, removed or not there yet is still seen. After a
 //! notification comes a pause that lets an editor finish, then one read. A good revision that differs from the last
-//! good one is sent with what changed; a bad one is sent as its error, once, and the last good one stays.
+//! good one is sent with what changed; a bad one, if a second read after a pause finds the same, is sent as its error,
+//! once, and the last good one stays.
 //!
 //! While the consumer is busy one update waits for it; what happens meanwhile is found by the next read. Where there
 //! is nothing to be notified by (a bad revision may depend on any file; a system may be out of watches), the watch
@@ -60,12 +61,15 @@ async fn follow(mut good: Arc<Config>, watched: &Watched, updates: &mpsc::Sender
     let mut notifications = watched.follow(&good);
     // The error that was sent last, until the config is good again.
     let mut bad: Option<(Code, String)> = None;
+    // The error that the last read has found, which a file that is half written gives too.
+    let mut suspected: Option<(Code, String)> = None;
     loop {
         // The first read needs no notification: the config may have changed since it was loaded.
         let last = Arc::clone(&good);
         match blocking(move || last.reload()).await {
             Ok(next) => {
                 let recovered = bad.take().is_some();
+                suspected = None;
                 if recovered || next.revision() != good.revision() {
                     let next = Arc::new(next);
                     notifications = watched.follow(&next);
@@ -81,6 +85,11 @@ async fn follow(mut good: Arc<Config>, watched: &Watched, updates: &mpsc::Sender
             Err(error) => {
                 let seen = (error.code(), error.message().to_owned());
                 if bad.as_ref() != Some(&seen) {
+                    if suspected.as_ref() != Some(&seen) {
+                        suspected = Some(seen);
+                        watched.settle().await;
+                        continue;
+                    }
                     bad = Some(seen);
                     if updates.send(Update { outcome: Err(error), changed_paths: Vec::new() }).await.is_err()
                     {

@@ -183,7 +183,7 @@ pub(super) fn write_string(out: &mut String, text: &str) {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Given<'a> {
     session_key: String,
     agent_id: String,
@@ -204,7 +204,8 @@ pub(super) fn parse_events(json: &str) -> Result<Vec<NewEvent>> {
 fn parse(json: &str, at: usize) -> Result<NewEvent> {
     let given: Given<'_> = serde_json::from_str(json).map_err(|error| {
         invalid(format!(
-            "event {at} is not of the form {{ sessionKey, agentId, kind, data, timestampMs?, id? }}: {error}"
+            "event {at} is not of the form {{ sessionKey, agentId, kind, data, timestampMs?, id? }} (anything else \
+             belongs into its data): {error}"
         ))
     })?;
     let timestamp_ms = given.timestamp_ms.map(|time| whole_milliseconds(time, at)).transpose()?;
@@ -371,8 +372,16 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_would_not_be_kept_is_refused() {
+        let text = r#"[{"sessionKey":"s","agentId":"a","kind":"x","data":1,"tags":["a"]}]"#;
+        let error = parse_events(text).unwrap_err();
+        assert_eq!(error.code(), Code::EventInvalid);
+        assert!(error.message().contains("`tags`") && error.message().contains("into its data"), "{error}");
+    }
+
+    #[test]
     fn data_is_kept_to_the_letter() {
-        let text = r#"[{"sessionKey":"s","agentId":"a","kind":"x_y","data":{"b":1.50,"a":9007199254740993,"__proto__":{"\ud800":[]}},"more":1}]"#;
+        let text = r#"[{"sessionKey":"s","agentId":"a","kind":"x_y","data":{"b":1.50,"a":9007199254740993,"__proto__":{"\ud800":[]}}}]"#;
         let events = parse_events(text).unwrap();
         assert_eq!(events[0].data, r#"{"b":1.50,"a":9007199254740993,"__proto__":{"\ud800":[]}}"#);
         assert_eq!(parse_events(r#"[{"sessionKey":"s","agentId":"a","kind":"k"}]"#).unwrap()[0].data, "null");

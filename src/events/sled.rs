@@ -52,6 +52,7 @@ impl Sled {
             .flush_every_ms(None)
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput);
+        remove_unfinished_snapshots(folder)?;
         let db = Self::start(&config, folder)?;
         // sled leaves the file without which it does not open again to the kernel's caches.
         let conf = folder.join("conf");
@@ -245,6 +246,23 @@ impl Sled {
         blobs.looked_at = settled.then_some(modified);
         Ok(())
     }
+}
+
+/// Removes the snapshots that sled was writing when its process died: it would take them for the latest ones, and not
+/// open, or read its log anew from where that is written over.
+fn remove_unfinished_snapshots(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CoreError::io("list", folder, error)),
+    };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path).map_err(|error| CoreError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is known of sled's folder `blobs`.

@@ -3,7 +3,7 @@
 use napi::bindgen_prelude::{Either, Unknown};
 use napi_derive::napi;
 
-/// An event as it is given.
+/// An event as it is given. What else there is to say belongs into `data`: other members are refused.
 #[napi(object, object_to_js = false)]
 #[expect(dead_code, reason = "declares the type; events cross as one JSON text")]
 pub struct NewEvent<'env> {
