@@ -1,10 +1,13 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
+  ApiKey,
   buildSessionKey,
   Config,
+  CredentialStore,
   coreInfo,
   type EventKind,
   EventStore,
+  type KeySource,
   memoryUsage,
   type NewEvent,
   onLog,
@@ -104,3 +107,24 @@ export const link: string | null | undefined = (await store.stats()).nats?.error
 export const held: number | undefined = memoryUsage().owners.events;
 
 declare function export_(changed: string[], path: string | undefined, message: string | undefined): void;
+
+export const vault = await CredentialStore.open(
+  "vault",
+  { keyFile: "vault.key" },
+  { create: true, minGeneration: 1 },
+);
+await vault.set("a", new ApiKey(new Uint8Array(1)));
+await vault.set("a", "text");
+export const apiKey: ApiKey = await vault.get("a");
+export const bytes: Uint8Array = apiKey.exposeBytes();
+export const shown: [string, string, boolean] = [apiKey.toString(), apiKey.toJSON(), apiKey.equals(bytes)];
+export const listed: { name: string; createdMs: number; updatedMs: number }[] = await vault.list();
+export const found: ("key-beside-data" | "modes" | "damaged" | "key" | "memory")[] = (
+  await vault.audit()
+).map(({ kind }) => kind);
+export const keySource: KeySource = { keychain: { service: "openclaw", account: "core" } };
+await vault.rotateKey(keySource);
+// @ts-expect-error a number is no secret
+new ApiKey(1);
+// @ts-expect-error a keychain item has an account
+await vault.rotateKey({ keychain: { service: "openclaw" } });
