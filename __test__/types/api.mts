@@ -1,14 +1,15 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
-  type ApiKey,
   type AuthProfile,
   AuthProfiles,
+  ApiKey,
   buildSessionKey,
   Config,
   CredentialStore,
   coreInfo,
   type EventKind,
   EventStore,
+  type KeySource,
   memoryUsage,
   type NewEvent,
   onLog,
@@ -126,3 +127,23 @@ export const signedIn: Promise<AuthProfile> = profiles.login(
   { id: "sim", clientId: "c", tokenUrl: "https://id.example/token", scopes: [] },
   { onPrompt: ({ url, userCode }: { url: string; userCode?: string }) => void [url, userCode] },
 );
+export const vault = await CredentialStore.open(
+  "vault",
+  { keyFile: "vault.key" },
+  { create: true, minGeneration: 1 },
+);
+await vault.set("a", new ApiKey(new Uint8Array(1)));
+await vault.set("a", "text");
+export const apiKey: ApiKey = await vault.get("a");
+export const bytes: Uint8Array = apiKey.exposeBytes();
+export const shown: [string, string, boolean] = [apiKey.toString(), apiKey.toJSON(), apiKey.equals(bytes)];
+export const listed: { name: string; createdMs: number; updatedMs: number }[] = await vault.list();
+export const found: ("key-beside-data" | "modes" | "damaged" | "key" | "memory")[] = (
+  await vault.audit()
+).map(({ kind }) => kind);
+export const keySource: KeySource = { keychain: { service: "openclaw", account: "core" } };
+await vault.rotateKey(keySource);
+// @ts-expect-error a number is no secret
+new ApiKey(1);
+// @ts-expect-error a keychain item has an account
+await vault.rotateKey({ keychain: { service: "openclaw" } });

@@ -264,6 +264,28 @@ describe("a CredentialStore", () => {
     assert.equal(status, 0, stderr);
   });
 
+  test("lies where relative paths led when it was opened", () => {
+    const [cwd, elsewhere] = [folder(), folder()];
+    const script = `const { CredentialStore } = require(${JSON.stringify(join(root, "index.js"))});
+      (async () => {
+        const store = await CredentialStore.open("vault", { keyFile: "vault.key" });
+        process.chdir(${JSON.stringify(elsewhere)});
+        await store.set("a", "b");
+        await store.rotateKey({ keyFile: ${JSON.stringify(join(cwd, "vault.key"))} });
+        if (!(await store.get("a")).equals("b")) throw new Error("lost");
+      })().catch((error) => { console.error(error); process.exitCode = 1; });`;
+    const { status, stderr } = spawnSync(process.execPath, ["-e", script], {
+      cwd,
+      encoding: "utf8",
+      timeout: 60_000,
+    });
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(
+      [readdirSync(cwd).sort(), readdirSync(elsewhere)],
+      [["vault", "vault.key", "vault.key.lock"], []],
+    );
+  });
+
   test("gets another key as a whole", async () => {
     const dir = folder();
     const [one, two] = [raw(), { keyFile: join(folder(), "key") }];

@@ -79,7 +79,7 @@ impl KeySource {
         // Another store may be getting its key from the same file now.
         let _turn = match self {
             Self::KeyFile(path) => {
-                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                if let Some(folder) = path.parent() {
                     create_private_folder(folder)?;
                 }
                 Some(WriterLock::acquire(&beside(path, ".lock"))?)
@@ -129,6 +129,12 @@ impl KeySource {
             })
         })
         .transpose()
+    }
+
+    /// The same, whatever the working directory becomes.
+    pub(super) fn anchored(&self) -> Result<Self> {
+        let Self::KeyFile(path) = self else { return Ok(self.clone()) };
+        std::path::absolute(path).map(Self::KeyFile).map_err(|error| CoreError::io("find", path, error))
     }
 
     /// The file that holds the key, if one does.

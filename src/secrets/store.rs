@@ -109,6 +109,9 @@ impl CredentialStore {
 
     /// As [`open`](Self::open), with options.
     pub fn open_with(dir: &Path, key: &KeySource, options: OpenOptions) -> Result<Self> {
+        // The working directory may change while the store is open.
+        let dir = &std::path::absolute(dir).map_err(|error| CoreError::io("find", dir, error))?;
+        let key = &key.anchored()?;
         let file = dir.join(FILE);
         let mut known = None;
         if fs::symlink_metadata(&file).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -204,6 +207,7 @@ impl CredentialStore {
     /// this fails or the process is killed, nothing. A key file or keychain item that opened the store until now gets a
     /// new key above the older ones, which may then be removed.
     pub fn rotate_key(&self, next: &KeySource) -> Result<()> {
+        let next = &next.anchored()?;
         let _here = guard(&self.inner.writing);
         let _turn = self.writers_turn()?;
         let (vault, data_key, before) = {
