@@ -1,17 +1,23 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
   buildSessionKey,
+  type CheckedUrl,
   Config,
+  checkUrl,
   coreInfo,
   type EventKind,
   EventStore,
+  type FetchedUrl,
+  fetchChecked,
   memoryUsage,
   type NewEvent,
   onLog,
   type Projection,
   parseJson5,
   parseSessionKey,
+  resolveBeneath,
   type StoredEvent,
+  validateMessage,
 } from "@openclaw/core";
 
 export const document: unknown = parseJson5("{ a: 1 }");
@@ -104,3 +110,21 @@ export const link: string | null | undefined = (await store.stats()).nats?.error
 export const held: number | undefined = memoryUsage().owners.events;
 
 declare function export_(changed: string[], path: string | undefined, message: string | undefined): void;
+
+const { ok, text: same, issues } = validateMessage("text", { maxChars: 10, allowBidi: true });
+export const verdict: [boolean, string, number | undefined] = [ok, same, issues[0]?.offset];
+// @ts-expect-error there is no such issue
+issues[0]?.code === "TOO_SHORT";
+// @ts-expect-error limits are numbers
+validateMessage("text", { maxChars: "10" });
+export const beneath: Promise<string> = resolveBeneath("root", "path");
+export const checked: Promise<CheckedUrl> = checkUrl("https://example.com/", { allowHosts: ["a"] });
+export const fetched: Promise<FetchedUrl> = fetchChecked("https://example.com/", {
+  policy: { allowPrivate: false },
+  maxBytes: 1,
+  headers: { accept: "text/html" },
+  signal: AbortSignal.timeout(1),
+});
+export const body: Promise<Buffer> = fetched.then((answer) => answer.body);
+// @ts-expect-error only a GET
+fetchChecked("https://example.com/", { method: "POST" });
