@@ -1,14 +1,18 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
+  ApiKey,
   type AuthProfile,
   AuthProfiles,
-  ApiKey,
   buildSessionKey,
+  type CheckedUrl,
+  checkUrl,
   Config,
   CredentialStore,
   coreInfo,
   type EventKind,
   EventStore,
+  type FetchedUrl,
+  fetchChecked,
   type KeySource,
   memoryUsage,
   type NewEvent,
@@ -16,7 +20,9 @@ import {
   type Projection,
   parseJson5,
   parseSessionKey,
+  resolveBeneath,
   type StoredEvent,
+  validateMessage,
 } from "@openclaw/core";
 
 export const document: unknown = parseJson5("{ a: 1 }");
@@ -147,3 +153,20 @@ await vault.rotateKey(keySource);
 new ApiKey(1);
 // @ts-expect-error a keychain item has an account
 await vault.rotateKey({ keychain: { service: "openclaw" } });
+const { ok, text: same, issues } = validateMessage("text", { maxChars: 10, allowBidi: true });
+export const verdict: [boolean, string, number | undefined] = [ok, same, issues[0]?.offset];
+// @ts-expect-error there is no such issue
+issues[0]?.code === "TOO_SHORT";
+// @ts-expect-error limits are numbers
+validateMessage("text", { maxChars: "10" });
+export const beneath: Promise<string> = resolveBeneath("root", "path");
+export const checked: Promise<CheckedUrl> = checkUrl("https://example.com/", { allowHosts: ["a"] });
+export const fetched: Promise<FetchedUrl> = fetchChecked("https://example.com/", {
+  policy: { allowPrivate: false },
+  maxBytes: 1,
+  headers: { accept: "text/html" },
+  signal: AbortSignal.timeout(1),
+});
+export const body: Promise<Buffer> = fetched.then((answer) => answer.body);
+// @ts-expect-error only a GET
+fetchChecked("https://example.com/", { method: "POST" });

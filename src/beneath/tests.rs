@@ -198,8 +198,9 @@ fn a_pipe_is_refused_and_hangs_nobody() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_magic_links_of_proc_are_not_followed() {
-    let secret = tempfile::NamedTempFile::new().unwrap();
     use std::os::fd::AsRawFd;
+
+    let secret = tempfile::NamedTempFile::new().unwrap();
     let by_number = format!("fd/{}", secret.as_file().as_raw_fd());
     for ask_kernel in [true, false] {
         let mut root = Root::open(Path::new("/proc/self")).unwrap();

@@ -66,32 +66,32 @@
     return Object.defineProperty(key, "secret", { value: redacted, enumerable: true });
   }
 
-  /** `validateMessage`, around the native search for issues. */
-  function messageValidator(search) {
+  /** `validateMessage`, around the native search for issues. `isFine` gives undefined for a text of fewer than 512 code
+   *  units that has none; limits and flags cross only where they may matter. */
+  function messageValidator(search, isFine) {
     /** In which nothing can be wrong, and each character is one byte. */
     const plain = /^[\t\n\r -~]*$/;
     const admits = (most, length) => most === undefined || (Number.isInteger(most) && length <= most);
     const isFlag = (value) => value === undefined || typeof value === "boolean";
 
     return function validateMessage(text, limits) {
-      let issues;
-      if (limits === undefined) {
-        if (!(typeof text === "string" && text.length <= 256 && plain.test(text))) issues = search(text);
-      } else if (Object(limits) === limits) {
-        const { maxChars, maxBytes, allowControl, allowBidi } = limits;
-        if (
-          !(
-            typeof text === "string" &&
-            text.length <= 256 &&
-            admits(maxChars, text.length) &&
-            admits(maxBytes, text.length) &&
-            isFlag(allowControl) &&
-            isFlag(allowBidi) &&
-            plain.test(text)
-          )
-        )
-          issues = search(text, maxChars, maxBytes, allowControl, allowBidi);
-      } else issues = search(text, undefined, undefined, undefined, undefined, limits);
+      let maxChars, maxBytes, allowControl, allowBidi;
+      if (limits !== undefined && limits !== null) {
+        if (Object(limits) !== limits) search(text, undefined, undefined, undefined, undefined, limits);
+        ({ maxChars, maxBytes, allowControl, allowBidi } = limits);
+      }
+      if (
+        typeof text === "string" &&
+        text.length < 512 &&
+        admits(maxChars, text.length) &&
+        // No code unit has more than three bytes.
+        admits(maxBytes, 3 * text.length) &&
+        isFlag(allowControl) &&
+        isFlag(allowBidi) &&
+        ((text.length <= 128 && plain.test(text)) || isFine(text) === undefined)
+      )
+        return { ok: true, text, issues: [] };
+      const issues = search(text, maxChars, maxBytes, allowControl, allowBidi);
       return issues === undefined ? { ok: true, text, issues: [] } : { ok: false, text, issues };
     };
   }

@@ -99,12 +99,33 @@ pub fn validate_message<'env>(
     json::parse_plain(env, &json!(issues).to_string()).map(Either::A)
 }
 
-/// Puts a function of `script.js` in the place of [`validate_message`], whose object is made quicker there; of plain
-/// ASCII within the limits there is nothing to find, and no crossing.
+/// Puts a function of `script.js` in the place of [`validate_message`], which makes the object more quickly and crosses
+/// only where there may be something to find: a message is short and faultless as a rule, and a call from JavaScript
+/// with all its arguments costs more than to look at it.
 pub(super) fn export_validate_message(env: &Env, exports: &mut Object<'_>) -> napi::Result<()> {
-    let native: Unknown<'_> = exports.get_named_property("validateMessage")?;
-    let outer: Unknown<'_> = script::call(env, "messageValidator", FnArgs::from((native,)))?;
+    let search: Unknown<'_> = exports.get_named_property("validateMessage")?;
+    let fine = env.create_function::<FnArgs<(Unknown<'_>,)>, Unknown<'_>>("isFine", is_fine)?;
+    let outer: Unknown<'_> = script::call(env, "messageValidator", FnArgs::from((search, fine)))?;
     exports.set_named_property("validateMessage", outer)
+}
+
+/// `undefined` if the argument is a text of fewer than [`SHORT`] code units without an issue, else the argument. Two
+/// calls of Node-API, where `#[napi]` makes a dozen.
+unsafe extern "C" fn is_fine(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    let mut text = std::ptr::null_mut();
+    let (mut count, mut read, mut units) = (1, 0, [0; SHORT]);
+    // SAFETY: Node calls this with an environment and a call that are valid until it returns; there is room for one
+    // argument and for as many units as are said.
+    let status = unsafe {
+        let null = std::ptr::null_mut();
+        sys::napi_get_cb_info(env, info, &raw mut count, &raw mut text, null, std::ptr::null_mut());
+        sys::napi_get_value_string_utf16(env, text, units.as_mut_ptr(), units.len(), &raw mut read)
+    };
+    let is_fine = std::panic::catch_unwind(|| {
+        let units = units.get(..read).unwrap_or_default();
+        read < SHORT - 1 && message::check(units, read as u64, &Limits::default()).is_empty()
+    });
+    if status == sys::Status::napi_ok && is_fine.unwrap_or(false) { std::ptr::null_mut() } else { text }
 }
 
 /// Copies code units of a string, as many as there is room for but one. One call, where a `JsString` takes two and a
