@@ -88,6 +88,8 @@ impl Anchors {
             let mut from = at;
             while from > 0 && unit(from - 1).is_some_and(|unit| set.contains(unit)) {
                 from -= 1;
+                #[cfg(test)]
+                super::regex::tests::count(1);
             }
             from
         };
