@@ -39,7 +39,7 @@ fn an_escaped_line_end_may_have_64_backslashes() {
     let anchors = anchors(r"(^|[^x]|\\{1,64}[rn])abc").unwrap();
     let text: Vec<u16> = format!("{}nabc", "\\".repeat(70)).encode_utf16().collect();
     let mut starts = Vec::new();
-    anchors.starts(&text, 71, &mut starts);
+    anchors.starts(&text, 71, &mut (0, 0), &mut starts);
     assert_eq!(starts, (6..=70).collect::<Vec<_>>());
 }
 
