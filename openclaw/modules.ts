@@ -175,7 +175,8 @@ export const MODULES: readonly Row[] = [
       "checkUrl",
       "fetchChecked",
     ],
-    state: "not built",
+    state: "native",
+    note: "OpenClaw masks registered values and runs users' patterns itself; code of OpenClaw's that is not known stays in place",
   },
   {
     name: "auth",

@@ -118,8 +118,8 @@ const SCRAPS = [
   "\u{e0001}key=1",
   "=a&b=c&d",
   "OPENAI_API_KEY=$OPENAI_API_KEY",
-  "API_KEY=${API_KEY:-}",
-  "TOKEN: ${OTHER}",
+  `API_KEY=$\{API_KEY:-}`,
+  `TOKEN: $\{OTHER}`,
   "SECRET=***",
   "password: '***'",
   "--token abc --api-key=def",
@@ -190,7 +190,7 @@ export class Texts {
       case 3:
         return `${this.pick(['"', "'", "`", ""])}${this.letters(this.below(24))}${this.pick(['"', "'", "`", "", "',", '")'])}`;
       case 4:
-        return this.pick(["***", "$TOKEN", "${TOKEN}", "a&b=c", "[REDACTED]", "x\ud83d", "…"]);
+        return this.pick(["***", "$TOKEN", `$\{TOKEN}`, "a&b=c", "[REDACTED]", "x\ud83d", "…"]);
       default:
         return this.letters(4 + this.below(30), [..."abcdefghijkl0123456789"]);
     }
@@ -336,14 +336,14 @@ class Sampler {
       };
     }
     if (char !== "\\") return () => char;
-    const escape = source[this.at++];
-    if (escape === "b") return () => "";
-    if (/[1-9]/.test(escape)) return () => this.groups[Number(escape) - 1];
-    if (/[dsS]/.test(escape)) {
-      const set = this.set(`\\${escape}`);
+    const escaped = source[this.at++];
+    if (escaped === "b") return () => "";
+    if (/[1-9]/.test(escaped)) return () => this.groups[Number(escaped) - 1];
+    if (/[dsS]/.test(escaped)) {
+      const set = this.set(`\\${escaped}`);
       return () => this.texts.pick(set);
     }
-    return () => ({ n: "\n", r: "\r", t: "\t" })[escape] ?? escape;
+    return () => ({ n: "\n", r: "\r", t: "\t" })[escaped] ?? escaped;
   }
 
   set(source) {

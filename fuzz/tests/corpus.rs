@@ -48,6 +48,14 @@ const TOKENS: &[&[u8]] = &[
     b"\xF0\x9F\x98\x80",
     b"\xED\xA0\x80",
     b"\0",
+    b"token=",
+    b"KEY",
+    b"&",
+    b"?",
+    b"%74",
+    b"Authorization: ",
+    b"://",
+    b"@",
 ];
 
 fn folder() -> PathBuf {

@@ -61,7 +61,7 @@ impl Searched {
 
     /// Adds where a match may begin for one of its sequences at `at`.
     pub(super) fn starts_at(&self, text: &[u16], at: usize, starts: &mut Vec<usize>) {
-        self.anchors.starts(text, at, starts);
+        self.anchors.starts(text, at, &mut (0, 0), starts);
     }
 
     /// Where in `piece`, which begins at `from` in the text, a match may begin; in order.
@@ -71,8 +71,9 @@ impl Searched {
             let places = seen.places.get(*sequence).map_or(&[][..], Vec::as_slice);
             let first = places.partition_point(|place| *place < from);
             let places = places.get(first..).unwrap_or_default();
+            let mut walk = (0, 0);
             for place in places.iter().take_while(|place| **place < from + piece.len()) {
-                self.anchors.starts(piece, place - from, &mut starts);
+                self.anchors.starts(piece, place - from, &mut walk, &mut starts);
             }
         }
         starts.sort_unstable();

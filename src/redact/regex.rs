@@ -590,6 +590,8 @@ impl<'a> Matcher<'a> {
         let floor = self.frames.len();
         let program = self.program;
         loop {
+            #[cfg(test)]
+            tests::count(1);
             let went_on = match program.ops.get(at)? {
                 Op::Set(set) => self.unit(position).is_some_and(|unit| set.contains(unit)).then(|| {
                     position += 1;
@@ -661,6 +663,8 @@ impl<'a> Matcher<'a> {
         } else {
             let rest = text.get(position..most)?;
             let length = rest.iter().position(|unit| !set.contains(*unit)).unwrap_or(rest.len());
+            #[cfg(test)]
+            tests::count(length);
             // A run that its maximum cut short did not show where the set ends.
             if position + length < most || most == text.len() {
                 (seen.start, seen.end) = (position, position + length);
@@ -705,6 +709,8 @@ impl<'a> Matcher<'a> {
                             && !self.unit(untried - 1).is_some_and(|unit| set.contains(unit))
                         {
                             untried -= 1;
+                            #[cfg(test)]
+                            tests::count(1);
                         }
                     }
                     if untried > least {
@@ -754,6 +760,8 @@ impl<'a> Matcher<'a> {
                 return false;
             }
             at -= 1;
+            #[cfg(test)]
+            tests::count(1);
             if at == self.walk.0 {
                 self.walk.0 = position;
                 return false;
@@ -770,4 +778,4 @@ impl<'a> Matcher<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -81,14 +81,22 @@ impl Anchors {
         sequences.iter().all(|sets| sets.len() >= SHORTEST).then_some(Self { before, sequences })
     }
 
-    /// Adds the places where a match may begin for a sequence seen at `at`, in the order of the text.
-    pub(super) fn starts(&self, text: &[u16], at: usize, starts: &mut Vec<usize>) {
+    /// Adds the places where a match may begin for a sequence seen at `at`, in the order of the text. `walk` is kept
+    /// from one place of the text to the next: whence the last walk back went, and whereto.
+    pub(super) fn starts(&self, text: &[u16], at: usize, walk: &mut (usize, usize), starts: &mut Vec<usize>) {
         let unit = |at: usize| text.get(at).copied();
-        let run_start = |set: Set| {
+        let mut run_start = |set: Set| {
             let mut from = at;
             while from > 0 && unit(from - 1).is_some_and(|unit| set.contains(unit)) {
                 from -= 1;
+                #[cfg(test)]
+                super::regex::tests::count(1);
+                if from == walk.0 {
+                    from = walk.1;
+                    break;
+                }
             }
+            *walk = (at, from);
             from
         };
         match self.before {
