@@ -186,7 +186,7 @@ test("a device signs in, no faster than it was told", async () => {
   assert.equal(grant.polls, 3);
 });
 
-test("a device that is told to slow down asks five seconds less often", async () => {
+test("a device that is told to slow down asks five seconds less often", { timeout: 60_000 }, async () => {
   Object.assign(idp.settings, { interval: 0.1, slowDowns: 1, pending: 0 });
   const from = performance.now();
   await profiles.login(idp.provider(), { flow: "device", onPrompt() {} });
@@ -239,6 +239,15 @@ test("a token is refreshed before it expires, and the old one serves while the s
   const refreshed = await key();
   assert.notEqual(refreshed, access);
   assert.ok(idp.accepts(refreshed));
+});
+
+test("a sign-in lives through refresh after refresh, each with the token of the one before", async () => {
+  await expired();
+  idp.settings.lifetime = 0;
+  const keys = new Set();
+  for (let time = 0; time < 6; time++) keys.add(await key());
+  assert.equal(keys.size, 6);
+  assert.deepEqual(idp.outcomes(), Array(6).fill("ok"));
 });
 
 test("a spent refresh token is AUTH_EXPIRED, once and for all, and signing in again ends it", async () => {
