@@ -1,12 +1,18 @@
-// Redaction against OpenClaw's own functions, in one process.
+// Redaction against OpenClaw's own functions, messages against plain JavaScript, the credential store against a file.
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { stockFunction, stockLocation, stockRoot } from "../__test__/host/stock.mjs";
 import { installAt } from "../dist/install.js";
 import { CORE, Core } from "../dist/swap.js";
 import { Switches } from "../dist/switch.js";
-import { compare, random, row } from "./measure.mjs";
+import { compare, compareAsync, random, row } from "./measure.mjs";
+import { rows as messageRows } from "./messages.mjs";
 
 const require = createRequire(import.meta.url);
 
@@ -56,6 +62,40 @@ async function swapped(region, name) {
     return (await import(`${pathToFileURL(path)}?swapped`))[exported];
   } finally {
     unhook();
+  }
+}
+
+/** One of 100 secrets, again and again, against what a plaintext file of them costs. */
+async function storeRow() {
+  const { CredentialStore } = require("../index.js");
+  const dir = mkdtempSync(join(tmpdir(), "openclaw-core-bench-"));
+  try {
+    const plain = join(dir, "plain.json");
+    const secrets = Object.fromEntries(
+      Array.from({ length: 100 }, (_, index) => [`provider/key-${index}`, randomBytes(24).toString("hex")]),
+    );
+    const store = await CredentialStore.open(join(dir, "store"), { raw: randomBytes(32) }, { create: true });
+    for (const [name, secret] of Object.entries(secrets)) await store.set(name, secret);
+    writeFileSync(plain, JSON.stringify(secrets));
+    const CALLS = 200;
+    const times = (call) => async () => {
+      for (let index = 0; index < CALLS; index++) await call(`provider/key-${index % 100}`);
+    };
+    const fromStore = async (name) => (await store.get(name)).expose();
+    const fromFile = async (name) => JSON.parse(await readFile(plain, "utf8"))[name];
+    assert.equal(await fromStore("provider/key-7"), await fromFile("provider/key-7"));
+    const turns = await compareAsync({ get: times(fromStore), "a JSON file": times(fromFile) });
+    const samples = Object.fromEntries(
+      Object.entries(turns).map(([name, list]) => [name, list.map((ms) => (ms * 1000) / CALLS)]),
+    );
+    return row({
+      title: "CredentialStore.get, warm, one of 100 secrets",
+      unit: "µs",
+      samples,
+      target: { text: "≤ 50 µs", met: ({ contenders }) => contenders.get.median <= 50 },
+    });
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
   }
 }
 
@@ -118,5 +158,5 @@ export async function run() {
       samples: compare({ "with the native stage": all(redacted), "as it is": all(stock) }),
     }),
   );
-  return rows;
+  return [...rows, ...messageRows(), await storeRow()];
 }
