@@ -90,7 +90,9 @@ function buildNative() {
   if (options.zig) args.push("--cross-compile");
   if (options.profile) args.push("--profile", options.profile);
   else if (!options.debug) args.push("--release");
-  run("@napi-rs/cli", args);
+  const release = !options.debug && !options.profile;
+  const wrapper = { RUSTC_WORKSPACE_WRAPPER: join(root, "scripts/rustc.sh") };
+  run("@napi-rs/cli", args, release && process.platform !== "win32" ? wrapper : {});
 
   const types = readFileSync(join(staging, "index.d.ts"), "utf8")
     // Says which binary was loaded; index.js does not hand it out.

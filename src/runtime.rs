@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
@@ -37,8 +38,11 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    let (outcome, received) = oneshot::channel();
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(outcome.send(work())));
+    // One type of task for all work: what tokio makes of each type is more code than most work is.
     match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
+        Ok(()) => received.await.unwrap_or_else(|_| Err(CoreError::new(Code::Internal, "a worker gave no answer"))),
         Err(error) => Err(CoreError::new(Code::Internal, format!("a worker died: {error}"))),
     }
 }

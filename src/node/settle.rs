@@ -2,11 +2,11 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
-use napi::Env;
-use napi::bindgen_prelude::{Either, Object, ToNapiValue};
+use napi::{Env, JsValue};
+use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use tokio_util::sync::CancellationToken;
 
 use super::abort::{Abort, rejected};
@@ -60,17 +60,38 @@ where
     V: ToNapiValue + 'static,
     W: Future<Output = Result<T>> + Send + 'static,
 {
+    let work = work(abort.token());
+    let work = async move {
+        let value = work.await?;
+        let finish = move |env: &Env| {
+            // SAFETY: on the JS thread, in the scope of the call that settles the promise.
+            let value = unsafe { V::to_napi_value(env.raw(), finish(env, value)?) }?;
+            Ok(Object::from_raw(env.raw(), value).to_unknown())
+        };
+        Ok(Box::new(finish) as Finish)
+    };
+    settle_untyped(env, abort, Box::pin(work))
+}
+
+/// Makes the JS value of a result, on the JS thread.
+type Finish = Box<dyn FnOnce(&Env) -> napi::Result<Unknown<'static>> + Send>;
+
+/// Knows neither results nor futures by type: what drives a promise is compiled once, and not once a call.
+fn settle_untyped(
+    env: &Env,
+    abort: Abort,
+    work: Pin<Box<dyn Future<Output = Result<Finish>> + Send>>,
+) -> napi::Result<Object<'_>> {
     let runtime = runtime().map_err(|error| reify(env, &error))?;
     let (deferred, promise) = env.create_deferred()?;
-    let work = work(abort.token());
     runtime.spawn(async move {
         let outcome = catch_panic(work).await;
         deferred.resolve(move |env| {
             let answer = AssertUnwindSafe(|| {
                 let aborted = abort.finish(&env)?;
                 match (outcome, aborted) {
-                    (Ok(value), _) => finish(&env, value).map(Either::A),
-                    (Err(_), Some(reason)) => rejected(&env, reason).map(Either::B),
+                    (Ok(finish), _) => finish(&env),
+                    (Err(_), Some(reason)) => rejected(&env, reason),
                     (Err(error), None) => Err(reify(&env, &error)),
                 }
             });
@@ -81,8 +102,7 @@ where
 }
 
 /// A panic of `work` is its outcome, not a promise that never settles.
-async fn catch_panic<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut work = pin!(work);
+async fn catch_panic<T>(mut work: Pin<Box<dyn Future<Output = Result<T>> + Send>>) -> Result<T> {
     poll_fn(move |context| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
             .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic.as_ref()))))
