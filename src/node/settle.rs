@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::Poll;
 
-use napi::{Env, JsValue};
 use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
+use napi::{Env, JsValue};
 use tokio_util::sync::CancellationToken;
 
 use super::abort::{Abort, rejected};
