@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use napi::bindgen_prelude::{
-    ClassInstance, Either, FromNapiValue, JavaScriptClassExt, JsObjectValue, JsValue, Object, This,
-    ToNapiValue, Uint8Array, Uint8ArraySlice, Unknown,
+    ClassInstance, Either, FromNapiValue, JavaScriptClassExt, JsObjectValue, JsValue, Object, ObjectFinalize,
+    This, ToNapiValue, Uint8Array, Uint8ArraySlice, Unknown,
 };
 use napi::{Env, ValueType};
 use napi_derive::napi;
@@ -25,7 +25,7 @@ const REDACTED: &str = "[REDACTED]";
 /// the system allows it, and left out of core dumps on Linux.
 ///
 /// A JavaScript string cannot be wiped: give and take bytes where that matters.
-#[napi]
+#[napi(custom_finalize)]
 pub struct ApiKey {
     pub(super) secret: Secret,
 }
@@ -41,7 +41,7 @@ impl ApiKey {
         }
         let secret = secret_argument(env, "secret", secret)?;
         let _: Unknown<'_> = call(env, "redact", this.object)?;
-        Ok(Self { secret })
+        Self::hold(env, secret)
     }
 
     /// How many bytes it has.
@@ -90,9 +90,27 @@ impl ApiKey {
     }
 }
 
+impl ApiKey {
+    /// V8 is told what the key holds outside of its heap, or it would see no reason to collect it.
+    fn hold(env: &Env, secret: Secret) -> napi::Result<Self> {
+        env.adjust_external_memory(external_bytes(&secret))?;
+        Ok(Self { secret })
+    }
+}
+
+impl ObjectFinalize for ApiKey {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        env.adjust_external_memory(-external_bytes(&self.secret)).map(|_| ())
+    }
+}
+
+fn external_bytes(secret: &Secret) -> i64 {
+    i64::try_from(secret.approximate_bytes()).unwrap_or(i64::MAX)
+}
+
 /// The JS object of a secret.
 pub(super) fn key_object(env: &Env, secret: Secret) -> napi::Result<Unknown<'static>> {
-    let key = ApiKey { secret }.into_instance(env)?;
+    let key = ApiKey::hold(env, secret)?.into_instance(env)?;
     let _: Unknown<'_> = call(env, "redact", key.as_object(env))?;
     Ok(Object::from_raw(env.raw(), key.value).to_unknown())
 }
