@@ -207,9 +207,10 @@ describe("a CredentialStore", () => {
       () => store.set(null, "x"),
       () => store.set("a", 1),
       () => store.set("a", ""),
+      () => store.set("a", "\ud800"),
       () => store.delete(),
     ]) {
-      assert.throws(call, code("VALIDATION"));
+      await assert.rejects(call(), code("VALIDATION"));
     }
     await assert.rejects(store.set("a", Buffer.alloc(2 ** 20 + 1, 1)), code("LIMIT"));
     assert.deepEqual(readdirSync(dir).sort(), ["LOCK", "credentials.vault"]);
@@ -241,9 +242,10 @@ describe("a CredentialStore", () => {
       { keychain: "x" },
       { passphrase: "x", ...key },
     ]) {
-      assert.throws(() => CredentialStore.open(dir, wrong), code("VALIDATION"));
+      await assert.rejects(CredentialStore.open(dir, wrong), code("VALIDATION"));
     }
-    assert.throws(() => CredentialStore.open(1, key), code("VALIDATION"));
+    await assert.rejects(CredentialStore.open(1, key), code("VALIDATION"));
+    await assert.rejects((await CredentialStore.open(dir, key)).rotateKey({}), code("VALIDATION"));
     await assert.rejects(
       CredentialStore.open(join(base, "nowhere"), key, { create: false }),
       code("CREDENTIAL_NOT_FOUND"),

@@ -13,7 +13,7 @@ use super::abort::Abort;
 use super::args::{checked, count, flag, name, text};
 use super::error::{guard, reify, wrong_argument};
 use super::script::call;
-use super::settle::settle;
+use super::settle::{rejecting, settle};
 use crate::runtime::blocking;
 use crate::secrets::{self, KeySource, OpenOptions, Secret};
 use crate::{Code, CoreError};
@@ -182,16 +182,18 @@ impl CredentialStore {
         key: Unknown<'env>,
         options: Option<Either<CredentialStoreOptions<'env>, Unknown<'env>>>,
     ) -> napi::Result<Object<'env>> {
-        let dir = name(env, "dir", dir)?;
-        let key = key_source(env, &key)?;
-        let mut how = OpenOptions::default();
-        if let Some(options) = checked(env, options)? {
-            how.create = flag(env, "create", options.create)?.unwrap_or(how.create);
-            how.min_generation =
-                count(env, "minGeneration", options.min_generation, 0)?.unwrap_or(how.min_generation);
-        }
-        let open = move || secrets::CredentialStore::open_with(Path::new(&dir), &key, how);
-        settle(env, Abort::never(), |_| blocking(open), |_, store| Ok(Self { store }))
+        rejecting(env, || {
+            let dir = name(env, "dir", dir)?;
+            let key = key_source(env, &key)?;
+            let mut how = OpenOptions::default();
+            if let Some(options) = checked(env, options)? {
+                how.create = flag(env, "create", options.create)?.unwrap_or(how.create);
+                how.min_generation =
+                    count(env, "minGeneration", options.min_generation, 0)?.unwrap_or(how.min_generation);
+            }
+            let open = move || secrets::CredentialStore::open_with(Path::new(&dir), &key, how);
+            settle(env, Abort::never(), |_| blocking(open), |_, store| Ok(Self { store }))
+        })
     }
 
     /// Stores a secret of 1 byte to 1 MiB, replacing the one of this name. It is on disk when this resolves.
@@ -206,36 +208,42 @@ impl CredentialStore {
         name: Unknown<'env>,
         secret: Unknown<'env>,
     ) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        let secret = secret_argument(env, "secret", secret)?;
-        self.run(env, move |store| store.set(&name, &secret), |_, ()| Ok(()))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            let secret = secret_argument(env, "secret", secret)?;
+            self.run(env, move |store| store.set(&name, &secret), |_, ()| Ok(()))
+        })
     }
 
     /// The secret of this name; rejects with `CREDENTIAL_NOT_FOUND` if there is none.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<ApiKey>")]
     pub fn get<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        let store = self.store.clone();
-        let get = async move {
-            // Most often nothing has changed, and another thread would only cost time.
-            let found = if let Some(found) = store.get_warm(&name) {
-                found?
-            } else {
-                let name = name.clone();
-                blocking(move || store.get(&name)).await?
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            let store = self.store.clone();
+            let get = async move {
+                // Most often nothing has changed, and another thread would only cost time.
+                let found = if let Some(found) = store.get_warm(&name) {
+                    found?
+                } else {
+                    let name = name.clone();
+                    blocking(move || store.get(&name)).await?
+                };
+                found.ok_or_else(|| {
+                    CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
+                })
             };
-            found.ok_or_else(|| {
-                CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
-            })
-        };
-        settle(env, Abort::never(), |_| get, key_object)
+            settle(env, Abort::never(), |_| get, key_object)
+        })
     }
 
     /// Whether there is a secret of this name.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<boolean>")]
     pub fn has<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        self.run(env, move |store| store.has(&name), |_, found| Ok(found))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            self.run(env, move |store| store.has(&name), |_, found| Ok(found))
+        })
     }
 
     /// Every name, in order.
@@ -255,16 +263,21 @@ impl CredentialStore {
     /// Removes a secret; false if there was none.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<boolean>")]
     pub fn delete<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        self.run(env, move |store| store.delete(&name), |_, removed| Ok(removed))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            self.run(env, move |store| store.delete(&name), |_, removed| Ok(removed))
+        })
     }
 
-    /// Gives the store a new data key, encrypts every entry anew and has `next` open it: all of it or, even if the process
-    /// is killed, nothing. A key file or keychain item that opened the store until now gets a new key above the older ones.
+    /// Gives the store a new data key, encrypts every entry anew and has `next` open it. When this rejects, nothing was
+    /// changed; when the process is killed, all or nothing. A key file or keychain item that opened the store until now gets a
+    /// new key above the older ones; `LIMIT` if it has no room for another.
     #[napi(catch_unwind, ts_args_type = "next: KeySource", ts_return_type = "Promise<void>")]
     pub fn rotate_key<'env>(&self, env: &'env Env, next: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let next = key_source(env, &next)?;
-        self.run(env, move |store| store.rotate_key(&next), |_, ()| Ok(()))
+        rejecting(env, || {
+            let next = key_source(env, &next)?;
+            self.run(env, move |store| store.rotate_key(&next), |_, ()| Ok(()))
+        })
     }
 
     /// How often the store was written. Kept elsewhere and given to `open` as `minGeneration`, it tells when the whole file was
