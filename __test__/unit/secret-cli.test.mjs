@@ -145,7 +145,10 @@ test("rotates in place and to another key, and audits", async () => {
 test("imports .env lines and JSON, and keeps what is there unless told otherwise", async () => {
   const lines = join(home, "x.env");
   writeFileSync(lines, `# keys\nOPENAI_API_KEY=${SECRET}\nexport B='two words'\r\n\nEMPTY=\nC="a=b"`);
-  assert.match(run(["import", lines, "--prefix", "env/"]).stdout, /^3 credentials stored; left out, empty or no text: env\/EMPTY\n/);
+  assert.match(
+    run(["import", lines, "--prefix", "env/"]).stdout,
+    /^3 credentials stored; left out, empty or no text: env\/EMPTY\n/,
+  );
   assert.deepEqual(
     [await value("env/OPENAI_API_KEY"), await value("env/B"), await value("env/C")],
     [SECRET, "two words", "a=b"],
