@@ -177,8 +177,9 @@ export declare class CredentialStore {
   /** Removes a secret; false if there was none. */
   delete(name: string): Promise<boolean>
   /**
-   * Gives the store a new data key, encrypts every entry anew and has `next` open it: all of it or, even if the process
-   * is killed, nothing. A key file or keychain item that opened the store until now gets a new key above the older ones.
+   * Gives the store a new data key, encrypts every entry anew and has `next` open it. When this rejects, nothing was
+   * changed; when the process is killed, all or nothing. A key file or keychain item that opened the store until now gets a
+   * new key above the older ones; `LIMIT` if it has no room for another.
    */
   rotateKey(next: KeySource): Promise<void>
   /**

@@ -1,11 +1,13 @@
 // `openclaw core secret …` and `openclaw-core secret …`: how a person keeps the credential store. A secret is typed at a
 // hidden prompt or read from standard input; on the command line every process would see it.
+import { isUtf8 } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import type { ReadStream } from "node:tty";
 import { parseArgs } from "node:util";
 import { loadAddon } from "./addon.js";
 import { clean, type Output, painter, plural, printTable, time } from "./events/print.js";
 import { codeOf, messageOf } from "./events/store.js";
+import { type Found, ImportError, readSecrets } from "./secrets/import.js";
 import {
   describeKey,
   KEY_FORMS,
@@ -15,6 +17,7 @@ import {
   parseKey,
   STORE_VARIABLE,
 } from "./secrets/location.js";
+import { isReserved } from "./secrets/names.js";
 
 type Addon = typeof import("../index.js");
 type Store = Awaited<ReturnType<Addon["CredentialStore"]["open"]>>;
@@ -93,12 +96,16 @@ export async function runSecret(args: string[], terminal: SecretTerminal): Promi
     if ("error" in loaded) throw loaded.error;
     const { addon } = loaded;
     const location = located(terminal.env, options);
-    const open = async (create = true) =>
-      addon.CredentialStore.open(
-        location.dir,
-        location.key === "passphrase" ? { passphrase: await ask(terminal, "Passphrase: ") } : location.key,
-        { create },
-      );
+    const open = async (create = true) => {
+      if (location.key !== "passphrase")
+        return addon.CredentialStore.open(location.dir, location.key, { create });
+      const passphrase = await ask(terminal, "Passphrase: ");
+      try {
+        return await addon.CredentialStore.open(location.dir, { passphrase }, { create });
+      } finally {
+        passphrase.fill(0);
+      }
+    };
     return await RUN[command]({ terminal, options, location, addon, open }, rest);
   } catch (error) {
     const prefix = `${terminal.program}: `;
@@ -120,14 +127,21 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
       rest,
       "a value on the command line would be seen by every process: leave it out, and it is asked for",
     );
+    notReserved(name);
     const secret = options.stdin
       ? await readSecret(terminal)
       : await ask(terminal, `Secret for ${clean(name)}: `);
+    const isText = isUtf8(secret);
     try {
       const store = await open();
       await store.set(name, new addon.ApiKey(secret));
     } finally {
       secret.fill(0);
+    }
+    if (!isText) {
+      terminal.stderr.write(
+        `${terminal.program}: it is not UTF-8 text: programs can read it as bytes, and OpenClaw cannot use it\n`,
+      );
     }
     terminal.stdout.write(
       `stored; in openclaw.json: { source: "exec", provider: "core", id: ${JSON.stringify(name)} }\n`,
@@ -151,6 +165,7 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
 
   async delete({ terminal, open }, rest) {
     const name = nameOf(rest, "one name at a time");
+    notReserved(name);
     const store = await open(false);
     if (!(await store.delete(name))) throw new Failure(`there is no credential ${JSON.stringify(name)}`);
     terminal.stdout.write("deleted\n");
@@ -163,11 +178,16 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
     const store = await open(false);
     if (to === "passphrase") {
       const passphrase = await ask(terminal, "New passphrase: ");
-      // A typing error would lock everybody out.
-      if (terminal.stdin.isTTY && !passphrase.equals(await ask(terminal, "Again: "))) {
-        throw new Failure("the two differ; nothing was changed");
+      let again: Buffer | undefined;
+      try {
+        // A typing error would lock everybody out.
+        again = await ask(terminal, "Again: ");
+        if (!passphrase.equals(again)) throw new Failure("the two differ; nothing was changed");
+        await store.rotateKey({ passphrase });
+      } finally {
+        passphrase.fill(0);
+        again?.fill(0);
       }
-      await store.rotateKey({ passphrase });
     } else {
       await store.rotateKey(to);
     }
@@ -188,30 +208,48 @@ const RUN: Record<Command, (run: Run, rest: string[]) => Promise<number>> = {
 
   async import({ terminal, options, addon, open }, rest) {
     const file = nameOf(rest, "one file at a time");
-    const bytes = await readFile(file);
-    const found = bytes.toString("utf8").trimStart().startsWith("{") ? fromJson(bytes) : fromLines(bytes);
-    bytes.fill(0);
-    const store = await open();
+    const { secrets, skipped } = await secretsOf(file, options.prefix ?? "");
     const kept: string[] = [];
     let stored = 0;
-    for (const [name, secret] of found) {
-      const full = `${options.prefix ?? ""}${name}`;
-      if (!options.replace && (await store.has(full))) {
-        kept.push(full);
-      } else {
-        await store.set(full, new addon.ApiKey(secret));
-        stored += 1;
+    try {
+      const store = await open();
+      for (const [name, secret] of secrets) {
+        if (!options.replace && (await store.has(name))) {
+          kept.push(name);
+        } else {
+          await store.set(name, new addon.ApiKey(secret));
+          stored += 1;
+        }
       }
-      secret.fill(0);
+    } catch (error) {
+      if (stored > 0) terminal.stderr.write(`${stored} of ${secrets.size} were stored before this failed:\n`);
+      throw error;
+    } finally {
+      for (const secret of secrets.values()) secret.fill(0);
     }
     terminal.stdout.write(`${plural(stored, "credential")} stored`);
     if (kept.length > 0) terminal.stdout.write(`; there already, and kept (--replace): ${kept.join(", ")}`);
+    if (skipped.length > 0) terminal.stdout.write(`; left out, empty or no text: ${skipped.join(", ")}`);
+    const besides = kept.length + skipped.length > 0 ? ", and what was not stored" : "";
     terminal.stdout.write(
-      `\nThe file still holds them in clear: remove ${clean(file)} when they work from here.\n`,
+      `\nThe file still holds them in clear${besides}: remove ${clean(file)} when they work from here.\n`,
     );
     return 0;
   },
 };
+
+/** What a file holds, of which nothing is kept in memory otherwise. */
+async function secretsOf(file: string, prefix: string): Promise<Found> {
+  const bytes = await readFile(file);
+  try {
+    return readSecrets(bytes, prefix);
+  } catch (error) {
+    if (error instanceof ImportError) throw new Failure(`${error.message}; nothing was stored`);
+    throw error;
+  } finally {
+    bytes.fill(0);
+  }
+}
 
 function parse(args: string[]): { command?: Command; rest: string[]; options: Options } {
   try {
@@ -264,6 +302,11 @@ function nameOf([name, ...more]: string[], surplus: string): string {
   return name;
 }
 
+function notReserved(name: string): void {
+  if (isReserved(name))
+    throw new UsageError("auth/… and auth.state are kept for auth profiles: take another name");
+}
+
 function noMore(rest: string[]): void {
   if (rest.length > 0) throw new UsageError("this command takes no argument");
 }
@@ -299,14 +342,17 @@ async function ask(terminal: SecretTerminal, prompt: string): Promise<Buffer> {
   try {
     await new Promise<void>((resolve, reject) => {
       const take = (chunk: Uint8Array) => {
-        for (const byte of chunk) {
-          if (byte === 0x0d || byte === 0x0a || byte === 0x04) return done(resolve);
-          if (byte === 0x03) return done(() => reject(new Interrupted("interrupted; nothing was changed")));
-          if (byte === 0x15) typed = replaced(typed, 0);
-          else if (byte === 0x7f || byte === 0x08) typed = replaced(typed, lastCharacter(typed));
-          else typed = replaced(typed, typed.length, byte);
+        try {
+          for (const byte of chunk) {
+            if (byte === 0x0d || byte === 0x0a || byte === 0x04) return done(resolve);
+            if (byte === 0x03) return done(() => reject(new Interrupted("interrupted; nothing was changed")));
+            if (byte === 0x15) typed = replaced(typed, 0);
+            else if (byte === 0x7f || byte === 0x08) typed = replaced(typed, lastCharacter(typed));
+            else typed = replaced(typed, typed.length, byte);
+          }
+        } finally {
+          chunk.fill(0);
         }
-        chunk.fill(0);
       };
       const done = (settle: () => void) => {
         stdin.off("data", take);
@@ -316,6 +362,9 @@ async function ask(terminal: SecretTerminal, prompt: string): Promise<Buffer> {
       stdin.on("data", take);
       stdin.resume();
     });
+  } catch (error) {
+    typed.fill(0);
+    throw error;
   } finally {
     stdin.setRawMode(false);
     stderr.write("\n");
@@ -346,62 +395,6 @@ function withoutPaste(bytes: Buffer): Buffer {
   const begin = bytes.indexOf("\x1b[200~");
   const end = bytes.indexOf("\x1b[201~");
   return begin === 0 ? bytes.subarray(6, end < 0 ? bytes.length : end) : bytes;
-}
-
-/** `NAME=value` lines: comments, `export`, and one pair of quotes are taken off. */
-function fromLines(bytes: Buffer): Map<string, Buffer> {
-  const found = new Map<string, Buffer>();
-  let start = 0;
-  let number = 0;
-  while (start < bytes.length) {
-    number += 1;
-    const newline = bytes.indexOf(0x0a, start);
-    const line = trimmed(bytes.subarray(start, newline < 0 ? bytes.length : newline));
-    start = newline < 0 ? bytes.length : newline + 1;
-    if (line.length === 0 || line[0] === 0x23) continue;
-    const equals = line.indexOf(0x3d);
-    if (equals <= 0) throw new Failure(`line ${number} is not of the form NAME=value; nothing was stored`);
-    const name = line
-      .subarray(0, equals)
-      .toString("latin1")
-      .replace(/^export\s+/, "")
-      .trim();
-    let value = trimmed(line.subarray(equals + 1));
-    const quote = value[0];
-    if (value.length >= 2 && (quote === 0x22 || quote === 0x27) && value.at(-1) === quote)
-      value = value.subarray(1, -1);
-    if (value.length > 0) found.set(name, Buffer.from(value));
-  }
-  return found;
-}
-
-function trimmed(bytes: Buffer): Buffer {
-  const blank = (byte: number | undefined) => byte === 0x20 || byte === 0x09 || byte === 0x0d;
-  let start = 0;
-  let end = bytes.length;
-  while (start < end && blank(bytes[start])) start += 1;
-  while (end > start && blank(bytes[end - 1])) end -= 1;
-  return bytes.subarray(start, end);
-}
-
-/** The strings of a JSON object, such as OpenClaw's `file` provider reads: `{ providers: { openai: { apiKey } } }`. */
-function fromJson(bytes: Buffer): Map<string, Buffer> {
-  const found = new Map<string, Buffer>();
-  let root: unknown;
-  try {
-    root = JSON.parse(bytes.toString("utf8"));
-  } catch {
-    // The parser's message quotes the text.
-    throw new Failure("the file is neither a JSON object nor NAME=value lines; nothing was stored");
-  }
-  const walk = (value: unknown, path: string[]): void => {
-    if (typeof value === "string" && value.length > 0) found.set(path.join("/"), Buffer.from(value));
-    else if (typeof value === "object" && value !== null) {
-      for (const [name, inner] of Object.entries(value)) walk(inner, [...path, name]);
-    }
-  };
-  walk(root, []);
-  return found;
 }
 
 /** The process's own terminal, for `runSecret`. */

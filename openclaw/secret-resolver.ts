@@ -3,10 +3,13 @@
 import { read } from "node:fs";
 import { createRequire } from "node:module";
 import { locate } from "./secrets/location.js";
+import { isReserved } from "./secrets/names.js";
 
 type Addon = typeof import("../index.js");
 /** OpenClaw shows this code; any other text of a resolver it keeps to itself. */
 const NOT_FOUND = { code: "NOT_FOUND" };
+/** Protocol 1 has strings alone. */
+const NOT_TEXT = { code: "NOT_TEXT" };
 
 try {
   process.stdout.write(JSON.stringify(await answer()));
@@ -30,11 +33,14 @@ async function answer(): Promise<unknown> {
   const errors: [string, object][] = [];
   for (const id of ids) {
     try {
-      values.push([id, (await store.get(id)).expose()]);
+      // The tokens of auth profiles are the core's own: a SecretRef would copy them to where they are not refreshed.
+      if (isReserved(id)) errors.push([id, NOT_FOUND]);
+      else values.push([id, (await store.get(id)).expose()]);
     } catch (error) {
       const { code } = error as { code?: string };
-      if (code !== "CREDENTIAL_NOT_FOUND" && code !== "CREDENTIAL_NAME") throw error;
-      errors.push([id, NOT_FOUND]);
+      if (code === "CREDENTIAL_NOT_FOUND" || code === "CREDENTIAL_NAME") errors.push([id, NOT_FOUND]);
+      else if (code === "VALIDATION") errors.push([id, NOT_TEXT]);
+      else throw error;
     }
   }
   return {

@@ -1,12 +1,14 @@
 // `openclaw-core secret`: what it takes, what it prints, what it exits with.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { EventEmitter } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { runSecret } from "../../dist/secret-cli.js";
 import { locate } from "../../dist/secrets/location.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -143,7 +145,10 @@ test("rotates in place and to another key, and audits", async () => {
 test("imports .env lines and JSON, and keeps what is there unless told otherwise", async () => {
   const lines = join(home, "x.env");
   writeFileSync(lines, `# keys\nOPENAI_API_KEY=${SECRET}\nexport B='two words'\r\n\nEMPTY=\nC="a=b"`);
-  assert.match(run(["import", lines, "--prefix", "env/"]).stdout, /^3 credentials stored\n/);
+  assert.match(
+    run(["import", lines, "--prefix", "env/"]).stdout,
+    /^3 credentials stored; left out, empty or no text: env\/EMPTY\n/,
+  );
   assert.deepEqual(
     [await value("env/OPENAI_API_KEY"), await value("env/B"), await value("env/C")],
     [SECRET, "two words", "a=b"],
@@ -162,6 +167,155 @@ test("imports .env lines and JSON, and keeps what is there unless told otherwise
     const { code, stderr } = run(["import", json]);
     assert.equal(code, 1);
     assert.ok(!stderr.includes(SECRET), stderr);
+  }
+});
+
+test("imports lines as dotenv reads them, and names what it leaves out", async () => {
+  const file = join(home, "x.env");
+  const text = [
+    "\ufeffA=1 # a comment",
+    "  export B='x # y' # c",
+    'C="several',
+    'lines\\nand \\t"',
+    "D=`it's`",
+    "E=x'",
+    "F=",
+    "G='a\\nb'   ",
+    "# H=no",
+    'I = ""',
+  ].join("\r\n");
+  writeFileSync(file, text);
+  const { code, stdout } = run(["import", file]);
+  assert.equal(code, 0);
+  assert.match(
+    stdout,
+    /^6 credentials stored; left out, empty or no text: F, I\n.* and what was not stored: /,
+  );
+  const found = {};
+  for (const name of ["A", "B", "C", "D", "E", "G"]) found[name] = await value(name);
+  assert.deepEqual(found, {
+    A: "1",
+    B: "x # y",
+    C: "several\r\nlines\nand \\t",
+    D: "it's",
+    E: "x'",
+    G: "a\\nb",
+  });
+  const json = join(home, "x.json");
+  writeFileSync(json, JSON.stringify({ a: { pin: 123456, key: "v", list: ["p", true], none: null } }));
+  assert.match(
+    run(["import", json]).stdout,
+    /^2 credentials stored; left out, empty or no text: a\/pin, a\/list\/1, a\/none\n/,
+  );
+});
+
+test("imports nothing of a file that could be meant otherwise, and says where", async () => {
+  const file = join(home, "x.env");
+  for (const [text, message] of [
+    [`GOOD=1\nBAD NAME=${SECRET}`, /line 2: the name is not/],
+    [`GOOD=1\n${SECRET}`, /line 2 is not of the form/],
+    [`GOOD=1\n=${SECRET}`, /line 2 is not of the form/],
+    [`GOOD=1\nA="${SECRET}\n\nB=2`, /line 2: the quote that begins there has no end/],
+    [`GOOD="1\n"\nA='${SECRET}' x`, /line 3: there is something behind the quote/],
+    [`GOOD=1\nA="\\"${SECRET}"`, /line 2: a backslash before a quote/],
+    [`GOOD=1\nA=${SECRET}#b`, /line 2: a # within a value/],
+    [`GOOD=1\nGOOD=${SECRET}`, /line 2: the name stands there twice/],
+    [`GOOD=1\nauth/x=${SECRET}`, /line 2: auth\/… and auth.state are kept/],
+    [`GOOD=1\nA=${"x".repeat(2 ** 20 + 1)}`, /line 2: the value is longer than 1 MiB/],
+    [Buffer.concat([Buffer.from("GOOD=1\nA="), Buffer.of(0xff)]), /the file is not UTF-8 text/],
+    [`{"GOOD": "1", "a": {"x": "2", "${SECRET} y": "3"}}`, /member 2 of "a": the name is not/],
+    [`{"GOOD": "1", "a": {"b": "2"}, "a/b": "3"}`, /member 3 of the object: the name stands there twice/],
+  ]) {
+    writeFileSync(file, text);
+    const { code, stdout, stderr } = run(["import", file]);
+    assert.deepEqual([code, stdout], [1, ""], stderr);
+    assert.match(stderr, message);
+    assert.match(stderr, /; nothing was stored\n$/);
+    assert.ok(!stderr.includes(SECRET), stderr);
+  }
+  assert.equal(run(["list"]).code, 1, "a store was made");
+});
+
+test("keeps its hands off the entries of auth profiles, and warns of what is no text", async () => {
+  run(["set", "a", "--stdin"], { input: SECRET });
+  await (await store()).set("auth.state", SECRET);
+  await (await store()).set("auth/x/refresh", SECRET);
+  for (const args of [
+    ["set", "auth.state", "--stdin"],
+    ["set", "auth/x/key", "--stdin"],
+    ["delete", "auth.state"],
+    ["delete", "auth/x/refresh"],
+  ]) {
+    const { code, stderr } = run(args, { input: "x" });
+    assert.equal(code, 2);
+    assert.match(stderr, /auth\/… and auth\.state are kept for auth profiles/);
+  }
+  assert.equal(await value("auth.state"), SECRET);
+  const binary = run(["set", "bin", "--stdin"], { input: Buffer.of(0xff, 0xfe, 1) });
+  assert.equal(binary.code, 0);
+  assert.match(binary.stderr, /it is not UTF-8 text/);
+  // What is not to be had does not keep the others away.
+  const ids = ["a", "bin", "auth.state", "auth/x/refresh", "none"];
+  const resolved = spawnSync(process.execPath, [join(root, "dist/secret-resolver.js")], {
+    encoding: "utf8",
+    input: JSON.stringify({ protocolVersion: 1, ids }),
+    env: { PATH: process.env.PATH, HOME: home },
+    timeout: 60_000,
+  });
+  assert.equal(resolved.status, 0, resolved.stderr);
+  assert.deepEqual(JSON.parse(resolved.stdout), {
+    protocolVersion: 1,
+    values: { a: SECRET },
+    errors: {
+      bin: { code: "NOT_TEXT" },
+      "auth.state": { code: "NOT_FOUND" },
+      "auth/x/refresh": { code: "NOT_FOUND" },
+      none: { code: "NOT_FOUND" },
+    },
+  });
+});
+
+/** A terminal at which each line is pasted when it is asked for; what the program was given stays to be seen. */
+function terminal(...lines) {
+  const given = lines.map((line) => Buffer.from(`${line}\r`));
+  const waiting = [...given];
+  const stdin = new EventEmitter();
+  Object.assign(stdin, {
+    isTTY: true,
+    setRawMode() {},
+    pause() {},
+    resume: () => setImmediate(() => stdin.emit("data", waiting.shift())),
+  });
+  let shown = "";
+  const out = {
+    isTTY: false,
+    write(text) {
+      shown += text;
+      return true;
+    },
+  };
+  const env = { HOME: home };
+  return { given, shown: () => shown, terminal: { program: "p", env, stdin, stdout: out, stderr: out } };
+}
+
+test("wipes what was typed: secrets and passphrases, taken or refused", async () => {
+  const passphrase = "correct horse battery staple";
+  for (const [args, lines, expected] of [
+    [["set", "a"], [SECRET], 0],
+    [["rotate", "--to", "passphrase"], [passphrase, `${passphrase}r`], 1],
+    [["rotate", "--to", "passphrase"], [passphrase, passphrase], 0],
+    [["list", "--key", "passphrase"], [`not ${passphrase}`], 1],
+    [["list", "--key", "passphrase"], [passphrase], 0],
+    [["set", "b", "--key", "passphrase"], ["typed\x03"], 130],
+  ]) {
+    const { given, shown, terminal: at } = terminal(...lines);
+    assert.equal(await runSecret(args, at), expected, `${args}: ${shown()}`);
+    for (const chunk of given)
+      assert.ok(
+        chunk.every((byte) => byte === 0),
+        `${args}: ${chunk}`,
+      );
+    for (const line of lines) assert.ok(!shown().includes(line), shown());
   }
 });
 

@@ -113,6 +113,26 @@ describe("an ApiKey", () => {
   });
 });
 
+test("a process holds 200,000 keys, and as many that nobody holds", () => {
+  const script = `const { ApiKey } = require("./index.js");
+    const { readFileSync } = require("node:fs");
+    const mappings = () => process.platform === "linux" ? readFileSync("/proc/self/maps", "utf8").split("\\n").length : 0;
+    const before = mappings();
+    const held = Array.from({ length: 200_000 }, (_, n) => new ApiKey("key " + n));
+    for (let n = 0; n < 200_000; n++) new ApiKey("another " + n);
+    // What has nothing to do with keys must go on too.
+    const others = Array.from({ length: 200 }, () => new Uint8Array(200_000).fill(1));
+    if (!held.every((key, n) => key.equals("key " + n)) || others.length !== 200) throw new Error("lost");
+    console.log(mappings() - before);`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["-e", script], {
+    cwd: root,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
+  assert.equal(status, 0, stderr);
+  assert.ok(Number(stdout) < 10_000, `${stdout} mappings`);
+});
+
 describe("a CredentialStore", () => {
   test("keeps secrets across openings, by every kind of key", async () => {
     const keys = {
@@ -187,9 +207,10 @@ describe("a CredentialStore", () => {
       () => store.set(null, "x"),
       () => store.set("a", 1),
       () => store.set("a", ""),
+      () => store.set("a", "\ud800"),
       () => store.delete(),
     ]) {
-      assert.throws(call, code("VALIDATION"));
+      await assert.rejects(call(), code("VALIDATION"));
     }
     await assert.rejects(store.set("a", Buffer.alloc(2 ** 20 + 1, 1)), code("LIMIT"));
     assert.deepEqual(readdirSync(dir).sort(), ["LOCK", "credentials.vault"]);
@@ -221,9 +242,10 @@ describe("a CredentialStore", () => {
       { keychain: "x" },
       { passphrase: "x", ...key },
     ]) {
-      assert.throws(() => CredentialStore.open(dir, wrong), code("VALIDATION"));
+      await assert.rejects(CredentialStore.open(dir, wrong), code("VALIDATION"));
     }
-    assert.throws(() => CredentialStore.open(1, key), code("VALIDATION"));
+    await assert.rejects(CredentialStore.open(1, key), code("VALIDATION"));
+    await assert.rejects((await CredentialStore.open(dir, key)).rotateKey({}), code("VALIDATION"));
     await assert.rejects(
       CredentialStore.open(join(base, "nowhere"), key, { create: false }),
       code("CREDENTIAL_NOT_FOUND"),

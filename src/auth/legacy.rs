@@ -23,6 +23,29 @@ pub struct Imported {
     pub skipped: Vec<String>,
 }
 
+/// Files of people have a few profiles, of some hundred bytes each.
+const MAX_JSON: usize = 4 << 20;
+
+/// The fields of a profile that are read.
+const FIELDS: [&str; 16] = [
+    "type",
+    "mode",
+    "provider",
+    "email",
+    "key",
+    "keyRef",
+    "apiKey",
+    "token",
+    "tokenRef",
+    "access",
+    "refresh",
+    "oauthRef",
+    "expires",
+    "clientId",
+    "tokenEndpoint",
+    "deviceAuthorizationEndpoint",
+];
+
 /// Where OpenClaw's own refresh was under way: the token is not there.
 const FENCE: &[u8] = b"openclaw-oauth-refresh-fence:";
 
@@ -117,8 +140,12 @@ impl<'de> Deserialize<'de> for Credential {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Credential, A::Error> {
                 let mut fields = BTreeMap::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    fields.insert(name, value);
+                while let Some(name) = map.next_key::<String>()? {
+                    if FIELDS.contains(&name.as_str()) {
+                        fields.insert(name, map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
                 Ok(Credential(fields))
             }
@@ -198,6 +225,10 @@ fn parse(json: &Secret) -> Result<Parsed> {
         let message = format!("this is no auth-profiles.json: {why}");
         CoreError::new(Code::Validation, message)
     };
+    if json.len() > MAX_JSON {
+        let message = format!("an auth-profiles.json has at most {MAX_JSON} bytes, not {}", json.len());
+        return Err(CoreError::new(Code::Limit, message));
+    }
     let store: Store = serde_json::from_slice(json.expose()).map_err(|error| {
         wrong(&format!("it is not JSON of its form at line {}, column {}", error.line(), error.column()))
     })?;

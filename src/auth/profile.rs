@@ -203,7 +203,11 @@ impl State {
             CoreError::new(Code::Crypto, format!("the entry {STATE} of the credential store {why}"))
         };
         let state: Self = serde_json::from_slice(stored.expose())
-            .map_err(|error| wrong(format!("is not what was written there: {error}")))?;
+            // The parser's own words would repeat what it found.
+            .map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                wrong(format!("is not what was written there, at line {line}, column {column}"))
+            })?;
         if state.version > FORMAT {
             return Err(wrong("was written by a newer version: update this one".into()));
         }

@@ -361,3 +361,39 @@ fn a_state_of_a_newer_version_is_not_touched() {
         assert!(store.get(profile::STATE).unwrap().unwrap().is(b"{\"version\":2,\"profiles\":{}}"));
     });
 }
+
+#[test]
+fn what_stands_in_the_place_of_the_state_is_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    for wrong in [
+        r#""sk-canary""#,
+        r#"{"version":1,"profiles":{"a":{"provider":"sk-canary","type":"sk-canary","grant":1}}}"#,
+        r#"{"version":1,"providers":{"x":{"sk-canary":5}}}"#,
+    ] {
+        store.set("auth.state", &secret(wrong)).unwrap();
+        let Err(error) = run(AuthProfiles::open(store.clone(), AuthOptions::default())) else {
+            panic!("{wrong}: opened")
+        };
+        assert_eq!(error.code(), Code::Crypto);
+        assert!(error.message().contains("line 1, column"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_file_of_profiles_has_a_limit() {
+    run(async {
+        let f = fixture().await;
+        let json = |filling: usize| {
+            let filling = " ".repeat(filling);
+            secret(&format!(
+                r#"{{"version":1,"profiles":{{"a":{{"type":"token","provider":"x","token":"t"}}}}{filling}}}"#
+            ))
+        };
+        let most = (4 << 20) - json(0).len();
+        let error = f.profiles.import_legacy(json(most + 1)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Limit);
+        assert_eq!(f.profiles.import_legacy(json(most)).await.unwrap().imported, 1);
+    });
+}

@@ -36,9 +36,14 @@ pub(super) fn replace(target: &Path, previous: &[u8], next: &[u8]) -> Result<()>
     })
 }
 
-/// Replaces `target` by a file that only its owner can read: all of `content`, on disk, or nothing. `draft`, beside it,
-/// belongs to the caller alone; what a killed caller left there is overwritten.
-pub(crate) fn replace_private(target: &Path, draft: &Path, content: &[u8]) -> Result<()> {
+/// Replaces `target` by a file that only its owner can read, with all of `content`, or fails and changes nothing. `draft`,
+/// beside it, belongs to the caller alone; what a killed caller left there is overwritten.
+///
+/// The content is on disk before the name changes. If then the folder cannot be synced, the change is in force but may
+/// not survive a power cut: that is no failure, and the error is what is given.
+pub(crate) fn replace_private(target: &Path, draft: &Path, content: &[u8]) -> Result<Option<CoreError>> {
+    // Opened now: a process that is out of descriptors changes nothing.
+    let folder = Folder::of(target).map_err(|error| CoreError::io("open the folder of", target, error))?;
     let written = create_private(draft)
         .and_then(|file| fill(file, content))
         .map_err(|error| CoreError::io("write", draft, error))
@@ -47,7 +52,7 @@ pub(crate) fn replace_private(target: &Path, draft: &Path, content: &[u8]) -> Re
         let _ = fs::remove_file(draft);
     }
     written?;
-    sync_folder(target).map_err(|error| CoreError::io("make durable the change to", target, error))
+    Ok(folder.sync().err().map(|error| CoreError::io("make durable the change to", target, error)))
 }
 
 fn backup_path(target: &Path, slot: usize) -> PathBuf {
@@ -119,19 +124,39 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-#[cfg(unix)]
 fn sync_folder(of: &Path) -> io::Result<()> {
-    // A bare name has a parent, the empty path.
-    let folder = of.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder)?.sync_all() {
-        // Some file systems know no such thing.
-        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
-        other => other,
+    Folder::of(of)?.sync()
+}
+
+/// Where names change.
+struct Folder(#[cfg(unix)] File);
+
+#[cfg(unix)]
+impl Folder {
+    fn of(path: &Path) -> io::Result<Self> {
+        // A bare name has a parent, the empty path.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new("."))).map(Self)
+    }
+
+    /// Its names are on disk.
+    fn sync(&self) -> io::Result<()> {
+        match self.0.sync_all() {
+            // Some file systems know no such thing.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+            other => other,
+        }
     }
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "the same signature on all platforms")]
-const fn sync_folder(_of: &Path) -> io::Result<()> {
-    Ok(())
+#[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the same signatures on all platforms")]
+impl Folder {
+    const fn of(_path: &Path) -> io::Result<Self> {
+        Ok(Self())
+    }
+
+    const fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

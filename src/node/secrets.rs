@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use napi::bindgen_prelude::{
-    ClassInstance, Either, FromNapiValue, JavaScriptClassExt, JsObjectValue, JsValue, Object, This,
-    ToNapiValue, Uint8Array, Uint8ArraySlice, Unknown,
+    ClassInstance, Either, FromNapiValue, JavaScriptClassExt, JsObjectValue, JsValue, Object, ObjectFinalize,
+    This, ToNapiValue, Uint8Array, Uint8ArraySlice, Unknown,
 };
 use napi::{Env, ValueType};
 use napi_derive::napi;
@@ -13,7 +13,7 @@ use super::abort::Abort;
 use super::args::{checked, count, flag, name, text};
 use super::error::{guard, reify, wrong_argument};
 use super::script::call;
-use super::settle::settle;
+use super::settle::{rejecting, settle};
 use crate::runtime::blocking;
 use crate::secrets::{self, KeySource, OpenOptions, Secret};
 use crate::{Code, CoreError};
@@ -25,7 +25,7 @@ const REDACTED: &str = "[REDACTED]";
 /// the system allows it, and left out of core dumps on Linux.
 ///
 /// A JavaScript string cannot be wiped: give and take bytes where that matters.
-#[napi]
+#[napi(custom_finalize)]
 pub struct ApiKey {
     pub(super) secret: Secret,
 }
@@ -41,7 +41,7 @@ impl ApiKey {
         }
         let secret = secret_argument(env, "secret", secret)?;
         let _: Unknown<'_> = call(env, "redact", this.object)?;
-        Ok(Self { secret })
+        Self::hold(env, secret)
     }
 
     /// How many bytes it has.
@@ -90,9 +90,27 @@ impl ApiKey {
     }
 }
 
+impl ApiKey {
+    /// V8 is told what the key holds outside of its heap, or it would see no reason to collect it.
+    fn hold(env: &Env, secret: Secret) -> napi::Result<Self> {
+        env.adjust_external_memory(external_bytes(&secret))?;
+        Ok(Self { secret })
+    }
+}
+
+impl ObjectFinalize for ApiKey {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        env.adjust_external_memory(-external_bytes(&self.secret)).map(|_| ())
+    }
+}
+
+fn external_bytes(secret: &Secret) -> i64 {
+    i64::try_from(secret.approximate_bytes()).unwrap_or(i64::MAX)
+}
+
 /// The JS object of a secret.
 pub(super) fn key_object(env: &Env, secret: Secret) -> napi::Result<Unknown<'static>> {
-    let key = ApiKey { secret }.into_instance(env)?;
+    let key = ApiKey::hold(env, secret)?.into_instance(env)?;
     let _: Unknown<'_> = call(env, "redact", key.as_object(env))?;
     Ok(Object::from_raw(env.raw(), key.value).to_unknown())
 }
@@ -164,16 +182,18 @@ impl CredentialStore {
         key: Unknown<'env>,
         options: Option<Either<CredentialStoreOptions<'env>, Unknown<'env>>>,
     ) -> napi::Result<Object<'env>> {
-        let dir = name(env, "dir", dir)?;
-        let key = key_source(env, &key)?;
-        let mut how = OpenOptions::default();
-        if let Some(options) = checked(env, options)? {
-            how.create = flag(env, "create", options.create)?.unwrap_or(how.create);
-            how.min_generation =
-                count(env, "minGeneration", options.min_generation, 0)?.unwrap_or(how.min_generation);
-        }
-        let open = move || secrets::CredentialStore::open_with(Path::new(&dir), &key, how);
-        settle(env, Abort::never(), |_| blocking(open), |_, store| Ok(Self { store }))
+        rejecting(env, || {
+            let dir = name(env, "dir", dir)?;
+            let key = key_source(env, &key)?;
+            let mut how = OpenOptions::default();
+            if let Some(options) = checked(env, options)? {
+                how.create = flag(env, "create", options.create)?.unwrap_or(how.create);
+                how.min_generation =
+                    count(env, "minGeneration", options.min_generation, 0)?.unwrap_or(how.min_generation);
+            }
+            let open = move || secrets::CredentialStore::open_with(Path::new(&dir), &key, how);
+            settle(env, Abort::never(), |_| blocking(open), |_, store| Ok(Self { store }))
+        })
     }
 
     /// Stores a secret of 1 byte to 1 MiB, replacing the one of this name. It is on disk when this resolves.
@@ -188,36 +208,42 @@ impl CredentialStore {
         name: Unknown<'env>,
         secret: Unknown<'env>,
     ) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        let secret = secret_argument(env, "secret", secret)?;
-        self.run(env, move |store| store.set(&name, &secret), |_, ()| Ok(()))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            let secret = secret_argument(env, "secret", secret)?;
+            self.run(env, move |store| store.set(&name, &secret), |_, ()| Ok(()))
+        })
     }
 
     /// The secret of this name; rejects with `CREDENTIAL_NOT_FOUND` if there is none.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<ApiKey>")]
     pub fn get<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        let store = self.store.clone();
-        let get = async move {
-            // Most often nothing has changed, and another thread would only cost time.
-            let found = if let Some(found) = store.get_warm(&name) {
-                found?
-            } else {
-                let name = name.clone();
-                blocking(move || store.get(&name)).await?
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            let store = self.store.clone();
+            let get = async move {
+                // Most often nothing has changed, and another thread would only cost time.
+                let found = if let Some(found) = store.get_warm(&name) {
+                    found?
+                } else {
+                    let name = name.clone();
+                    blocking(move || store.get(&name)).await?
+                };
+                found.ok_or_else(|| {
+                    CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
+                })
             };
-            found.ok_or_else(|| {
-                CoreError::new(Code::CredentialNotFound, format!("there is no credential \"{name}\""))
-            })
-        };
-        settle(env, Abort::never(), |_| get, key_object)
+            settle(env, Abort::never(), |_| get, key_object)
+        })
     }
 
     /// Whether there is a secret of this name.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<boolean>")]
     pub fn has<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        self.run(env, move |store| store.has(&name), |_, found| Ok(found))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            self.run(env, move |store| store.has(&name), |_, found| Ok(found))
+        })
     }
 
     /// Every name, in order.
@@ -237,16 +263,21 @@ impl CredentialStore {
     /// Removes a secret; false if there was none.
     #[napi(catch_unwind, ts_args_type = "name: string", ts_return_type = "Promise<boolean>")]
     pub fn delete<'env>(&self, env: &'env Env, name: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let name = text(env, "name", name)?;
-        self.run(env, move |store| store.delete(&name), |_, removed| Ok(removed))
+        rejecting(env, || {
+            let name = text(env, "name", name)?;
+            self.run(env, move |store| store.delete(&name), |_, removed| Ok(removed))
+        })
     }
 
-    /// Gives the store a new data key, encrypts every entry anew and has `next` open it: all of it or, even if the process
-    /// is killed, nothing. A key file or keychain item that opened the store until now gets a new key above the older ones.
+    /// Gives the store a new data key, encrypts every entry anew and has `next` open it. When this rejects, nothing was
+    /// changed; when the process is killed, all or nothing. A key file or keychain item that opened the store until now gets a
+    /// new key above the older ones; `LIMIT` if it has no room for another.
     #[napi(catch_unwind, ts_args_type = "next: KeySource", ts_return_type = "Promise<void>")]
     pub fn rotate_key<'env>(&self, env: &'env Env, next: Unknown<'env>) -> napi::Result<Object<'env>> {
-        let next = key_source(env, &next)?;
-        self.run(env, move |store| store.rotate_key(&next), |_, ()| Ok(()))
+        rejecting(env, || {
+            let next = key_source(env, &next)?;
+            self.run(env, move |store| store.rotate_key(&next), |_, ()| Ok(()))
+        })
     }
 
     /// How often the store was written. Kept elsewhere and given to `open` as `minGeneration`, it tells when the whole file was

@@ -73,6 +73,18 @@ where
     settle_untyped(env, abort, Box::pin(work))
 }
 
+/// The promise that `call` makes, or one that rejects with its error: who calls asynchronously catches in one place.
+pub(super) fn rejecting<'env>(
+    env: &'env Env,
+    call: impl FnOnce() -> napi::Result<Object<'env>>,
+) -> napi::Result<Object<'env>> {
+    call().or_else(|error| {
+        let (deferred, promise) = env.create_deferred::<(), fn(Env) -> napi::Result<()>>()?;
+        deferred.reject(error);
+        Ok(promise)
+    })
+}
+
 /// Makes the JS value of a result, on the JS thread.
 type Finish = Box<dyn FnOnce(&Env) -> napi::Result<Unknown<'static>> + Send>;
 

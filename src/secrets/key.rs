@@ -99,7 +99,9 @@ impl KeySource {
             older => older.unwrap_or_default(),
         };
         let key = Secret::random(KEY)?;
-        let text = key_text(&key, &older)?;
+        let text = key_text(&key, &older).map_err(|error| {
+            CoreError::new(error.code(), format!("{}: {}", self.place(), error.message()))
+        })?;
         match self {
             Self::KeyFile(path) => write_key_file(path, &text)?,
             Self::Keychain { service, account } => keychain::set(service, account, &text)?,
@@ -292,12 +294,20 @@ fn parse_key(line: &[u8]) -> Option<Secret> {
     parsed.ok()
 }
 
-/// The new key, then as many of the older ones as there is room for.
+/// The new key, then the older ones; `LIMIT` if there is no room for one of them, which another store may need.
 fn key_text(key: &Secret, older: &[Secret]) -> Result<Secret> {
     const LINE: usize = KEY * 2 + 1;
-    let keys = || std::iter::once(key).chain(older).take(MAX_KEY_TEXT / LINE);
-    Secret::filled(keys().count() * LINE, |text| {
-        for (line, key) in text.chunks_exact_mut(LINE).zip(keys()) {
+    const MOST: usize = MAX_KEY_TEXT / LINE;
+    if older.len() >= MOST {
+        let message = format!(
+            "there is no room for another key above {} older ones: remove those that no store and no backup needs",
+            older.len()
+        );
+        return Err(CoreError::new(Code::Limit, message));
+    }
+    let keys = std::iter::once(key).chain(older);
+    Secret::filled((1 + older.len()) * LINE, |text| {
+        for (line, key) in text.chunks_exact_mut(LINE).zip(keys) {
             if let Some((end, digits)) = line.split_last_mut() {
                 *end = b'\n';
                 hex(key.expose(), digits);
@@ -319,7 +329,8 @@ pub(super) fn hex(bytes: &[u8], digits: &mut [u8]) {
 fn write_key_file(path: &Path, text: &Secret) -> Result<()> {
     // A link to the file stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    replace_private(&path, &beside(&path, ".next"), text.expose())
+    // A key that is not known to be on disk must open nothing. It may stay, above the older ones.
+    replace_private(&path, &beside(&path, ".next"), text.expose())?.map_or(Ok(()), Err)
 }
 
 /// A folder that only its owner can enter, with those above it; what is there stays as it is.
@@ -357,6 +368,16 @@ mod tests {
         let text = key_text(&key, &[Secret::copy_of(&[0xA0; 32])]).unwrap();
         assert_eq!(text.expose_str().unwrap(), format!("{}\n{}\n", "1f".repeat(32), "a0".repeat(32)));
         assert_eq!(parse_keys(&text).unwrap().first(), Some(&key));
+    }
+
+    #[test]
+    fn no_older_key_is_dropped_for_a_new_one() {
+        let key = Secret::copy_of(&[0x1F; 32]);
+        let older = |count| vec![Secret::copy_of(&[0xA0; 32]); count];
+        let full = key_text(&key, &older(MAX_KEY_TEXT / 65 - 1)).unwrap();
+        assert_eq!(parse_keys(&full).unwrap().len(), MAX_KEY_TEXT / 65);
+        let error = key_text(&key, &older(MAX_KEY_TEXT / 65)).unwrap_err();
+        assert_eq!(error.code(), Code::Limit);
     }
 
     #[test]

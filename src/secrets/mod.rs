@@ -1,8 +1,8 @@
 //! Secrets: memory that is wiped, and a store of credentials that is encrypted at rest.
 //!
 //! # Design
-//! A [`Secret`] has pages of its own: wiped when the last handle goes, never swapped where `mlock` is allowed, and absent
-//! from core dumps on Linux. It has no text form but `[REDACTED]`.
+//! A [`Secret`] lies in pages that hold secrets alone: wiped when the last handle goes, never swapped where `mlock` is
+//! allowed, and absent from core dumps on Linux. It has no text form but `[REDACTED]`.
 //!
 //! A [`CredentialStore`] is one file, `credentials.vault`, replaced as a whole by temporary file, `fsync` and `rename`: a
 //! reader sees the file before or after, and needs no lock; writers of all processes take turns by a kernel lock.

@@ -78,6 +78,12 @@ impl Secret {
         self.expose().ct_eq(bytes).into()
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn approximate_bytes(&self) -> usize {
+        // With the bookkeeping around it.
+        self.len().next_power_of_two().max(64) + 128
+    }
+
     /// Whether its pages are locked against swapping.
     pub fn is_locked(&self) -> bool {
         self.memory.is_locked()
@@ -142,6 +148,36 @@ mod tests {
             assert!(!secret.is(other));
         }
         assert!(Secret::copy_of(b"").is(b""));
+    }
+
+    /// A process may have 65,530 mappings, and dies of the next when they are used up.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn as_many_secrets_as_a_store_holds_twice_over_need_few_mappings() {
+        let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+        let before = mappings();
+        let mut held: Vec<_> = (0..200_000_u32)
+            .map(|nth| Secret::copy_of(&nth.to_le_bytes().repeat(1 + nth as usize % 60)))
+            .collect();
+        // Other tests of this process have their threads and files.
+        assert!(mappings() < before + 2000, "{before} mappings before, {} now", mappings());
+        for (nth, secret) in (0_u32..).zip(&held) {
+            assert!(secret.is(&nth.to_le_bytes().repeat(1 + nth as usize % 60)), "{nth}");
+        }
+        // What is given back is used again, in whatever order it came.
+        let mut nth = 0;
+        held.retain(|_| {
+            nth += 1;
+            nth % 3 == 0
+        });
+        for nth in 0..300_000_u32 {
+            drop(Secret::copy_of(&nth.to_le_bytes()));
+        }
+        for (nth, secret) in (0_u32..).filter(|nth| nth % 3 == 2).zip(&held) {
+            assert!(secret.is(&nth.to_le_bytes().repeat(1 + nth as usize % 60)), "{nth}");
+        }
+        drop(held);
+        assert!(mappings() < before + 2000);
     }
 
     #[cfg(target_os = "linux")]

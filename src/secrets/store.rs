@@ -96,7 +96,7 @@ struct Loaded {
     stamp: Stamp,
     /// Kept open, so that its inode number cannot become that of a later file.
     _file: File,
-    vault: Vault,
+    vault: Arc<Vault>,
     data_key: Secret,
     seal: [u8; 32],
 }
@@ -191,38 +191,43 @@ impl CredentialStore {
         let _turn = self.writers_turn()?;
         let (vault, data_key) = {
             let access = self.fresh()?;
-            (access.loaded.vault.clone(), access.loaded.data_key.clone())
+            (Arc::clone(&access.loaded.vault), access.loaded.data_key.clone())
         };
-        let mut entries = Entries::new(vault, data_key, self.file())?;
+        let before = (Arc::clone(&vault), data_key.clone());
+        let mut entries = Entries::new((*vault).clone(), data_key, self.file())?;
         let result = change(&mut entries)?;
         if entries.changed {
             let bytes = entries.vault.to_bytes(&entries.data_key)?;
-            self.commit(&bytes)?;
-            drop(self.fresh()?);
+            self.commit(&bytes, before)?;
+            // It is done; that it cannot be read again is for the next one to say.
+            drop(self.fresh());
         }
         Ok(result)
     }
 
-    /// Gives the store a new data key, seals every entry anew, and has the next key source open it: all of it, or, when
-    /// this fails or the process is killed, nothing. A key file or keychain item that opened the store until now gets a
+    /// Gives the store a new data key, seals every entry anew, and has the next key source open it. When this fails, nothing
+    /// was changed, and when the process is killed, all or nothing. A key file or keychain item that opened the store until now gets a
     /// new key above the older ones, which may then be removed.
     pub fn rotate_key(&self, next: &KeySource) -> Result<()> {
         let next = &next.anchored()?;
         let _here = guard(&self.inner.writing);
         let _turn = self.writers_turn()?;
-        let (vault, data_key, before) = {
+        let (vault, data_key, source) = {
             let access = self.fresh()?;
-            (access.loaded.vault.clone(), access.loaded.data_key.clone(), access.source.clone())
+            (Arc::clone(&access.loaded.vault), access.loaded.data_key.clone(), access.source.clone())
         };
-        let (kdf, kek) = next.next(Some(&before))?;
-        let mut entries = Entries::new(vault, data_key, self.file())?;
+        let (kdf, kek) = next.next(Some(&source))?;
+        let before = (Arc::clone(&vault), data_key.clone());
+        let mut entries = Entries::new((*vault).clone(), data_key, self.file())?;
         entries.rekey(kdf, &kek)?;
         let bytes = entries.vault.to_bytes(&entries.data_key)?;
-        self.commit(&bytes)?;
+        self.commit(&bytes, before)?;
         let mut access = guard(&self.inner.access);
         access.source = next.clone();
         access.kek = (kdf, kek);
-        access.refresh(&self.file())
+        // It is done; that it cannot be read again is for the next one to say.
+        let _ = access.refresh(&self.file());
+        Ok(())
     }
 
     /// How often the store was written. Kept elsewhere, it tells later whether the whole store was put back.
@@ -250,8 +255,23 @@ impl CredentialStore {
         WriterLock::acquire(&self.inner.dir.join(LOCK))
     }
 
-    fn commit(&self, bytes: &[u8]) -> Result<()> {
-        replace_private(&self.file(), &self.inner.dir.join(DRAFT), bytes)
+    /// Writes the next file. If this fails, the store is as it was `before`.
+    fn commit(&self, bytes: &[u8], before: (Arc<Vault>, Secret)) -> Result<()> {
+        let replace = |bytes: &[u8]| replace_private(&self.file(), &self.inner.dir.join(DRAFT), bytes);
+        let Some(error) = replace(bytes)? else { return Ok(()) };
+        // Who is told that nothing was changed relies on it, and keeps the key that opened the store.
+        let (vault, data_key) = before;
+        let mut vault = (*vault).clone();
+        // Above the generation that is taken back, which others may have seen.
+        vault.generation = vault.generation.saturating_add(2);
+        match vault.to_bytes(&data_key).and_then(|bytes| replace(&bytes)) {
+            Ok(_) => Err(error),
+            Err(why) => {
+                let file = self.file();
+                tracing::warn!(file = %file.display(), %error, %why, "a change is in force but may not survive a power cut");
+                Ok(())
+            }
+        }
     }
 
     /// The store as it is on the disk now.
@@ -309,7 +329,7 @@ impl Loaded {
     ) -> Result<Self> {
         let seal = bytes.last_chunk().filter(|_| Vault::authenticate(bytes, &data_key));
         let seal = *seal.ok_or_else(|| altered(path))?;
-        Ok(Self { stamp, _file: file, vault, data_key, seal })
+        Ok(Self { stamp, _file: file, vault: Arc::new(vault), data_key, seal })
     }
 
     fn get(&self, name: &str, path: &Path) -> Result<Option<Secret>> {
@@ -497,7 +517,9 @@ fn create(dir: &Path, key: &KeySource) -> Result<Option<(Kdf, Secret)>> {
     let (kdf, kek) = key.next(None)?;
     let (mut vault, data_key) = Vault::new(kdf, &kek)?;
     vault.generation = 1;
-    replace_private(&file, &dir.join(DRAFT), &vault.to_bytes(&data_key)?)?;
+    let bytes = vault.to_bytes(&data_key)?;
+    // An empty store loses nothing; it may stay.
+    replace_private(&file, &dir.join(DRAFT), &bytes)?.map_or(Ok(()), Err)?;
     Ok(Some((kdf, kek)))
 }
 

@@ -417,6 +417,23 @@ fn a_key_file_is_made_once_rotated_in_place_and_shared_by_stores() {
     assert!(!file.exists(), "a lost key was replaced by one that opens nothing");
 }
 
+#[test]
+fn a_rotation_that_has_no_room_for_another_key_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let key = KeySource::KeyFile(file.clone());
+    let store = CredentialStore::open(&dir.path().join("one"), &key).unwrap();
+    let own = fs::read_to_string(&file).unwrap();
+    // The last line is the key of another store, say.
+    let keys = own.clone() + &format!("{}\n", "0f".repeat(32)).repeat(251);
+    fs::write(&file, &keys).unwrap();
+    let error = store.rotate_key(&key).unwrap_err();
+    assert!(error.code() == Code::Limit && error.message().contains("remove"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), keys);
+    fs::write(&file, own).unwrap();
+    store.rotate_key(&key).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn files_are_for_their_owner_alone_and_a_key_file_that_others_write_is_refused() {
