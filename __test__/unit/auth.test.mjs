@@ -321,6 +321,42 @@ test("a sign-in that cannot be refreshed does not stand in the way of the next p
   assert.ok(idp.accepts(key.expose()));
 });
 
+test("a refresh token goes to the server it came from, whatever else is imported or signed in", async (t) => {
+  const servers = await Promise.all(["a", "b"].map((name) => startIdp({ clientId: `client-${name}` })));
+  t.after(() => Promise.all(servers.map((server) => server.close())));
+  const [a, b] = servers;
+  const legacy = (server) => {
+    const { access, refresh } = server.grant();
+    const { tokenUrl: tokenEndpoint, clientId } = server.provider();
+    return { type: "oauth", provider: "sim", access, refresh, expires: 1, clientId, tokenEndpoint };
+  };
+  const mine = { id: "sim:mine", provider: "sim", type: "oauth", expiresMs: 1 };
+  await profiles.add(mine, { refreshToken: idp.grant().refresh });
+  const insecure = { ...legacy(a), tokenEndpoint: "http://id.example/token" };
+  const file = { version: 1, profiles: { "sim:a": legacy(a), "sim:b": legacy(b), "sim:c": insecure } };
+  const { imported, skipped } = await profiles.importLegacy(JSON.stringify(file));
+  assert.equal(imported, 2);
+  assert.match(skipped.join(), /^sim:c: .*https/);
+  const only = async (id) => {
+    await profiles.setOrder("sim", [id]);
+    return key();
+  };
+  assert.ok(b.accepts(await only("sim:b")));
+  assert.deepEqual([a.outcomes(), b.outcomes()], [[], ["ok"]]);
+  assert.ok(a.accepts(await only("sim:a")));
+  const unregistered = await failure(only("sim:mine"));
+  assert.equal(unregistered.code, "AUTH_REFRESH");
+  assert.match(unregistered.message, /registerProvider/);
+  b.settings.lifetime = 0;
+  await profiles.login(b.provider(), { profileId: "sim:login", onPrompt: ({ url }) => fetch(url) });
+  assert.match((await failure(only("sim:mine"))).message, /registerProvider/);
+  // The person's own word counts for the profile that has none, and for no other.
+  await profiles.registerProvider(idp.provider());
+  assert.ok(idp.accepts(await only("sim:mine")));
+  assert.ok(b.accepts(await only("sim:login")));
+  assert.deepEqual([a.outcomes(), b.outcomes(), idp.outcomes()], [["ok"], ["ok", "ok"], ["ok"]]);
+});
+
 // ── many processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A process that waits for `go`. */

@@ -56,7 +56,8 @@ pub struct Prompt {
 }
 
 impl AuthProfiles {
-    /// Signs in, stores the tokens as a profile, and keeps the provider for later refreshes.
+    /// Signs in, and stores the tokens as a profile, together with the token endpoint and the client they came from: they are
+    /// refreshed there and nowhere else.
     ///
     /// `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, `VALIDATION` for a
     /// provider that is not right.
@@ -82,8 +83,10 @@ impl AuthProfiles {
             .unwrap_or_else(|| format!("{}:{}", provider.id, tokens.email.as_deref().unwrap_or("default")));
         let mut record = Record::new(provider.id.clone(), ProfileType::OAuth, None, tokens.email);
         record.live(self.now().max(started), tokens.lifetime_ms);
+        record.token_url = Some(provider.token_url);
+        record.client_id = Some(provider.client_id);
         let profile = record.public(&id);
-        self.put(id, record, Some(tokens.access), tokens.refresh, Some(provider)).await?;
+        self.put(id, record, Some(tokens.access), tokens.refresh).await?;
         Ok(profile)
     }
 

@@ -101,6 +101,13 @@ pub(super) struct Record {
     pub(super) refresh_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) email: Option<String>,
+    /// Where the refresh token came from, and the only place it is sent to. A profile without them uses the endpoints that are
+    /// registered for its provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) token_url: Option<String>,
+    /// Whom the refresh token was issued to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
     /// Changes with each new set of secrets, and never comes twice.
     pub(super) grant: u64,
     /// Set before a refresh token is sent. Whoever finds it knows that the token may have been spent.
@@ -131,6 +138,8 @@ impl Record {
             expires_ms,
             refresh_ms: expires_ms.map(|expires| expires.saturating_sub(REFRESH_MARGIN_MS)),
             email,
+            token_url: None,
+            client_id: None,
             grant: 0,
             refreshing: None,
             refresh_failure: None,
@@ -184,6 +193,7 @@ pub(super) struct State {
     /// By provider: which profiles are used, in this order.
     #[serde(default)]
     pub(super) order: BTreeMap<String, Vec<String>>,
+    /// As registered, for profiles that do not know their own endpoints.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, OAuthProvider>,
 }

@@ -331,7 +331,8 @@ impl AuthProfiles {
         settle(env, Abort::never(), set, |_, ()| Ok(()))
     }
 
-    /// Keeps a provider's OAuth endpoints in the store, so that every process can refresh its tokens.
+    /// Keeps a provider's OAuth endpoints in the store, so that every process can refresh the tokens of profiles that were added
+    /// without any. Profiles that signed in, or were imported with theirs, keep those.
     #[napi(catch_unwind, ts_args_type = "provider: OAuthProvider", ts_return_type = "Promise<void>")]
     pub fn register_provider<'env>(
         &self,
@@ -344,8 +345,9 @@ impl AuthProfiles {
         settle(env, Abort::never(), register, |_, ()| Ok(()))
     }
 
-    /// Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, and
-    /// cooldowns are left behind; `skipped` says which profiles were not imported, and why.
+    /// Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, the
+    /// endpoints in the text are those of its own profiles only, and cooldowns are left behind; `skipped` says which profiles
+    /// were not imported, and why.
     #[napi(
         catch_unwind,
         ts_args_type = "authProfilesJson: string | Uint8Array",
@@ -367,8 +369,9 @@ impl AuthProfiles {
         })
     }
 
-    /// Signs in, stores the tokens as a profile, and keeps the provider for later refreshes. With a browser on this machine:
-    /// authorization code with PKCE, S256, and a redirect to 127.0.0.1 whose `state` is checked. Elsewhere: device code.
+    /// Signs in, and stores the tokens as a profile, together with the `tokenUrl` and `clientId` they came from: they are
+    /// refreshed there and nowhere else. With a browser on this machine: authorization code with PKCE, S256, and a redirect to
+    /// 127.0.0.1 whose `state` is checked. Elsewhere: device code.
     ///
     /// Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
     /// if the redirect's port is taken.
