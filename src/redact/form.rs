@@ -69,6 +69,8 @@ const fn unit(byte: u8) -> u16 {
 }
 
 fn is(text: &[u16], at: usize, byte: u8) -> bool {
+    #[cfg(test)]
+    super::regex::tests::count(1);
     text.get(at) == Some(&unit(byte))
 }
 
@@ -88,6 +90,8 @@ fn hex(text: &[u16], at: usize) -> Option<u8> {
 
 /// An invisible character or a plus sign: where it ends.
 fn hidden(text: &[u16], at: usize) -> Option<usize> {
+    #[cfg(test)]
+    super::regex::tests::count(1);
     let (code_point, end) = decode(text, at)?;
     (code_point == u32::from(b'+') || is_invisible(code_point)).then_some(end)
 }
@@ -121,6 +125,8 @@ impl<'a> Reader<'a> {
             let mut end = first;
             // ASCII first: it is what names are made of.
             while let Some(next) = text.get(end).and_then(|found| {
+                #[cfg(test)]
+                super::regex::tests::count(1);
                 if NAME.contains(*found) {
                     Some(end + 1)
                 } else {
@@ -139,7 +145,10 @@ impl<'a> Reader<'a> {
         if !(self.value.0 <= at && at <= self.value.1) {
             let rest = self.text.get(at..).unwrap_or_default();
             let length = rest.iter().position(|found| ends.contains(*found) || Set::SPACES.contains(*found));
-            self.value = (at, at + length.unwrap_or(rest.len()));
+            let length = length.unwrap_or(rest.len());
+            #[cfg(test)]
+            super::regex::tests::count(length);
+            self.value = (at, at + length);
         }
         self.value.1
     }

@@ -144,6 +144,11 @@ pub(super) struct Seen {
 static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(Patterns::build);
 
 impl Patterns {
+    #[cfg(test)]
+    pub(super) const fn header(&self) -> &Program {
+        &self.header.program
+    }
+
     /// Compiled at first use.
     pub(super) fn get() -> Option<&'static Self> {
         PATTERNS.as_ref()
