@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { get, request } from "node:http";
+import { createServer, get, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -151,6 +151,32 @@ test("who says no, or aborts, has not signed in", async () => {
     await delay(20);
   }
   assert.deepEqual(await profiles.list(), []);
+});
+
+test("a profile's id is checked before anyone signs in, and any address gives one", async (t) => {
+  let asked = 0;
+  for (const profileId of ["x".repeat(120), "a\nb", ""]) {
+    const options = { profileId, onPrompt: () => asked++ };
+    assert.equal((await failure(profiles.login(idp.provider(), options))).code, "VALIDATION");
+  }
+  const long = `${"x".repeat(95)}`;
+  assert.equal((await failure(profiles.login(idp.provider(long), { onPrompt: () => asked++ }))).code, "VALIDATION");
+  assert.equal(asked, 0);
+  for (const [provider, id] of [
+    ["sim", "sim:пользователь@пример.рф"],
+    ["s".repeat(80), `${"s".repeat(80)}:default`],
+  ]) {
+    const abroad = await startIdp({ email: "пользователь@пример.рф" });
+    t.after(() => abroad.close());
+    const signIn = { onPrompt: ({ url }) => fetch(url) };
+    assert.equal((await profiles.login(abroad.provider(provider), signIn)).id, id);
+    assert.ok(abroad.accepts((await profiles.resolve(provider)).key.expose()));
+    assert.equal(await profiles.remove(id), true);
+  }
+  assert.deepEqual(
+    (await store.list()).map(({ name }) => name),
+    ["auth.state"],
+  );
 });
 
 test("a redirect URI that is registered is used to the letter", async () => {
@@ -360,9 +386,10 @@ test("a refresh token goes to the server it came from, whatever else is imported
 // ── many processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A process that waits for `go`. */
-async function start(tasks = 1) {
-  const child = spawn(process.execPath, [resolver, dir, keyFile, "sim", String(tasks)], {
+async function start(tasks = 1, provider = "sim", env = {}) {
+  const child = spawn(process.execPath, [resolver, dir, keyFile, provider, String(tasks)], {
     stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, ...env },
   });
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -379,6 +406,36 @@ async function start(tasks = 1) {
     },
   };
 }
+
+test("a proxy of the environment is told nothing of what is on this machine", async (t) => {
+  const seen = [];
+  const refuse = ({ method, url }) => seen.push(`${method} ${url}`);
+  const proxy = createServer((request, response) => {
+    refuse(request);
+    response.writeHead(502).end();
+  }).on("connect", (request, socket) => {
+    refuse(request);
+    socket.end("HTTP/1.1 502 No\r\n\r\n");
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.close());
+  const url = `http://127.0.0.1:${proxy.address().port}`;
+  const env = { HTTP_PROXY: url, http_proxy: url, ALL_PROXY: url, all_proxy: url, NO_PROXY: "", no_proxy: "" };
+  await expired();
+  const here = await start(1, "sim", env);
+  here.go();
+  const [key] = (await here.result()).keys;
+  assert.ok(idp.accepts(key));
+  assert.deepEqual(seen, []);
+  // It is asked for what is elsewhere.
+  await profiles.registerProvider({ id: "far", clientId: "c", tokenUrl: "https://id.invalid/token", scopes: [] });
+  const secrets = { refreshToken: idp.grant().refresh };
+  await profiles.add({ id: "far", provider: "far", type: "oauth", expiresMs: 1 }, secrets);
+  const far = await start(1, "far", env);
+  far.go();
+  assert.match((await far.result()).errors.join(), /^AUTH_REFRESH/);
+  assert.ok(seen.includes("CONNECT id.invalid:443"), seen.join());
+});
 
 const processes = Number(process.env.OPENCLAW_CORE_AUTH_PROCESSES ?? 8);
 test(`${processes} processes of 50 tasks that meet an expired token make one refresh`, async () => {

@@ -71,6 +71,7 @@ pub struct AuthSecrets<'env> {
 #[napi(object, object_to_js = false)]
 pub struct AuthProfilesOptions<'env> {
     /// The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// This machine is reached directly in any case.
     #[napi(ts_type = "string")]
     pub proxy: Option<Unknown<'env>>,
     /// A PEM file of certificate authorities to trust beside those of the system.
@@ -119,7 +120,8 @@ pub struct AuthLoginOptions<'env> {
     /// "browser": on this machine. "device": on any. Default: "browser" if the provider has an `authorizeUrl`.
     #[napi(ts_type = "'browser' | 'device'")]
     pub flow: Option<Unknown<'env>>,
-    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw.
+    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw, or
+    /// if the first were too long.
     #[napi(ts_type = "string")]
     pub profile_id: Option<Unknown<'env>>,
     /// Aborts the call.
@@ -373,8 +375,9 @@ impl AuthProfiles {
     /// refreshed there and nowhere else. With a browser on this machine: authorization code with PKCE, S256, and a redirect to
     /// 127.0.0.1 whose `state` is checked. Elsewhere: device code.
     ///
-    /// Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
-    /// if the redirect's port is taken.
+    /// Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, `IO`
+    /// if the redirect's port is taken, and, before anyone is asked, `VALIDATION` for a profile's id that is not 1 to 100 bytes
+    /// of printable text.
     #[napi(
         catch_unwind,
         ts_args_type = "provider: OAuthProvider, options: AuthLoginOptions",
