@@ -233,6 +233,32 @@ test("a device code that is denied or runs out says so", async () => {
   assert.match(late.message, /sign in again/);
 });
 
+test("what a server wants shown is shown only if it is what it looks like, and it is not asked without pause", async () => {
+  const prompts = [];
+  const options = { flow: "device", onPrompt: (prompt) => prompts.push(prompt) };
+  for (const [name, value] of [
+    ["verificationUri", "https://login.example/\u001b]52;c;ZXZpbA==\u0007"],
+    ["verificationUri", "https://login.example/\u202ehtml"],
+    ["verificationUri", "https://login.example/a\nb"],
+    ["verificationUri", "javascript:alert(1)"],
+    ["userCode", "AB\u001b[2J"],
+    ["userCode", "AB\u2066CD"],
+  ]) {
+    idp.settings[name] = value;
+    assert.equal((await failure(profiles.login(idp.provider(), options))).code, "AUTH_REFRESH", value);
+    delete idp.settings[name];
+  }
+  assert.deepEqual(prompts, []);
+  Object.assign(idp.settings, { interval: 0, pending: 2, verificationUri: "https://bücher.example/ä" });
+  const polls = [];
+  idp.hooks.token = () => polls.push(performance.now());
+  await profiles.login(idp.provider(), options);
+  assert.equal(prompts[0].url, "https://xn--bcher-kva.example/%C3%A4");
+  assert.equal(polls.length, 3);
+  // Timers of two processes: some milliseconds of grace.
+  for (const [before, poll] of [polls.slice(0, 2), polls.slice(1)]) assert.ok(poll - before > 980);
+});
+
 // ── refreshing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 test("fifty tasks that meet an expired token make one refresh, and an abort of some does not stop it", async () => {
