@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::Poll;
 
-use napi::{Env, JsValue};
 use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
+use napi::{Env, JsValue};
 use tokio_util::sync::CancellationToken;
 
 use super::abort::{Abort, rejected};
@@ -71,6 +71,18 @@ where
         Ok(Box::new(finish) as Finish)
     };
     settle_untyped(env, abort, Box::pin(work))
+}
+
+/// The promise that `call` makes, or one that rejects with its error: who calls asynchronously catches in one place.
+pub(super) fn rejecting<'env>(
+    env: &'env Env,
+    call: impl FnOnce() -> napi::Result<Object<'env>>,
+) -> napi::Result<Object<'env>> {
+    call().or_else(|error| {
+        let (deferred, promise) = env.create_deferred::<(), fn(Env) -> napi::Result<()>>()?;
+        deferred.reject(error);
+        Ok(promise)
+    })
 }
 
 /// Makes the JS value of a result, on the JS thread.
