@@ -99,6 +99,9 @@ fn hidden(text: &[u16], at: usize) -> Option<usize> {
 /// Reads names and values of one text. What one reading found is kept for the next that begins within.
 struct Reader<'a> {
     text: &'a [u16],
+    /// What a name begins with, and what it is made of.
+    letters: Set,
+    units: Set,
     hidden: (usize, usize),
     name: (usize, usize),
     value: (usize, usize),
@@ -106,12 +109,17 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a [u16]) -> Self {
-        Self { text, hidden: (1, 0), name: (1, 0), value: (1, 0) }
+        Self { text, letters: LETTERS, units: NAME, hidden: (1, 0), name: (1, 0), value: (1, 0) }
+    }
+
+    /// As OpenClaw reads names behind `body:`: its expression for these alone has the flags `iu`.
+    fn of_contexts(text: &'a [u16]) -> Self {
+        Self { letters: LETTERS.folded_letters(), units: NAME.folded_letters(), ..Self::new(text) }
     }
 
     /// The `=` behind a name that begins at `at`.
     fn name(&mut self, at: usize) -> Option<usize> {
-        let text = self.text;
+        let (text, letters, units) = (self.text, self.letters, self.units);
         if !(self.hidden.0 <= at && at <= self.hidden.1) {
             let mut end = at;
             while let Some(next) = hidden(text, end) {
@@ -120,14 +128,14 @@ impl<'a> Reader<'a> {
             self.hidden = (at, end);
         }
         let from = self.hidden.1;
-        let first = escape(text, from).or_else(|| LETTERS.contains(*text.get(from)?).then_some(from + 1))?;
+        let first = escape(text, from).or_else(|| letters.contains(*text.get(from)?).then_some(from + 1))?;
         if !(self.name.0 <= first && first <= self.name.1) {
             let mut end = first;
             // ASCII first: it is what names are made of.
             while let Some(next) = text.get(end).and_then(|found| {
                 #[cfg(test)]
                 super::regex::tests::count(1);
-                if NAME.contains(*found) {
+                if units.contains(*found) {
                     Some(end + 1)
                 } else {
                     escape(text, end).or_else(|| hidden(text, end))
@@ -301,7 +309,7 @@ fn each_pair<'a>(
 
 /// `body: name=value`, `form_body = "name=value"`
 fn redact_contexts(text: &[u16]) -> Cow<'_, [u16]> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader::of_contexts(text);
     let mut rewriting = Rewriting::new(text);
     let mut at = 0;
     while at < text.len() {

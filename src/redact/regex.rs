@@ -65,6 +65,11 @@ impl Set {
         Self { ascii, wide: 0 }
     }
 
+    /// With ſ and K, which are letters of ASCII to a set of these under the flags `iu`.
+    pub(super) const fn folded_letters(self) -> Self {
+        Self { ascii: self.ascii, wide: self.wide | LONG_S | KELVIN }
+    }
+
     fn of(letter: char) -> Self {
         u8::try_from(letter).map_or(Self::EMPTY, |byte| Self::ascii(1 << (byte & 127)))
     }
