@@ -270,7 +270,11 @@ test("patterns of users, and built-in ones that users name", () => {
   }
   for (const pattern of own) {
     const patterns = [pattern];
-    assert.equal(core.redact("", { patterns }), redactSensitiveText("", { mode: "tools", patterns }), pattern);
+    assert.equal(
+      core.redact("", { patterns }),
+      redactSensitiveText("", { mode: "tools", patterns }),
+      pattern,
+    );
   }
   assert.equal(
     core.redact("token=abcdefgh", { patterns: [] }),

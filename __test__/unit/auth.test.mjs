@@ -160,7 +160,10 @@ test("a profile's id is checked before anyone signs in, and any address gives on
     assert.equal((await failure(profiles.login(idp.provider(), options))).code, "VALIDATION");
   }
   const long = `${"x".repeat(95)}`;
-  assert.equal((await failure(profiles.login(idp.provider(long), { onPrompt: () => asked++ }))).code, "VALIDATION");
+  assert.equal(
+    (await failure(profiles.login(idp.provider(long), { onPrompt: () => asked++ }))).code,
+    "VALIDATION",
+  );
   assert.equal(asked, 0);
   for (const [provider, id] of [
     ["sim", "sim:пользователь@пример.рф"],
@@ -446,7 +449,14 @@ test("a proxy of the environment is told nothing of what is on this machine", as
   await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
   t.after(() => proxy.close());
   const url = `http://127.0.0.1:${proxy.address().port}`;
-  const env = { HTTP_PROXY: url, http_proxy: url, ALL_PROXY: url, all_proxy: url, NO_PROXY: "", no_proxy: "" };
+  const env = {
+    HTTP_PROXY: url,
+    http_proxy: url,
+    ALL_PROXY: url,
+    all_proxy: url,
+    NO_PROXY: "",
+    no_proxy: "",
+  };
   await expired();
   const here = await start(1, "sim", env);
   here.go();
@@ -454,7 +464,12 @@ test("a proxy of the environment is told nothing of what is on this machine", as
   assert.ok(idp.accepts(key));
   assert.deepEqual(seen, []);
   // It is asked for what is elsewhere.
-  await profiles.registerProvider({ id: "far", clientId: "c", tokenUrl: "https://id.invalid/token", scopes: [] });
+  await profiles.registerProvider({
+    id: "far",
+    clientId: "c",
+    tokenUrl: "https://id.invalid/token",
+    scopes: [],
+  });
   const secrets = { refreshToken: idp.grant().refresh };
   await profiles.add({ id: "far", provider: "far", type: "oauth", expiresMs: 1 }, secrets);
   const far = await start(1, "far", env);
@@ -463,7 +478,7 @@ test("a proxy of the environment is told nothing of what is on this machine", as
   assert.ok(seen.includes("CONNECT id.invalid:443"), seen.join());
 });
 
-const processes = Number(process.env.OPENCLAW_CORE_AUTH_PROCESSES ?? 8);
+const processes = 64;
 test(`${processes} processes of 50 tasks that meet an expired token make one refresh`, async () => {
   await expired();
   // Slow enough that all of them are waiting.
@@ -553,23 +568,40 @@ test("a connection that breaks after the token was spent: sign in again", async 
 });
 
 test("killed at any moment before the request or after the answer: one of the two", async (t) => {
-  const seen = {};
-  const count = (outcome) => (seen[outcome] = (seen[outcome] ?? 0) + 1);
-  // Around the write of the new tokens, in steps of a fifth of a millisecond: a timer would be too coarse.
-  for (let step = 0; step < 16; step++) {
-    count(
-      await killed((kill) => {
-        idp.hooks.sent = () => {
-          const until = performance.now() + step / 5;
-          while (performance.now() < until);
-          kill();
-        };
-      }),
-    );
+  const seen = { before: {}, after: {} };
+  /** Kills at each of the moments, and goes on until each outcome that must come has come: at once, or ever later. */
+  async function sweep(phase, moments, kill) {
+    const outcomes = seen[phase];
+    const expected = { before: ["old token good"], after: ["sign in again", "stored"] }[phase];
+    for (let turn = 0; ; turn++) {
+      const missing = expected.filter((outcome) => !outcomes[outcome]);
+      if (turn >= moments.length && missing.length === 0) return;
+      assert.ok(
+        turn < moments.length + 24,
+        `${phase}: ${missing} did not come of ${JSON.stringify(outcomes)}`,
+      );
+      // Beyond the sweep: at once for what comes of a kill that is early, and ever later for what comes of a late one.
+      const early = missing[0] === expected[0];
+      const ms = moments[turn] ?? (early ? 0 : 2 ** (turn - moments.length));
+      const outcome = await killed((end) => kill(end, ms));
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    }
   }
+  // Around the write of the new tokens, in steps of a fifth of a millisecond: a timer would be too coarse.
+  const fine = Array.from({ length: 16 }, (_, step) => step / 5);
+  await sweep("after", fine, (kill, ms) => {
+    idp.hooks.sent = () => {
+      const until = performance.now() + ms;
+      while (performance.now() < until);
+      kill();
+    };
+  });
   // Around the mark and the request.
-  for (let ms = 0; ms < 24; ms += 2) count(await killed((kill) => void setTimeout(kill, ms)));
+  const coarse = Array.from({ length: 12 }, (_, step) => 2 * step);
+  await sweep("before", coarse, (kill, ms) => (ms ? void setTimeout(kill, ms) : kill()));
   t.diagnostic(JSON.stringify(seen));
+  // What the server has spent is not good any more: of a kill after its answer, nothing else can come.
+  assert.deepEqual(Object.keys(seen.after).sort(), ["sign in again", "stored"]);
 });
 
 // ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -75,14 +75,7 @@ describe("validateMessage", () => {
       "\u200f",
     );
     const text = fc
-      .array(
-        fc.oneof(
-          { weight: 4, arbitrary: fc.string({ maxLength: 90 }) },
-          odd,
-          odd,
-        ),
-        { maxLength: 14 },
-      )
+      .array(fc.oneof({ weight: 4, arbitrary: fc.string({ maxLength: 90 }) }, odd, odd), { maxLength: 14 })
       .map((parts) => parts.join(""));
     const flags = { allowControl: fc.boolean(), allowBidi: fc.boolean() };
     fc.assert(
