@@ -91,8 +91,8 @@ function buildNative() {
   if (options.profile) args.push("--profile", options.profile);
   else if (!options.debug) args.push("--release");
   const release = !options.debug && !options.profile;
-  const wrapper = { RUSTC_WORKSPACE_WRAPPER: join(root, "scripts/rustc.sh") };
-  run("@napi-rs/cli", args, release && process.platform !== "win32" ? wrapper : {});
+  const optimised = release && process.platform !== "win32";
+  run("@napi-rs/cli", args, optimised ? { CARGO: join(root, "scripts/cargo.sh") } : {});
 
   const types = readFileSync(join(staging, "index.d.ts"), "utf8")
     // Says which binary was loaded; index.js does not hand it out.

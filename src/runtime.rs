@@ -42,7 +42,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(outcome.send(work())));
     // One type of task for all work: what tokio makes of each type is more code than most work is.
     match tokio::task::spawn_blocking(work).await {
-        Ok(()) => received.await.unwrap_or_else(|_| Err(CoreError::new(Code::Internal, "a worker gave no answer"))),
+        Ok(()) => {
+            received.await.unwrap_or_else(|_| Err(CoreError::new(Code::Internal, "a worker gave no answer")))
+        }
         Err(error) => Err(CoreError::new(Code::Internal, format!("a worker died: {error}"))),
     }
 }
