@@ -271,7 +271,7 @@ impl<'a> Parameters<'a> {
         let mut matcher = Matcher::new(header, text);
         let mut ranges = Vec::new();
         let mut last = 0;
-        for &start in starts.iter() {
+        for &start in starts {
             if start < last {
                 continue;
             }

@@ -190,7 +190,7 @@ impl<'a> Rewriting<'a> {
 }
 
 /// Runs `next` on what the step before made.
-fn then<'a>(text: Cow<'a, [u16]>, next: impl FnOnce(&[u16]) -> Cow<'_, [u16]>) -> Cow<'a, [u16]> {
+fn then(text: Cow<'_, [u16]>, next: impl FnOnce(&[u16]) -> Cow<'_, [u16]>) -> Cow<'_, [u16]> {
     match next(&text) {
         Cow::Borrowed(_) => text,
         Cow::Owned(changed) => Cow::Owned(changed),
@@ -257,7 +257,7 @@ fn redact_line(line: &[u16]) -> Cow<'_, [u16]> {
         return seen;
     }
     if is_body(&seen) {
-        return then(seen, |text| redact_pairs(text));
+        return then(seen, redact_pairs);
     }
     then(then(then(seen, redact_bodies_within), redact_encoded), redact_contexts)
 }
@@ -393,7 +393,7 @@ fn redact_pairs(text: &[u16]) -> Cow<'_, [u16]> {
         let end = start + pair.len();
         if let Some(equals) = pair.iter().position(|found| *found == unit(b'=')) {
             visit(text, (start, start + equals), end, |start, end, _| {
-                rewriting.replace(start, end, mask::HIDDEN)
+                rewriting.replace(start, end, mask::HIDDEN);
             });
         }
         start = end + 1;

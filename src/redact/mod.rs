@@ -75,7 +75,7 @@ fn find(text: &[u16], from: usize, byte: u8) -> Option<usize> {
     let mut at = from;
     // Whole blocks first: a loop without a way out is one that the compiler makes wide.
     for block in text.get(from..)?.chunks(64) {
-        if block.iter().fold(false, |found, other| found | (*other == unit)) {
+        if block.iter().fold(0, |found, other| found | u16::from(*other == unit)) != 0 {
             break;
         }
         at += block.len();
