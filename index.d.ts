@@ -65,19 +65,25 @@ export declare class AuthProfiles {
   markSuccess(id: string): Promise<void>
   /** Uses these profiles of a provider, in this order, and no others; with none, all of them in OpenClaw's order. */
   setOrder(provider: string, ids: string[]): Promise<void>
-  /** Keeps a provider's OAuth endpoints in the store, so that every process can refresh its tokens. */
+  /**
+   * Keeps a provider's OAuth endpoints in the store, so that every process can refresh the tokens of profiles that were added
+   * without any. Profiles that signed in, or were imported with theirs, keep those.
+   */
   registerProvider(provider: OAuthProvider): Promise<void>
   /**
-   * Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, and
-   * cooldowns are left behind; `skipped` says which profiles were not imported, and why.
+   * Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, the
+   * endpoints in the text are those of its own profiles only, and cooldowns are left behind; `skipped` says which profiles
+   * were not imported, and why.
    */
   importLegacy(authProfilesJson: string | Uint8Array): Promise<{ imported: number, skipped: string[] }>
   /**
-   * Signs in, stores the tokens as a profile, and keeps the provider for later refreshes. With a browser on this machine:
-   * authorization code with PKCE, S256, and a redirect to 127.0.0.1 whose `state` is checked. Elsewhere: device code.
+   * Signs in, and stores the tokens as a profile, together with the `tokenUrl` and `clientId` they came from: they are
+   * refreshed there and nowhere else. With a browser on this machine: authorization code with PKCE, S256, and a redirect to
+   * 127.0.0.1 whose `state` is checked. Elsewhere: device code.
    *
-   * Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
-   * if the redirect's port is taken.
+   * Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, `IO`
+   * if the redirect's port is taken, and, before anyone is asked, `VALIDATION` for a profile's id that is not 1 to 100 bytes
+   * of printable text.
    */
   login(provider: OAuthProvider, options: AuthLoginOptions): Promise<AuthProfile>
 }
@@ -292,7 +298,10 @@ export interface AuthLoginOptions {
   onPrompt: (prompt: LoginPrompt) => void
   /** "browser": on this machine. "device": on any. Default: "browser" if the provider has an `authorizeUrl`. */
   flow?: 'browser' | 'device'
-  /** The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw. */
+  /**
+   * The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw, or
+   * if the first were too long.
+   */
   profileId?: string
   /** Aborts the call. */
   signal?: AbortSignal
@@ -318,7 +327,10 @@ export interface AuthProfile {
 
 /** How authorization servers are reached. */
 export interface AuthProfilesOptions {
-  /** The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. */
+  /**
+   * The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+   * This machine is reached directly in any case.
+   */
   proxy?: string
   /** A PEM file of certificate authorities to trust beside those of the system. */
   caFile?: string

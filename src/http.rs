@@ -60,7 +60,8 @@ impl Default for HttpOptions {
 }
 
 /// Through which proxy a client connects: HTTP or HTTPS, with the user's name and password in the URL if it asks for
-/// them.
+/// them. This machine itself (`localhost`, loopback addresses) is always reached directly, as by Go's `net/http`: another
+/// machine could not reach it for us, and would only learn what is said here in clear.
 #[derive(Clone, Default)]
 pub enum Proxy {
     /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or their lower-case forms, say.
@@ -96,14 +97,18 @@ pub fn client(options: &HttpOptions) -> Result<Client> {
         .connect_timeout(options.connect_timeout)
         .user_agent(options.user_agent.as_str());
     match &options.proxy {
-        Proxy::Environment => {}
+        Proxy::Environment => {
+            builder = builder.no_proxy();
+            for proxy in environment() {
+                builder = builder.proxy(proxy);
+            }
+        }
         Proxy::None => builder = builder.no_proxy(),
         Proxy::Url { url, no_proxy } => {
             // The error would repeat the URL, and with it the password.
             let proxy = reqwest::Proxy::all(url.as_str())
                 .map_err(|_| CoreError::new(Code::Validation, "the proxy is no URL of an HTTP proxy"))?;
-            let direct = no_proxy.as_deref().and_then(NoProxy::from_string);
-            builder = builder.proxy(proxy.no_proxy(direct));
+            builder = builder.proxy(proxy.no_proxy(direct(no_proxy.as_deref())));
         }
     }
     if let Some(wait) = options.idle_timeout {
@@ -121,6 +126,28 @@ pub fn client(options: &HttpOptions) -> Result<Client> {
     builder.build().map_err(|error| {
         CoreError::new(Code::Internal, format!("cannot build an HTTP client: {}", chain(&error)))
     })
+}
+
+/// This machine.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1,::ffff:127.0.0.0/104";
+
+/// Which hosts are reached without a proxy: these, and this machine.
+fn direct(no_proxy: Option<&str>) -> Option<NoProxy> {
+    NoProxy::from_string(&format!("{LOOPBACK},{}", no_proxy.unwrap_or_default()))
+}
+
+/// The proxies of the environment, read as reqwest reads them.
+fn environment() -> Vec<reqwest::Proxy> {
+    let read = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok());
+    let no_proxy = read(["NO_PROXY", "no_proxy"]);
+    // In a CGI program, a request's `Proxy` header is this variable (CVE-2016-5385).
+    let is_cgi = std::env::var_os("REQUEST_METHOD").is_some();
+    let http = read(["HTTP_PROXY", "http_proxy"]).filter(|_| !is_cgi).map(reqwest::Proxy::http);
+    let https = read(["HTTPS_PROXY", "https_proxy"]).map(reqwest::Proxy::https);
+    let all = read(["ALL_PROXY", "all_proxy"]).map(reqwest::Proxy::all);
+    // The first that is for a URL's scheme counts. One that is empty is none.
+    let found = [http, https, all].into_iter().flatten().filter_map(Result::ok);
+    found.map(|proxy| proxy.no_proxy(direct(no_proxy.as_deref()))).collect()
 }
 
 /// What went wrong on the way, without the URL, whose query may hold a secret: `TIMEOUT` or `NETWORK`. `what` names

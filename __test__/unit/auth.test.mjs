@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { get, request } from "node:http";
+import { createServer, get, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -153,6 +153,35 @@ test("who says no, or aborts, has not signed in", async () => {
   assert.deepEqual(await profiles.list(), []);
 });
 
+test("a profile's id is checked before anyone signs in, and any address gives one", async (t) => {
+  let asked = 0;
+  for (const profileId of ["x".repeat(120), "a\nb", ""]) {
+    const options = { profileId, onPrompt: () => asked++ };
+    assert.equal((await failure(profiles.login(idp.provider(), options))).code, "VALIDATION");
+  }
+  const long = `${"x".repeat(95)}`;
+  assert.equal(
+    (await failure(profiles.login(idp.provider(long), { onPrompt: () => asked++ }))).code,
+    "VALIDATION",
+  );
+  assert.equal(asked, 0);
+  for (const [provider, id] of [
+    ["sim", "sim:пользователь@пример.рф"],
+    ["s".repeat(80), `${"s".repeat(80)}:default`],
+  ]) {
+    const abroad = await startIdp({ email: "пользователь@пример.рф" });
+    t.after(() => abroad.close());
+    const signIn = { onPrompt: ({ url }) => fetch(url) };
+    assert.equal((await profiles.login(abroad.provider(provider), signIn)).id, id);
+    assert.ok(abroad.accepts((await profiles.resolve(provider)).key.expose()));
+    assert.equal(await profiles.remove(id), true);
+  }
+  assert.deepEqual(
+    (await store.list()).map(({ name }) => name),
+    ["auth.state"],
+  );
+});
+
 test("a redirect URI that is registered is used to the letter", async () => {
   const redirectUri = await freeUri();
   let used;
@@ -205,6 +234,32 @@ test("a device code that is denied or runs out says so", async () => {
   const late = await failure(profiles.login(idp.provider(), { flow: "device", onPrompt() {} }));
   assert.equal(late.code, "AUTH_EXPIRED");
   assert.match(late.message, /sign in again/);
+});
+
+test("what a server wants shown is shown only if it is what it looks like, and it is not asked without pause", async () => {
+  const prompts = [];
+  const options = { flow: "device", onPrompt: (prompt) => prompts.push(prompt) };
+  for (const [name, value] of [
+    ["verificationUri", "https://login.example/\u001b]52;c;ZXZpbA==\u0007"],
+    ["verificationUri", "https://login.example/\u202ehtml"],
+    ["verificationUri", "https://login.example/a\nb"],
+    ["verificationUri", "javascript:alert(1)"],
+    ["userCode", "AB\u001b[2J"],
+    ["userCode", "AB\u2066CD"],
+  ]) {
+    idp.settings[name] = value;
+    assert.equal((await failure(profiles.login(idp.provider(), options))).code, "AUTH_REFRESH", value);
+    delete idp.settings[name];
+  }
+  assert.deepEqual(prompts, []);
+  Object.assign(idp.settings, { interval: 0, pending: 2, verificationUri: "https://bücher.example/ä" });
+  const polls = [];
+  idp.hooks.token = () => polls.push(performance.now());
+  await profiles.login(idp.provider(), options);
+  assert.equal(prompts[0].url, "https://xn--bcher-kva.example/%C3%A4");
+  assert.equal(polls.length, 3);
+  // Timers of two processes: some milliseconds of grace.
+  for (const [before, poll] of [polls.slice(0, 2), polls.slice(1)]) assert.ok(poll - before > 980);
 });
 
 // ── refreshing ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,12 +376,49 @@ test("a sign-in that cannot be refreshed does not stand in the way of the next p
   assert.ok(idp.accepts(key.expose()));
 });
 
+test("a refresh token goes to the server it came from, whatever else is imported or signed in", async (t) => {
+  const servers = await Promise.all(["a", "b"].map((name) => startIdp({ clientId: `client-${name}` })));
+  t.after(() => Promise.all(servers.map((server) => server.close())));
+  const [a, b] = servers;
+  const legacy = (server) => {
+    const { access, refresh } = server.grant();
+    const { tokenUrl: tokenEndpoint, clientId } = server.provider();
+    return { type: "oauth", provider: "sim", access, refresh, expires: 1, clientId, tokenEndpoint };
+  };
+  const mine = { id: "sim:mine", provider: "sim", type: "oauth", expiresMs: 1 };
+  await profiles.add(mine, { refreshToken: idp.grant().refresh });
+  const insecure = { ...legacy(a), tokenEndpoint: "http://id.example/token" };
+  const file = { version: 1, profiles: { "sim:a": legacy(a), "sim:b": legacy(b), "sim:c": insecure } };
+  const { imported, skipped } = await profiles.importLegacy(JSON.stringify(file));
+  assert.equal(imported, 2);
+  assert.match(skipped.join(), /^sim:c: .*https/);
+  const only = async (id) => {
+    await profiles.setOrder("sim", [id]);
+    return key();
+  };
+  assert.ok(b.accepts(await only("sim:b")));
+  assert.deepEqual([a.outcomes(), b.outcomes()], [[], ["ok"]]);
+  assert.ok(a.accepts(await only("sim:a")));
+  const unregistered = await failure(only("sim:mine"));
+  assert.equal(unregistered.code, "AUTH_REFRESH");
+  assert.match(unregistered.message, /registerProvider/);
+  b.settings.lifetime = 0;
+  await profiles.login(b.provider(), { profileId: "sim:login", onPrompt: ({ url }) => fetch(url) });
+  assert.match((await failure(only("sim:mine"))).message, /registerProvider/);
+  // The person's own word counts for the profile that has none, and for no other.
+  await profiles.registerProvider(idp.provider());
+  assert.ok(idp.accepts(await only("sim:mine")));
+  assert.ok(b.accepts(await only("sim:login")));
+  assert.deepEqual([a.outcomes(), b.outcomes(), idp.outcomes()], [["ok"], ["ok", "ok"], ["ok"]]);
+});
+
 // ── many processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A process that waits for `go`. */
-async function start(tasks = 1) {
-  const child = spawn(process.execPath, [resolver, dir, keyFile, "sim", String(tasks)], {
+async function start(tasks = 1, provider = "sim", env = {}) {
+  const child = spawn(process.execPath, [resolver, dir, keyFile, provider, String(tasks)], {
     stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, ...env },
   });
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -344,7 +436,49 @@ async function start(tasks = 1) {
   };
 }
 
-const processes = Number(process.env.OPENCLAW_CORE_AUTH_PROCESSES ?? 8);
+test("a proxy of the environment is told nothing of what is on this machine", async (t) => {
+  const seen = [];
+  const refuse = ({ method, url }) => seen.push(`${method} ${url}`);
+  const proxy = createServer((request, response) => {
+    refuse(request);
+    response.writeHead(502).end();
+  }).on("connect", (request, socket) => {
+    refuse(request);
+    socket.end("HTTP/1.1 502 No\r\n\r\n");
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.close());
+  const url = `http://127.0.0.1:${proxy.address().port}`;
+  const env = {
+    HTTP_PROXY: url,
+    http_proxy: url,
+    ALL_PROXY: url,
+    all_proxy: url,
+    NO_PROXY: "",
+    no_proxy: "",
+  };
+  await expired();
+  const here = await start(1, "sim", env);
+  here.go();
+  const [key] = (await here.result()).keys;
+  assert.ok(idp.accepts(key));
+  assert.deepEqual(seen, []);
+  // It is asked for what is elsewhere.
+  await profiles.registerProvider({
+    id: "far",
+    clientId: "c",
+    tokenUrl: "https://id.invalid/token",
+    scopes: [],
+  });
+  const secrets = { refreshToken: idp.grant().refresh };
+  await profiles.add({ id: "far", provider: "far", type: "oauth", expiresMs: 1 }, secrets);
+  const far = await start(1, "far", env);
+  far.go();
+  assert.match((await far.result()).errors.join(), /^AUTH_REFRESH/);
+  assert.ok(seen.includes("CONNECT id.invalid:443"), seen.join());
+});
+
+const processes = 64;
 test(`${processes} processes of 50 tasks that meet an expired token make one refresh`, async () => {
   await expired();
   // Slow enough that all of them are waiting.
@@ -434,23 +568,40 @@ test("a connection that breaks after the token was spent: sign in again", async 
 });
 
 test("killed at any moment before the request or after the answer: one of the two", async (t) => {
-  const seen = {};
-  const count = (outcome) => (seen[outcome] = (seen[outcome] ?? 0) + 1);
-  // Around the write of the new tokens, in steps of a fifth of a millisecond: a timer would be too coarse.
-  for (let step = 0; step < 16; step++) {
-    count(
-      await killed((kill) => {
-        idp.hooks.sent = () => {
-          const until = performance.now() + step / 5;
-          while (performance.now() < until);
-          kill();
-        };
-      }),
-    );
+  const seen = { before: {}, after: {} };
+  /** Kills at each of the moments, and goes on until each outcome that must come has come: at once, or ever later. */
+  async function sweep(phase, moments, kill) {
+    const outcomes = seen[phase];
+    const expected = { before: ["old token good"], after: ["sign in again", "stored"] }[phase];
+    for (let turn = 0; ; turn++) {
+      const missing = expected.filter((outcome) => !outcomes[outcome]);
+      if (turn >= moments.length && missing.length === 0) return;
+      assert.ok(
+        turn < moments.length + 24,
+        `${phase}: ${missing} did not come of ${JSON.stringify(outcomes)}`,
+      );
+      // Beyond the sweep: at once for what comes of a kill that is early, and ever later for what comes of a late one.
+      const early = missing[0] === expected[0];
+      const ms = moments[turn] ?? (early ? 0 : 2 ** (turn - moments.length));
+      const outcome = await killed((end) => kill(end, ms));
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    }
   }
+  // Around the write of the new tokens, in steps of a fifth of a millisecond: a timer would be too coarse.
+  const fine = Array.from({ length: 16 }, (_, step) => step / 5);
+  await sweep("after", fine, (kill, ms) => {
+    idp.hooks.sent = () => {
+      const until = performance.now() + ms;
+      while (performance.now() < until);
+      kill();
+    };
+  });
   // Around the mark and the request.
-  for (let ms = 0; ms < 24; ms += 2) count(await killed((kill) => void setTimeout(kill, ms)));
+  const coarse = Array.from({ length: 12 }, (_, step) => 2 * step);
+  await sweep("before", coarse, (kill, ms) => (ms ? void setTimeout(kill, ms) : kill()));
   t.diagnostic(JSON.stringify(seen));
+  // What the server has spent is not good any more: of a kill after its answer, nothing else can come.
+  assert.deepEqual(Object.keys(seen.after).sort(), ["sign in again", "stored"]);
 });
 
 // ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

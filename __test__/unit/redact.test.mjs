@@ -44,7 +44,10 @@ test("patterns take the place of the built-in ones; none are the built-in ones",
     assert.equal(core.mightContainSecret("plain", options), false);
   }
   assert.equal(core.mightContainSecret("plain", { patterns: ["x"] }), true);
-  assert.equal(core.mightContainSecret("", { patterns: ["x"] }), false);
+  for (const pattern of ["x", "a*", "^", "(?:)"]) {
+    assert.equal(core.mightContainSecret("", { patterns: [pattern] }), false);
+    assert.equal(core.redact("", { patterns: [pattern] }), "");
+  }
 });
 
 test("arguments of another kind are refused, and no error holds the text", () => {

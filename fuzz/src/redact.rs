@@ -1,12 +1,14 @@
 //! Redaction. The bytes are UTF-8, in which three bytes may stand for half of a surrogate pair (WTF-8).
 
-use openclaw_core::redact::{might_contain_secret, redact};
+use openclaw_core::redact::{might_contain_secret, redact, redact_unfiltered};
 
-/// What the pre-filter lets pass is not changed; and a text of whole characters stays one.
+/// In what the pre-filter lets pass, the patterns find nothing; and a text of whole characters stays one.
 pub(crate) fn text(bytes: &[u8]) {
     let units = units(bytes);
     let redacted = redact(&units).expect("redaction has no errors of its own");
     if !might_contain_secret(&units).expect("nor has its pre-filter") {
+        let unfiltered = redact_unfiltered(&units).expect("nor do the patterns");
+        assert!(*unfiltered == *units || is_known_gap(&units), "the pre-filter lets a secret pass");
         assert_eq!(*redacted, *units, "a text that holds no secret was changed");
     }
     if String::from_utf16(&units).is_ok() {
@@ -18,6 +20,14 @@ pub(crate) fn text(bytes: &[u8]) {
     longer.extend(format!("\n\n {secret} ").encode_utf16());
     let redacted = String::from_utf16_lossy(&redact(&longer).expect("as above"));
     assert!(!redacted.contains(secret), "a token of GitHub's is left: {redacted}");
+}
+
+/// What OpenClaw's pre-filter lets pass, and so does ours: a header that it does not know, and tokens right behind the letters
+/// that are an s and a k to its flags `iu`, and no letters to the patterns' `gi`.
+fn is_known_gap(units: &[u16]) -> bool {
+    let header = "x-pomerium-jwt-assertion";
+    let lower = String::from_utf16_lossy(units).to_ascii_lowercase();
+    lower.contains(header) || units.contains(&0x17F) || units.contains(&0x212A)
 }
 
 fn units(bytes: &[u8]) -> Vec<u16> {

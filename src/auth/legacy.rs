@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::oauth::OAuthProvider;
+use super::oauth;
 use super::profile::{self, ProfileType, Record, State};
 use crate::secrets::{Entries, Secret};
 use crate::{Code, CoreError, Result};
@@ -294,22 +294,10 @@ fn add(entries: &mut Entries, state: &mut State, id: &str, credential: &Credenti
         if expires.is_none() && refresh.is_some() {
             record.stale = true;
         }
-        if let (Some(client), Some(token_url)) =
-            (credential.text("clientId"), credential.text("tokenEndpoint"))
-        {
-            let known = OAuthProvider {
-                id: provider.clone(),
-                client_id: client.to_owned(),
-                authorize_url: None,
-                token_url: token_url.to_owned(),
-                device_url: credential.text("deviceAuthorizationEndpoint").map(ToOwned::to_owned),
-                scopes: Vec::new(),
-                redirect_port: None,
-                redirect_uri: None,
-            };
-            if let Ok(known) = known.checked() {
-                state.providers.entry(provider).or_insert(known);
-            }
+        record.client_id = credential.text("clientId").map(ToOwned::to_owned);
+        if let Some(url) = credential.text("tokenEndpoint") {
+            oauth::endpoint("tokenEndpoint", url).map_err(|error| error.message().to_owned())?;
+            record.token_url = Some(url.to_owned());
         }
     }
     state.put(entries, id, record, key, refresh).map_err(|error| error.to_string())

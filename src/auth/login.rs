@@ -13,7 +13,7 @@ use url::Url;
 
 use super::oauth::{self, OAuthProvider, Refusal, Tokens, invalid, known_error};
 use super::pkce;
-use super::profile::{AuthProfile, ProfileType, Record};
+use super::profile::{self, AuthProfile, ProfileType, Record};
 use super::profiles::AuthProfiles;
 use crate::secrets::Secret;
 use crate::{Code, CoreError, Result};
@@ -42,7 +42,8 @@ pub enum LoginFlow {
 pub struct LoginOptions {
     /// Default: `Browser` if the provider has an authorization endpoint, else `Device`.
     pub flow: Option<LoginFlow>,
-    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw.
+    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw, or
+    /// if the first were too long.
     pub profile_id: Option<String>,
 }
 
@@ -56,10 +57,11 @@ pub struct Prompt {
 }
 
 impl AuthProfiles {
-    /// Signs in, stores the tokens as a profile, and keeps the provider for later refreshes.
+    /// Signs in, and stores the tokens as a profile, together with the token endpoint and the client they came from: they are
+    /// refreshed there and nowhere else.
     ///
-    /// `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, `VALIDATION` for a
-    /// provider that is not right.
+    /// `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens; `VALIDATION`, before
+    /// anyone is asked, for a provider or a profile's id that is not right.
     pub async fn login(
         &self,
         provider: OAuthProvider,
@@ -67,6 +69,10 @@ impl AuthProfiles {
         prompt: impl Fn(Prompt) + Send,
     ) -> Result<AuthProfile> {
         let provider = provider.checked()?;
+        // A person who signs in must not find out then that there is no name for it.
+        let id = options.profile_id;
+        let fallback = format!("{}:default", provider.id);
+        profile::entry(id.as_deref().unwrap_or(&fallback))?;
         let flow = options.flow.unwrap_or(if provider.authorize_url.is_some() {
             LoginFlow::Browser
         } else {
@@ -77,13 +83,16 @@ impl AuthProfiles {
             LoginFlow::Browser => self.authorize(&provider, prompt).await?,
             LoginFlow::Device => self.authorize_device(&provider, prompt).await?,
         };
-        let id = options
-            .profile_id
-            .unwrap_or_else(|| format!("{}:{}", provider.id, tokens.email.as_deref().unwrap_or("default")));
+        let id = id.unwrap_or_else(|| {
+            let named = tokens.email.as_ref().map(|email| format!("{}:{email}", provider.id));
+            named.filter(|id| profile::entry(id).is_ok()).unwrap_or(fallback)
+        });
         let mut record = Record::new(provider.id.clone(), ProfileType::OAuth, None, tokens.email);
         record.live(self.now().max(started), tokens.lifetime_ms);
+        record.token_url = Some(provider.token_url);
+        record.client_id = Some(provider.client_id);
         let profile = record.public(&id);
-        self.put(id, record, Some(tokens.access), tokens.refresh, Some(provider)).await?;
+        self.put(id, record, Some(tokens.access), tokens.refresh).await?;
         Ok(profile)
     }
 

@@ -20,6 +20,8 @@ use crate::{Code, CoreError, Result, http};
 
 /// More than any answer of these endpoints has.
 const MAX_ANSWER: usize = 256 * 1024;
+/// Between two polls, whatever the server says.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// No token lives longer: 10 years.
 const MAX_SECONDS: f64 = 3.2e8;
 
@@ -274,11 +276,14 @@ pub(super) async fn device(
         form.push(("scope", &scope));
     }
     let answer: DeviceAnswer = post(client, "the device authorization request", url, &form).await?;
-    let uri = answer.verification_uri_complete.unwrap_or(answer.verification_uri);
-    let web = Url::parse(&uri).is_ok_and(|uri| matches!(uri.scheme(), "https" | "http"));
-    if !web || answer.user_code.chars().any(char::is_control) {
-        return Err(Refusal::Other("the authorization server's answer has no address to go to".into()));
-    }
+    let given = answer.verification_uri_complete.unwrap_or(answer.verification_uri);
+    let uri = Url::parse(&given).ok().filter(|uri| matches!(uri.scheme(), "https" | "http"));
+    let plain = |text: &str| !text.chars().any(is_deceptive);
+    let Some(uri) = uri.filter(|_| plain(&given) && plain(&answer.user_code)) else {
+        return Err(Refusal::Other(
+            "the authorization server's answer has no address to go to, or no code, that can be shown".into(),
+        ));
+    };
     let seconds = |given: Option<Seconds>, default: u64| {
         let millis = given.and_then(|seconds| seconds.millis());
         Duration::from_millis(millis.unwrap_or(default * 1000))
@@ -286,11 +291,20 @@ pub(super) async fn device(
     Ok(DeviceGrant {
         device_code: answer.device_code.0,
         user_code: answer.user_code,
-        verification_uri: uri,
+        // In ASCII.
+        verification_uri: uri.into(),
         lifetime: seconds(answer.expires_in, 1800),
         // "If no value is provided, clients MUST use 5 as the default."
-        interval: seconds(answer.interval, 5),
+        interval: seconds(answer.interval, 5).max(LEAST_INTERVAL),
     })
+}
+
+/// What a terminal or a page does not show, but obeys: control characters, and those that change the direction of text
+/// (Unicode Standard Annex #9).
+fn is_deceptive(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns
 }
 
 async fn post<T: DeserializeOwned>(

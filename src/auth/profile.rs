@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::cooldown::Usage;
 use super::oauth::OAuthProvider;
@@ -13,6 +14,8 @@ use crate::{Code, CoreError, Result};
 pub(super) const STATE: &str = "auth.state";
 const FORMAT: u32 = 1;
 const MAX_ID: usize = 100;
+/// The store admits 128 bytes, of which `/refresh` takes 8.
+const MAX_NAME: usize = 120;
 /// `DEFAULT_OAUTH_REFRESH_MARGIN_MS` of OpenClaw: a token is refreshed this long before it expires.
 const REFRESH_MARGIN_MS: u64 = 5 * 60 * 1000;
 
@@ -101,6 +104,13 @@ pub(super) struct Record {
     pub(super) refresh_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) email: Option<String>,
+    /// Where the refresh token came from, and the only place it is sent to. A profile without them uses the endpoints that are
+    /// registered for its provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) token_url: Option<String>,
+    /// Whom the refresh token was issued to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
     /// Changes with each new set of secrets, and never comes twice.
     pub(super) grant: u64,
     /// Set before a refresh token is sent. Whoever finds it knows that the token may have been spent.
@@ -131,6 +141,8 @@ impl Record {
             expires_ms,
             refresh_ms: expires_ms.map(|expires| expires.saturating_sub(REFRESH_MARGIN_MS)),
             email,
+            token_url: None,
+            client_id: None,
             grant: 0,
             refreshing: None,
             refresh_failure: None,
@@ -184,6 +196,7 @@ pub(super) struct State {
     /// By provider: which profiles are used, in this order.
     #[serde(default)]
     pub(super) order: BTreeMap<String, Vec<String>>,
+    /// As registered, for profiles that do not know their own endpoints.
     #[serde(default)]
     pub(super) providers: BTreeMap<String, OAuthProvider>,
 }
@@ -288,9 +301,19 @@ impl State {
 }
 
 /// The store's name for a profile: `auth/` and its id, in which all but letters, digits and `-` is `_` and two hexadecimal
-/// digits a byte. `VALIDATION` for an id that is empty, too long or not printable.
+/// digits a byte; or, where that is too long for a name, `auth/_-` and the id's SHA-256. `VALIDATION` for an id that is empty,
+/// too long or not printable.
 pub(super) fn entry(id: &str) -> Result<String> {
     use std::fmt::Write as _;
+    if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
+        // An id that is wrong may be a secret in the wrong place: it is not repeated.
+        return Err(CoreError::new(
+            Code::Validation,
+            format!(
+                "a profile's id is 1 to {MAX_ID} bytes of printable text, such as `openai:user@example.com`"
+            ),
+        ));
+    }
     let mut name = String::from("auth/");
     for byte in id.bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'-' {
@@ -300,15 +323,8 @@ pub(super) fn entry(id: &str) -> Result<String> {
             let _ = write!(name, "_{byte:02x}");
         }
     }
-    let most = "auth/".len() + MAX_ID + 15;
-    if id.is_empty() || id.len() > MAX_ID || name.len() > most || id.chars().any(char::is_control) {
-        // An id that is wrong may be a secret in the wrong place: it is not repeated.
-        return Err(CoreError::new(
-            Code::Validation,
-            format!(
-                "a profile's id is 1 to {MAX_ID} bytes of printable text, such as `openai:user@example.com`"
-            ),
-        ));
+    if name.len() > MAX_NAME {
+        name = format!("auth/_-{}", data_encoding::HEXLOWER.encode(&Sha256::digest(id)));
     }
     Ok(name)
 }

@@ -110,17 +110,16 @@ impl AuthProfiles {
             }
         };
         let record = Record::new(provider, profile.kind, profile.expires_ms, profile.email);
-        self.put(profile.id, record, access, refresh, None).await
+        self.put(profile.id, record, access, refresh).await
     }
 
-    /// Stores a profile, and with it the endpoints that its tokens came from.
+    /// Stores a profile.
     pub(super) async fn put(
         &self,
         id: String,
         mut record: Record,
         access: Option<Secret>,
         refresh: Option<Secret>,
-        provider: Option<OAuthProvider>,
     ) -> Result<()> {
         if access.is_none() {
             record.stale = true;
@@ -128,9 +127,6 @@ impl AuthProfiles {
         self.update(&id, move |entries, id| {
             let mut state = State::read(entries)?;
             state.put(entries, id, record, access.as_ref(), refresh.as_ref())?;
-            if let Some(provider) = provider {
-                state.providers.insert(provider.id.clone(), provider);
-            }
             state.write(entries)
         })
         .await
@@ -284,7 +280,8 @@ impl AuthProfiles {
         .await
     }
 
-    /// Keeps a provider's OAuth endpoints, so that its tokens can be refreshed by every process.
+    /// Keeps a provider's OAuth endpoints, so that every process can refresh the tokens of profiles that were added without
+    /// any. Profiles that signed in, or were imported with theirs, keep those.
     pub async fn register_provider(&self, provider: OAuthProvider) -> Result<()> {
         let provider = provider.checked()?;
         self.update("", move |entries, _| {
@@ -298,7 +295,8 @@ impl AuthProfiles {
         .await
     }
 
-    /// Imports OpenClaw's `auth-profiles.json`, or the older `auth.json`. A profile that is here already stays.
+    /// Imports OpenClaw's `auth-profiles.json`, or the older `auth.json`. A profile that is here already stays, and the
+    /// endpoints in the file are those of its own profiles only.
     pub async fn import_legacy(&self, json: Secret) -> Result<legacy::Imported> {
         self.update("", move |entries, _| legacy::import(entries, &json)).await
     }

@@ -48,7 +48,8 @@ pub(super) type Flight = watch::Receiver<Option<Outcome>>;
 struct Attempt {
     record: Record,
     refresh: Secret,
-    provider: OAuthProvider,
+    token_url: String,
+    client_id: String,
     /// Since when a refresh is under way that nobody finished.
     interrupted: Option<u64>,
 }
@@ -96,9 +97,9 @@ impl AuthProfiles {
             let form = [
                 ("grant_type", "refresh_token"),
                 ("refresh_token", token),
-                ("client_id", &attempt.provider.client_id),
+                ("client_id", &attempt.client_id),
             ];
-            oauth::tokens(&client, &attempt.provider.token_url, &form).await
+            oauth::tokens(&client, &attempt.token_url, &form).await
         };
         match answer {
             Ok(tokens) => self.store_tokens(id, &attempt, tokens, sent).await,
@@ -122,15 +123,21 @@ impl AuthProfiles {
             if let Some(failure) = record.refresh_failure.as_ref().filter(|failure| failure.at_ms > asked) {
                 return Err(failed(id, &failure.message));
             }
-            let provider = state.providers.get(&record.provider).cloned().ok_or_else(|| {
-                CoreError::new(
+            let registered = state.providers.get(&record.provider);
+            let of_provider = |own: &Option<String>, theirs: fn(&OAuthProvider) -> &String| {
+                own.clone().or_else(|| registered.map(|provider| theirs(provider).clone()))
+            };
+            let token_url = of_provider(&record.token_url, |provider| &provider.token_url);
+            let client_id = of_provider(&record.client_id, |provider| &provider.client_id);
+            let (Some(token_url), Some(client_id)) = (token_url, client_id) else {
+                return Err(CoreError::new(
                     Code::AuthRefresh,
                     format!(
                         "the token of {id:?} is to be refreshed, but nobody has registered the OAuth endpoints of \"{}\": call registerProvider",
                         record.provider
                     ),
-                )
-            })?;
+                ));
+            };
             let Some(refresh) = entries.get(&format!("{}/refresh", profile::entry(id)?))? else {
                 let why = "the token expired, and it has no refresh token";
                 state.record_mut(id)?.sign_in_again = Some(why.into());
@@ -141,7 +148,7 @@ impl AuthProfiles {
             let interrupted = record.refreshing.as_ref().map(|mark| mark.started_ms);
             state.record_mut(id)?.refreshing = Some(Refreshing { started_ms: now, pid: std::process::id() });
             state.write(entries)?;
-            Ok(Some(Ok(Attempt { record, refresh, provider, interrupted })))
+            Ok(Some(Ok(Attempt { record, refresh, token_url, client_id, interrupted })))
         })
         .await?
         .transpose()

@@ -198,15 +198,18 @@ fn secrets_that_are_not_those_of_the_type_are_refused_and_so_are_wrong_ids() {
             assert_eq!(error.code(), Code::Validation);
         }
         let long = "x".repeat(101);
-        let wide = "é".repeat(50);
-        for id in ["", "a\nb", &long, &wide] {
+        let wide = ["é".repeat(50), "é".repeat(49)];
+        for id in ["", "a\nb", &long, &"é".repeat(51)] {
             let error = f.profiles.add(profile(id, ProfileType::ApiKey, None), key()).await.unwrap_err();
             assert_eq!(error.code(), Code::Validation, "{id:?}");
         }
-        for id in ["../../x", "a:b@c.example", "ä", "a_b", "a_5fb", "..", "/"] {
+        for id in ["../../x", "a:b@c.example", "ä", "a_b", "a_5fb", "..", "/", &wide[0], &wide[1]] {
             f.profiles.add(profile(id, ProfileType::ApiKey, None), key()).await.unwrap();
         }
-        assert_eq!(f.profiles.list(None).await.unwrap().len(), 7);
+        assert_eq!(f.profiles.list(None).await.unwrap().len(), 9);
+        // Each has an entry of its own.
+        let kept = store(&f.dir.path().join("store")).list().unwrap();
+        assert_eq!(kept.len(), 10);
     });
 }
 

@@ -142,6 +142,10 @@ async fn a_proxy_is_asked_but_for_the_hosts_that_it_is_not_for() {
     let straight = get("direct.example.com").await;
     assert!(straight.starts_with("get /x http/1.1"), "{straight}");
     assert!(!straight.contains("proxy-authorization"), "{straight}");
+    for host in ["localhost", "LOCALHOST", "127.0.0.1"] {
+        let straight = get(host).await;
+        assert!(straight.starts_with("get /x http/1.1"), "{host}: {straight}");
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub struct AuthSecrets<'env> {
 #[napi(object, object_to_js = false)]
 pub struct AuthProfilesOptions<'env> {
     /// The URL of an HTTP proxy; "" for none. Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// This machine is reached directly in any case.
     #[napi(ts_type = "string")]
     pub proxy: Option<Unknown<'env>>,
     /// A PEM file of certificate authorities to trust beside those of the system.
@@ -119,7 +120,8 @@ pub struct AuthLoginOptions<'env> {
     /// "browser": on this machine. "device": on any. Default: "browser" if the provider has an `authorizeUrl`.
     #[napi(ts_type = "'browser' | 'device'")]
     pub flow: Option<Unknown<'env>>,
-    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw.
+    /// The profile to sign in. Default: `<provider>:<email>`, or `<provider>:default` if no email is known, as in OpenClaw, or
+    /// if the first were too long.
     #[napi(ts_type = "string")]
     pub profile_id: Option<Unknown<'env>>,
     /// Aborts the call.
@@ -331,7 +333,8 @@ impl AuthProfiles {
         settle(env, Abort::never(), set, |_, ()| Ok(()))
     }
 
-    /// Keeps a provider's OAuth endpoints in the store, so that every process can refresh its tokens.
+    /// Keeps a provider's OAuth endpoints in the store, so that every process can refresh the tokens of profiles that were added
+    /// without any. Profiles that signed in, or were imported with theirs, keep those.
     #[napi(catch_unwind, ts_args_type = "provider: OAuthProvider", ts_return_type = "Promise<void>")]
     pub fn register_provider<'env>(
         &self,
@@ -344,8 +347,9 @@ impl AuthProfiles {
         settle(env, Abort::never(), register, |_, ()| Ok(()))
     }
 
-    /// Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, and
-    /// cooldowns are left behind; `skipped` says which profiles were not imported, and why.
+    /// Imports the text of OpenClaw's older `auth-profiles.json` or `auth.json`. A profile that is here already stays, the
+    /// endpoints in the text are those of its own profiles only, and cooldowns are left behind; `skipped` says which profiles
+    /// were not imported, and why.
     #[napi(
         catch_unwind,
         ts_args_type = "authProfilesJson: string | Uint8Array",
@@ -367,11 +371,13 @@ impl AuthProfiles {
         })
     }
 
-    /// Signs in, stores the tokens as a profile, and keeps the provider for later refreshes. With a browser on this machine:
-    /// authorization code with PKCE, S256, and a redirect to 127.0.0.1 whose `state` is checked. Elsewhere: device code.
+    /// Signs in, and stores the tokens as a profile, together with the `tokenUrl` and `clientId` they came from: they are
+    /// refreshed there and nowhere else. With a browser on this machine: authorization code with PKCE, S256, and a redirect to
+    /// 127.0.0.1 whose `state` is checked. Elsewhere: device code.
     ///
-    /// Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, and `IO`
-    /// if the redirect's port is taken.
+    /// Rejects with `AUTH_EXPIRED` if the person said no or took too long, `AUTH_REFRESH` if the server gave no tokens, `IO`
+    /// if the redirect's port is taken, and, before anyone is asked, `VALIDATION` for a profile's id that is not 1 to 100 bytes
+    /// of printable text.
     #[napi(
         catch_unwind,
         ts_args_type = "provider: OAuthProvider, options: AuthLoginOptions",

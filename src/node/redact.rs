@@ -49,6 +49,8 @@ pub fn redact<'env>(
     let text = string(env, text)?;
     match patterns(env, options)? {
         None => rewritten(env, text, core::redact),
+        // There is nothing to mask, though a pattern may match.
+        Some(_) if text.utf16_len()? == 0 => Ok(text),
         Some(patterns) => redact_by(env, text, patterns),
     }
 }

@@ -12,7 +12,7 @@ use super::args::{checked, count, flag, name, stringify};
 use super::error::{guard, reify, wrong_argument};
 use super::json;
 use super::script;
-use super::settle::settle;
+use super::settle::{rejecting, settle};
 use crate::beneath::Root;
 use crate::runtime::blocking;
 use crate::validation::fetch::{FetchOptions, fetch};
@@ -169,16 +169,18 @@ pub fn resolve_beneath<'env>(
     root: Unknown<'env>,
     path: Unknown<'env>,
 ) -> napi::Result<Object<'env>> {
-    let root = PathBuf::from(name(env, "root", root)?);
-    let path = PathBuf::from(name(env, "path", path)?);
-    let work = move || {
-        let found = Root::open(&root)?.resolve(&path)?;
-        found.into_os_string().into_string().map_err(|found| {
-            let message = format!("{} is no Unicode text", PathBuf::from(&found).display());
-            CoreError::new(Code::Io, message)
-        })
-    };
-    settle(env, Abort::never(), |_| blocking(work), |_, found| Ok(found))
+    rejecting(env, || {
+        let root = PathBuf::from(name(env, "root", root)?);
+        let path = PathBuf::from(name(env, "path", path)?);
+        let work = move || {
+            let found = Root::open(&root)?.resolve(&path)?;
+            found.into_os_string().into_string().map_err(|found| {
+                let message = format!("{} is no Unicode text", PathBuf::from(&found).display());
+                CoreError::new(Code::Io, message)
+            })
+        };
+        settle(env, Abort::never(), |_| blocking(work), |_, found| Ok(found))
+    })
 }
 
 /// What may be fetched beyond what is public.
@@ -220,18 +222,20 @@ pub fn check_url<'env>(
     url: Unknown<'env>,
     policy: Option<Either<FetchPolicy<'env>, Unknown<'env>>>,
 ) -> napi::Result<Object<'env>> {
-    let url = name(env, "url", url)?;
-    let policy = read_policy(env, policy)?;
-    settle(
-        env,
-        Abort::never(),
-        |_| async move { url::check(&url, &policy, &SystemResolver).await },
-        |env, found| {
-            let found = json!({ "url": found.url.as_str(), "addresses": found.addresses });
-            let found = json::parse_plain(env, &found.to_string())?;
-            Ok(Object::from_raw(env.raw(), found.raw()).to_unknown())
-        },
-    )
+    rejecting(env, || {
+        let url = name(env, "url", url)?;
+        let policy = read_policy(env, policy)?;
+        settle(
+            env,
+            Abort::never(),
+            |_| async move { url::check(&url, &policy, &SystemResolver).await },
+            |env, found| {
+                let found = json!({ "url": found.url.as_str(), "addresses": found.addresses });
+                let found = json::parse_plain(env, &found.to_string())?;
+                Ok(Object::from_raw(env.raw(), found.raw()).to_unknown())
+            },
+        )
+    })
 }
 
 /// How to fetch.
@@ -284,36 +288,39 @@ pub fn fetch_checked<'env>(
     url: Unknown<'env>,
     options: Option<Either<FetchCheckedOptions<'env>, Unknown<'env>>>,
 ) -> napi::Result<Object<'env>> {
-    let url = name(env, "url", url)?;
-    let mut read = FetchOptions::default();
-    let mut signal = None;
-    if let Some(options) = checked(env, options)? {
-        read.policy = policy_of(env, options.policy)?;
-        if let Some(most) = count(env, "maxBytes", options.max_bytes, 0)? {
-            read.max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+    rejecting(env, || {
+        let url = name(env, "url", url)?;
+        let mut read = FetchOptions::default();
+        let mut signal = None;
+        if let Some(options) = checked(env, options)? {
+            read.policy = policy_of(env, options.policy)?;
+            if let Some(most) = count(env, "maxBytes", options.max_bytes, 0)? {
+                read.max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+            }
+            if let Some(most) = count(env, "timeoutMs", options.timeout_ms, 1)? {
+                read.timeout = std::time::Duration::from_millis(most);
+            }
+            if let Some(headers) = options.headers {
+                read.headers = pairs(env, headers)?;
+            }
+            signal = options.signal;
         }
-        if let Some(most) = count(env, "timeoutMs", options.timeout_ms, 1)? {
-            read.timeout = std::time::Duration::from_millis(most);
-        }
-        if let Some(headers) = options.headers {
-            read.headers = pairs(env, headers)?;
-        }
-        signal = options.signal;
-    }
-    let abort = Abort::from_signal(env, signal)?;
-    settle(
-        env,
-        abort,
-        |_| async move { fetch(&url, &read).await },
-        |env, found| {
-            let text = json!({ "status": found.status, "headers": found.headers, "url": found.url.as_str() })
-                .to_string();
-            let answer = json::parse_plain(env, &text)?;
-            let mut answer = Object::from_raw(env.raw(), answer.raw());
-            answer.set("body", Buffer::from(found.body))?;
-            Ok(answer.to_unknown())
-        },
-    )
+        let abort = Abort::from_signal(env, signal)?;
+        settle(
+            env,
+            abort,
+            |_| async move { fetch(&url, &read).await },
+            |env, found| {
+                let text =
+                    json!({ "status": found.status, "headers": found.headers, "url": found.url.as_str() })
+                        .to_string();
+                let answer = json::parse_plain(env, &text)?;
+                let mut answer = Object::from_raw(env.raw(), answer.raw());
+                answer.set("body", Buffer::from(found.body))?;
+                Ok(answer.to_unknown())
+            },
+        )
+    })
 }
 
 fn read_policy(env: &Env, policy: Option<Either<FetchPolicy<'_>, Unknown<'_>>>) -> napi::Result<Policy> {

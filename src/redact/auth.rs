@@ -26,13 +26,59 @@ const SCOPE: Set = Set::ascii(WORD | SIGNS | 1 << b'/' | 1 << b':');
 /// What an escaped character may have before it.
 const MOST_BACKSLASHES: usize = 64;
 
+#[derive(Clone, Copy)]
 struct Header<'a> {
     text: &'a [u16],
 }
 
+/// Where walks through the text ended. One that comes to a place where another was ends as that did, so that however many
+/// headers there are, each place is passed once.
+struct Walks<T> {
+    /// By place: the number of the walk that was there, counted from 1.
+    seen: Vec<u32>,
+    ends: Vec<T>,
+}
+
+impl<T: Copy> Walks<T> {
+    const fn new() -> Self {
+        Self { seen: Vec::new(), ends: Vec::new() }
+    }
+
+    /// How the walk ends, if one was at this place, of so many, before. Else this one has been.
+    fn pass(&mut self, place: usize, places: usize) -> Option<T> {
+        if self.seen.is_empty() {
+            // Zeroed pages cost nothing until they are touched.
+            self.seen = vec![0; places];
+        }
+        let seen = self.seen.get_mut(place)?;
+        if *seen == 0 {
+            *seen = u32::try_from(self.ends.len() + 1).unwrap_or_default();
+            return None;
+        }
+        self.ends.get(usize::try_from(*seen).ok()?.checked_sub(1)?).copied()
+    }
+
+    fn end(&mut self, end: T) -> T {
+        self.ends.push(end);
+        end
+    }
+}
+
+/// A header's reader, and what it remembers of the headers before.
+struct Parameters<'a> {
+    header: Header<'a>,
+    /// At the start of what may be a parameter, and within what is none.
+    next: [Walks<Option<usize>>; 2],
+    fields: Walks<usize>,
+    /// Within quotes, single and double.
+    strings: [Walks<usize>; 2],
+    /// At parameters, of others and of AWS.
+    lists: [Walks<usize>; 2],
+}
+
 /// Replaces the parameters of each header by `***`.
 pub(super) fn redact<'a>(text: &'a [u16], header: &Program, starts: &[usize]) -> Cow<'a, [u16]> {
-    let ranges = Header { text }.ranges(header, starts);
+    let ranges = Parameters::new(text).ranges(header, starts);
     if ranges.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -54,8 +100,10 @@ pub(super) fn redact<'a>(text: &'a [u16], header: &Program, starts: &[usize]) ->
     Cow::Owned(redacted)
 }
 
-impl Header<'_> {
+impl<'a> Header<'a> {
     fn is(&self, at: usize, byte: u8) -> bool {
+        #[cfg(test)]
+        super::regex::tests::count(1);
         self.text.get(at) == Some(&u16::from(byte))
     }
 
@@ -65,7 +113,11 @@ impl Header<'_> {
 
     /// How many of the set follow from `start` on.
     fn count(&self, start: usize, set: Set) -> usize {
-        self.text.get(start..).unwrap_or_default().iter().take_while(|unit| set.contains(**unit)).count()
+        let rest = self.text.get(start..).unwrap_or_default();
+        let length = rest.iter().take_while(|unit| set.contains(**unit)).count();
+        #[cfg(test)]
+        super::regex::tests::count(length);
+        length
     }
 
     fn backslashes(&self, start: usize) -> usize {
@@ -122,7 +174,7 @@ impl Header<'_> {
         }
     }
 
-    fn parameter(&self, start: usize) -> Option<(&[u16], usize)> {
+    fn parameter(&self, start: usize) -> Option<(&'a [u16], usize)> {
         let length = self.count(start, TOKEN);
         (length > 0).then(|| (self.text.get(start..start + length).unwrap_or_default(), start + length))
     }
@@ -159,100 +211,8 @@ impl Header<'_> {
         self.one_of(self.skip_blanks(end), b":=")
     }
 
-    fn next_parameter(&self, start: usize) -> Option<usize> {
-        let mut at = start;
-        loop {
-            at = self.skip_space(at);
-            if at > start && self.is_header(at) {
-                return None;
-            }
-            if at >= self.text.len() || self.one_of(at, b"\r\n;") {
-                return None;
-            }
-            if self.is(at, b',') {
-                at += 1;
-                continue;
-            }
-            if let Some((_, end)) = self.parameter(at) {
-                let equals = self.skip_space(end);
-                if self.is(equals, b'=') && !self.is(equals + 1, b'=') {
-                    return Some(at);
-                }
-            }
-            while at < self.text.len() {
-                let end = self.skip_space(at);
-                if end > at {
-                    at = end;
-                    continue;
-                }
-                if at > start && self.is_header(at) {
-                    return None;
-                }
-                if self.one_of(at, b"\r\n;") {
-                    return None;
-                }
-                at += 1;
-                if self.is(at - 1, b',') {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn field_end(&self, start: usize) -> usize {
-        let mut at = start;
-        while at < self.text.len() {
-            let end = self.skip_space(at);
-            if end > at {
-                at = end;
-                continue;
-            }
-            if at > start && self.is_header(at) || self.one_of(at, b"\r\n;\\\"'}]") {
-                break;
-            }
-            at += 1;
-        }
-        at
-    }
-
-    fn value_end(&self, start: usize, is_scope: bool, is_list: bool) -> Option<usize> {
-        let slashes = self.count(start, Set::ascii(1 << b'\\'));
-        let escaped = slashes > 0 && self.is(start + slashes, b'"');
-        if escaped {
-            return self.escaped_string_end(start, slashes);
-        }
-        if self.one_of(start, b"\"'") {
-            return self.string_end(start);
-        }
-        if is_list {
-            return self.list_end(start);
-        }
-        let length = self.count(start, if is_scope { SCOPE } else { TOKEN });
-        (length > 0).then_some(start + length)
-    }
-
-    fn string_end(&self, start: usize) -> Option<usize> {
-        let quote = self.text.get(start)?;
-        let mut at = start + 1;
-        while let Some(unit) = self.text.get(at) {
-            if self.one_of(at, b"\r\n") {
-                let end = self.skip_space(at);
-                if end == at {
-                    break;
-                }
-                at = end;
-            } else if self.is(at, b'\\') && at + 1 < self.text.len() {
-                at += 2;
-            } else if unit == quote {
-                return Some(at + 1);
-            } else {
-                at += 1;
-            }
-        }
-        (at > start + 1).then_some(at)
-    }
-
-    /// A string whose quotes have `slashes` backslashes before them.
+    /// A string whose quotes have `slashes` backslashes before them. Nothing is remembered: strings of one number of
+    /// backslashes do not overlap, and a text of n units has at most √2n numbers.
     fn escaped_string_end(&self, start: usize, slashes: usize) -> Option<usize> {
         let mut at = start + slashes + 1;
         while at < self.text.len() {
@@ -293,18 +253,31 @@ impl Header<'_> {
         }
         (end == self.text.len() || self.one_of(end, b", \t\r\n")).then_some(end)
     }
+}
 
-    fn ranges(&self, header: &Program, starts: &[usize]) -> Vec<(usize, usize)> {
-        let mut matcher = Matcher::new(header, self.text);
+impl<'a> Parameters<'a> {
+    const fn new(text: &'a [u16]) -> Self {
+        Self {
+            header: Header { text },
+            next: [Walks::new(), Walks::new()],
+            fields: Walks::new(),
+            strings: [Walks::new(), Walks::new()],
+            lists: [Walks::new(), Walks::new()],
+        }
+    }
+
+    fn ranges(&mut self, header: &Program, starts: &[usize]) -> Vec<(usize, usize)> {
+        let text = self.header.text;
+        let mut matcher = Matcher::new(header, text);
         let mut ranges = Vec::new();
         let mut last = 0;
-        for &start in starts.iter() {
+        for &start in starts {
             if start < last {
                 continue;
             }
             let Some(end) = matcher.at(start) else { continue };
             last = end;
-            let scheme = matcher.group(2).and_then(|(from, to)| self.text.get(from..to)).unwrap_or_default();
+            let scheme = matcher.group(2).and_then(|(from, to)| text.get(from..to)).unwrap_or_default();
             if let Some(to) = self.parameters_end(end, scheme) {
                 ranges.push((end, to));
             }
@@ -313,52 +286,202 @@ impl Header<'_> {
     }
 
     /// The end of the parameters that begin at `start`, if there are any.
-    fn parameters_end(&self, start: usize, scheme: &[u16]) -> Option<usize> {
+    fn parameters_end(&mut self, start: usize, scheme: &[u16]) -> Option<usize> {
+        let header = self.header;
         let is_aws = prefixed(scheme, "aws4-");
+        let direct = header.parameter(start).map(|(_, end)| header.skip_space(end));
+        if direct.is_some_and(|equals| header.is(equals, b'=') && !header.is(equals + 1, b'=')) {
+            return Some(self.list_of_parameters_end(start, is_aws));
+        }
+        let takes_parameters = is_aws || equal(scheme, "digest") || equal(scheme, "hawk");
+        if !takes_parameters && !header.is(header.skip_space(start), b',') {
+            return None;
+        }
+        let first = self.next_parameter(start)?;
+        Some(self.list_of_parameters_end(first, is_aws))
+    }
+
+    /// The end of the parameters of which the first begins at `start`.
+    fn list_of_parameters_end(&mut self, start: usize, is_aws: bool) -> usize {
+        let header = self.header;
         let mut at = start;
         let mut end = start;
-        let direct = self.parameter(at).map(|(_, end)| self.skip_space(end));
-        if !direct.is_some_and(|equals| self.is(equals, b'=') && !self.is(equals + 1, b'=')) {
-            let takes_parameters = is_aws || equal(scheme, "digest") || equal(scheme, "hawk");
-            if !takes_parameters && !self.is(self.skip_space(at), b',') {
-                return None;
-            }
-            at = self.next_parameter(at)?;
-        }
-        while let Some((name, name_end)) = self.parameter(at) {
-            at = self.skip_space(name_end);
-            if !self.is(at, b'=') {
+        while let Some((name, name_end)) = header.parameter(at) {
+            let [others, aws] = &mut self.lists;
+            let lists = if is_aws { aws } else { others };
+            if let Some(known) = lists.pass(at, header.text.len()) {
+                end = known;
                 break;
             }
-            at = self.skip_space(at + 1);
+            at = header.skip_space(name_end);
+            if !header.is(at, b'=') {
+                break;
+            }
+            at = header.skip_space(at + 1);
             let is_scope = is_aws && equal(name, "credential");
             let Some(value_end) = self.value_end(at, is_scope, equal(name, "signedheaders")) else {
                 if let Some(next) = self.next_parameter(at) {
                     at = next;
                     continue;
                 }
-                end = end.max(self.field_end(at));
+                end = self.field_end(at);
                 break;
             };
             end = value_end;
-            let separator = self.skip_space(value_end);
-            if self.is(separator, b',') {
+            let separator = header.skip_space(value_end);
+            if header.is(separator, b',') {
                 match self.next_parameter(separator + 1) {
                     Some(next) => at = next,
                     None => break,
                 }
                 continue;
             }
-            if separator < self.text.len() && !self.one_of(separator, b"\r\n;\\\"'}]") {
+            if separator < header.text.len() && !header.one_of(separator, b"\r\n;\\\"'}]") {
                 if let Some(next) = self.next_parameter(separator) {
                     at = next;
                     continue;
                 }
-                end = end.max(self.field_end(separator));
+                end = self.field_end(separator);
             }
             break;
         }
-        (end > start).then_some(end)
+        let [others, aws] = &mut self.lists;
+        if is_aws { aws.end(end) } else { others.end(end) }
+    }
+
+    /// Where the next parameter begins, if one does before the header's end.
+    fn next_parameter(&mut self, start: usize) -> Option<usize> {
+        let found = self.find_parameter(start);
+        for walks in &mut self.next {
+            walks.end(found);
+        }
+        found
+    }
+
+    fn find_parameter(&mut self, start: usize) -> Option<usize> {
+        let header = self.header;
+        let length = header.text.len();
+        let [outside, within] = &mut self.next;
+        let mut at = start;
+        loop {
+            at = header.skip_space(at);
+            // A header's name is not looked for at the start, so that is a place of its own.
+            if at > start {
+                if let Some(known) = outside.pass(at, length) {
+                    return known;
+                }
+                if header.is_header(at) {
+                    return None;
+                }
+            }
+            if at >= length || header.one_of(at, b"\r\n;") {
+                return None;
+            }
+            if header.is(at, b',') {
+                at += 1;
+                continue;
+            }
+            if let Some((_, end)) = header.parameter(at) {
+                let equals = header.skip_space(end);
+                if header.is(equals, b'=') && !header.is(equals + 1, b'=') {
+                    return Some(at);
+                }
+            }
+            while at < length {
+                let end = header.skip_space(at);
+                if end > at {
+                    at = end;
+                    continue;
+                }
+                if at > start {
+                    if let Some(known) = within.pass(at, length) {
+                        return known;
+                    }
+                    if header.is_header(at) {
+                        return None;
+                    }
+                }
+                if header.one_of(at, b"\r\n;") {
+                    return None;
+                }
+                at += 1;
+                if header.is(at - 1, b',') {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn field_end(&mut self, start: usize) -> usize {
+        let header = self.header;
+        let mut at = start;
+        while at < header.text.len() {
+            let end = header.skip_space(at);
+            if end > at {
+                at = end;
+                continue;
+            }
+            if at > start {
+                if let Some(known) = self.fields.pass(at, header.text.len()) {
+                    at = known;
+                    break;
+                }
+                if header.is_header(at) {
+                    break;
+                }
+            }
+            if header.one_of(at, b"\r\n;\\\"'}]") {
+                break;
+            }
+            at += 1;
+        }
+        self.fields.end(at)
+    }
+
+    fn value_end(&mut self, start: usize, is_scope: bool, is_list: bool) -> Option<usize> {
+        let header = self.header;
+        let slashes = header.count(start, Set::ascii(1 << b'\\'));
+        if slashes > 0 && header.is(start + slashes, b'"') {
+            return header.escaped_string_end(start, slashes);
+        }
+        if header.one_of(start, b"\"'") {
+            return self.string_end(start);
+        }
+        if is_list {
+            return header.list_end(start);
+        }
+        let length = header.count(start, if is_scope { SCOPE } else { TOKEN });
+        (length > 0).then_some(start + length)
+    }
+
+    fn string_end(&mut self, start: usize) -> Option<usize> {
+        let header = self.header;
+        let quote = header.text.get(start)?;
+        let [single, double] = &mut self.strings;
+        let strings = if *quote == u16::from(b'"') { double } else { single };
+        let mut at = start + 1;
+        while let Some(unit) = header.text.get(at) {
+            if let Some(known) = strings.pass(at, header.text.len()) {
+                at = known;
+                break;
+            }
+            if header.one_of(at, b"\r\n") {
+                let end = header.skip_space(at);
+                if end == at {
+                    break;
+                }
+                at = end;
+            } else if header.is(at, b'\\') && at + 1 < header.text.len() {
+                at += 2;
+            } else {
+                at += 1;
+                if unit == quote {
+                    break;
+                }
+            }
+        }
+        strings.end(at);
+        (at > start + 1).then_some(at)
     }
 }
 
@@ -378,3 +501,6 @@ fn prefixed(text: &[u16], prefix: &str) -> bool {
 fn equal(text: &[u16], name: &str) -> bool {
     text.len() == name.len() && prefixed(text, name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub(super) fn could_match(text: &[u16]) -> bool {
 
 /// Whether forty units in a row of this run have all that a key has.
 fn has_key(run: &[u16]) -> bool {
+    #[cfg(test)]
+    super::regex::tests::count(run.len());
     let mut last = [None; KINDS.len()];
     run.iter().enumerate().any(|(at, unit)| {
         for (seen, kind) in last.iter_mut().zip(KINDS) {
@@ -88,6 +90,8 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn unit(&self, at: usize) -> Option<u16> {
+        #[cfg(test)]
+        super::regex::tests::count(1);
         self.text.get(at).copied()
     }
 

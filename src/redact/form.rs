@@ -69,6 +69,8 @@ const fn unit(byte: u8) -> u16 {
 }
 
 fn is(text: &[u16], at: usize, byte: u8) -> bool {
+    #[cfg(test)]
+    super::regex::tests::count(1);
     text.get(at) == Some(&unit(byte))
 }
 
@@ -88,6 +90,8 @@ fn hex(text: &[u16], at: usize) -> Option<u8> {
 
 /// An invisible character or a plus sign: where it ends.
 fn hidden(text: &[u16], at: usize) -> Option<usize> {
+    #[cfg(test)]
+    super::regex::tests::count(1);
     let (code_point, end) = decode(text, at)?;
     (code_point == u32::from(b'+') || is_invisible(code_point)).then_some(end)
 }
@@ -95,6 +99,9 @@ fn hidden(text: &[u16], at: usize) -> Option<usize> {
 /// Reads names and values of one text. What one reading found is kept for the next that begins within.
 struct Reader<'a> {
     text: &'a [u16],
+    /// What a name begins with, and what it is made of.
+    letters: Set,
+    units: Set,
     hidden: (usize, usize),
     name: (usize, usize),
     value: (usize, usize),
@@ -102,12 +109,17 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a [u16]) -> Self {
-        Self { text, hidden: (1, 0), name: (1, 0), value: (1, 0) }
+        Self { text, letters: LETTERS, units: NAME, hidden: (1, 0), name: (1, 0), value: (1, 0) }
+    }
+
+    /// As OpenClaw reads names behind `body:`: its expression for these alone has the flags `iu`.
+    fn of_contexts(text: &'a [u16]) -> Self {
+        Self { letters: LETTERS.folded_letters(), units: NAME.folded_letters(), ..Self::new(text) }
     }
 
     /// The `=` behind a name that begins at `at`.
     fn name(&mut self, at: usize) -> Option<usize> {
-        let text = self.text;
+        let (text, letters, units) = (self.text, self.letters, self.units);
         if !(self.hidden.0 <= at && at <= self.hidden.1) {
             let mut end = at;
             while let Some(next) = hidden(text, end) {
@@ -116,12 +128,14 @@ impl<'a> Reader<'a> {
             self.hidden = (at, end);
         }
         let from = self.hidden.1;
-        let first = escape(text, from).or_else(|| LETTERS.contains(*text.get(from)?).then_some(from + 1))?;
+        let first = escape(text, from).or_else(|| letters.contains(*text.get(from)?).then_some(from + 1))?;
         if !(self.name.0 <= first && first <= self.name.1) {
             let mut end = first;
             // ASCII first: it is what names are made of.
             while let Some(next) = text.get(end).and_then(|found| {
-                if NAME.contains(*found) {
+                #[cfg(test)]
+                super::regex::tests::count(1);
+                if units.contains(*found) {
                     Some(end + 1)
                 } else {
                     escape(text, end).or_else(|| hidden(text, end))
@@ -139,7 +153,10 @@ impl<'a> Reader<'a> {
         if !(self.value.0 <= at && at <= self.value.1) {
             let rest = self.text.get(at..).unwrap_or_default();
             let length = rest.iter().position(|found| ends.contains(*found) || Set::SPACES.contains(*found));
-            self.value = (at, at + length.unwrap_or(rest.len()));
+            let length = length.unwrap_or(rest.len());
+            #[cfg(test)]
+            super::regex::tests::count(length);
+            self.value = (at, at + length);
         }
         self.value.1
     }
@@ -173,7 +190,7 @@ impl<'a> Rewriting<'a> {
 }
 
 /// Runs `next` on what the step before made.
-fn then<'a>(text: Cow<'a, [u16]>, next: impl FnOnce(&[u16]) -> Cow<'_, [u16]>) -> Cow<'a, [u16]> {
+fn then(text: Cow<'_, [u16]>, next: impl FnOnce(&[u16]) -> Cow<'_, [u16]>) -> Cow<'_, [u16]> {
     match next(&text) {
         Cow::Borrowed(_) => text,
         Cow::Owned(changed) => Cow::Owned(changed),
@@ -240,7 +257,7 @@ fn redact_line(line: &[u16]) -> Cow<'_, [u16]> {
         return seen;
     }
     if is_body(&seen) {
-        return then(seen, |text| redact_pairs(text));
+        return then(seen, redact_pairs);
     }
     then(then(then(seen, redact_bodies_within), redact_encoded), redact_contexts)
 }
@@ -292,7 +309,7 @@ fn each_pair<'a>(
 
 /// `body: name=value`, `form_body = "name=value"`
 fn redact_contexts(text: &[u16]) -> Cow<'_, [u16]> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader::of_contexts(text);
     let mut rewriting = Rewriting::new(text);
     let mut at = 0;
     while at < text.len() {
@@ -376,7 +393,7 @@ fn redact_pairs(text: &[u16]) -> Cow<'_, [u16]> {
         let end = start + pair.len();
         if let Some(equals) = pair.iter().position(|found| *found == unit(b'=')) {
             visit(text, (start, start + equals), end, |start, end, _| {
-                rewriting.replace(start, end, mask::HIDDEN)
+                rewriting.replace(start, end, mask::HIDDEN);
             });
         }
         start = end + 1;

@@ -29,8 +29,9 @@ pub use mask::{Manner, captured as mask_token, is_pem, pem as mask_pem};
 pub use nested::has_nested_repetition;
 pub use patterns::{Treatment, treatment};
 
-/// Whether [`redact`] could change the text. Never false where it would; linear in the text. It is OpenClaw's own
-/// pre-filter, answer for answer.
+/// Whether [`redact`] changes anything in the text: it asks this first. Linear in the text. It is OpenClaw's own pre-filter,
+/// answer for answer, and so it lets two things pass that the patterns would mask: the header `X-Pomerium-Jwt-Assertion`, and
+/// some tokens right behind the letters ſ and K.
 pub fn might_contain_secret(text: &[u16]) -> Result<bool> {
     Ok(filter::Filter::get().ok_or_else(broken)?.could_match(text))
 }
@@ -40,6 +41,11 @@ pub fn redact(text: &[u16]) -> Result<Cow<'_, [u16]>> {
     if !might_contain_secret(text)? {
         return Ok(Cow::Borrowed(text));
     }
+    Ok(patterns::Patterns::get().ok_or_else(broken)?.redact(text))
+}
+
+/// As [`redact`], without asking the pre-filter first: what the patterns would mask in a text that it lets pass.
+pub fn redact_unfiltered(text: &[u16]) -> Result<Cow<'_, [u16]>> {
     Ok(patterns::Patterns::get().ok_or_else(broken)?.redact(text))
 }
 
@@ -69,7 +75,7 @@ fn find(text: &[u16], from: usize, byte: u8) -> Option<usize> {
     let mut at = from;
     // Whole blocks first: a loop without a way out is one that the compiler makes wide.
     for block in text.get(from..)?.chunks(64) {
-        if block.iter().fold(false, |found, other| found | (*other == unit)) {
+        if block.iter().fold(0, |found, other| found | u16::from(*other == unit)) != 0 {
             break;
         }
         at += block.len();

@@ -144,6 +144,11 @@ pub(super) struct Seen {
 static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(Patterns::build);
 
 impl Patterns {
+    #[cfg(test)]
+    pub(super) const fn header(&self) -> &Program {
+        &self.header.program
+    }
+
     /// Compiled at first use.
     pub(super) fn get() -> Option<&'static Self> {
         PATTERNS.as_ref()
@@ -351,15 +356,15 @@ fn replacement(
     matcher: &Matcher<'_>,
     manner: Manner,
 ) -> Option<(Range<usize>, Vec<u16>)> {
-    let matched = text.get(start..end)?;
-    if mask::is_pem(matched) {
-        return Some((start..end, mask::pem(matched)));
+    let whole = text.get(start..end)?;
+    if mask::is_pem(whole) {
+        return Some((start..end, mask::pem(whole)));
     }
     // The last group that holds something is the secret; without one, the whole match is.
     let groups = (1..=matcher.groups()).rev().filter_map(|number| matcher.group(number));
     let place = groups.into_iter().find(|(from, to)| to > from).unwrap_or((start, end));
     let token = text.get(place.0..place.1)?;
-    Some((place.0..place.1, mask::captured(matched, token, manner)?))
+    Some((place.0..place.1, mask::captured(whole, token, manner)?))
 }
 
 pub(super) fn redact_private_keys(text: &[u16]) -> Option<Rewritten> {

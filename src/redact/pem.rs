@@ -32,6 +32,8 @@ impl Iterator for Delimiters<'_> {
 
     fn next(&mut self) -> Option<Delimiter> {
         while let Some(&unit) = self.text.get(self.at) {
+            #[cfg(test)]
+            super::regex::tests::count(1);
             let at = self.at;
             self.at += 1;
             let letter =

@@ -65,6 +65,11 @@ impl Set {
         Self { ascii, wide: 0 }
     }
 
+    /// With ſ and K, which are letters of ASCII to a set of these under the flags `iu`.
+    pub(super) const fn folded_letters(self) -> Self {
+        Self { ascii: self.ascii, wide: self.wide | LONG_S | KELVIN }
+    }
+
     fn of(letter: char) -> Self {
         u8::try_from(letter).map_or(Self::EMPTY, |byte| Self::ascii(1 << (byte & 127)))
     }
@@ -315,7 +320,7 @@ impl<'a> Parser<'a> {
             return Ok(Set::of(from));
         }
         self.rest.next();
-        let to = self.rest.next().filter(|to| to.is_ascii_alphanumeric()).ok_or(Unsupported)?;
+        let to = self.rest.next().filter(char::is_ascii_alphanumeric).ok_or(Unsupported)?;
         let (from, to) = (u8::try_from(from), u8::try_from(to));
         match (from, to) {
             (Ok(from), Ok(to)) if from <= to => Ok(Set::ascii(range(from, to))),
@@ -390,8 +395,7 @@ impl Program {
         program.ops.push(Op::Match);
         for at in 0..program.ops.len() {
             let next = program.ops.get(at + 1).and_then(|op| match op {
-                Op::Set(set) => Some(*set),
-                Op::Run { set, min: 1.., .. } => Some(*set),
+                Op::Set(set) | Op::Run { set, min: 1.., .. } => Some(*set),
                 Op::Match => Some(Set::EMPTY),
                 _ => None,
             });
@@ -423,7 +427,9 @@ impl Program {
                     }
                 }
                 let end = self.ops.len();
-                jumps.into_iter().for_each(|jump| self.patch(jump, end));
+                for jump in jumps {
+                    self.patch(jump, end);
+                }
             }
             Node::Group(node, number) => {
                 self.ops.push(Op::Save(number * 2));
@@ -484,7 +490,9 @@ impl Program {
             self.emit(node)?;
         }
         let end = self.ops.len();
-        splits.into_iter().for_each(|split| self.patch(split, end));
+        for split in splits {
+            self.patch(split, end);
+        }
         Ok(())
     }
 
@@ -638,10 +646,10 @@ impl<'a> Matcher<'a> {
                     return Some(position);
                 }
             };
-            match went_on {
-                Some(next) => at = next,
-                None => (at, position) = self.back(floor)?,
-            }
+            (at, position) = match went_on {
+                Some(next) => (next, position),
+                None => self.back(floor)?,
+            };
         }
     }
 

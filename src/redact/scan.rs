@@ -219,11 +219,14 @@ const BLOCK: usize = 4096;
 /// A unit that no sequence has: DEL.
 const NONE: u8 = 127;
 
+/// Sequences and their numbers.
+type Numbered = Vec<(Sequence, usize)>;
+
 impl Scanner {
     /// Sequence `n` is reported by that number.
     pub(super) fn new(sequences: &[Sequence]) -> Self {
         // Sequences that begin alike share a bucket.
-        let mut by_prefix: Vec<(&[u128], Vec<(Sequence, usize)>)> = Vec::new();
+        let mut by_prefix: Vec<(&[u128], Numbered)> = Vec::new();
         let mut known: HashMap<&[u128], usize> = HashMap::new();
         for (number, sequence) in sequences.iter().enumerate() {
             let prefix = sequence.get(..SHORTEST).unwrap_or_default();
@@ -235,7 +238,7 @@ impl Scanner {
                 bucket.push((sequence.clone(), number));
             }
         }
-        by_prefix.sort_by(|(a, _), (b, _)| a.cmp(b));
+        by_prefix.sort_by_key(|(prefix, _)| *prefix);
         let per_bucket = by_prefix.len().div_ceil(64).max(1);
         let mut tables = [[0_u64; 256]; SHORTEST];
         let mut buckets = Vec::new();
@@ -300,8 +303,9 @@ impl Scanner {
         let mut at = from;
         // Four places at a time while there is nothing.
         for letters in bytes.get(from..)?.windows(SHORTEST + 3).step_by(4) {
-            let &[a, b, c, d, e, f] = letters else { continue };
-            if buckets(a, b, c) | buckets(b, c, d) | buckets(c, d, e) | buckets(d, e, f) != 0 {
+            let &[one, two, three, four, five, six] = letters else { continue };
+            let first = buckets(one, two, three) | buckets(two, three, four);
+            if first | buckets(three, four, five) | buckets(four, five, six) != 0 {
                 break;
             }
             at += 4;

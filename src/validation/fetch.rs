@@ -87,10 +87,11 @@ async fn follow(url: &str, options: &FetchOptions) -> Result<Fetched> {
         };
         let Some(location) = location else { return finish(next.url, response, options.max_bytes).await };
         // Outside of ASCII the field is UTF-8 by custom.
-        let target = std::str::from_utf8(location.as_bytes()).ok().and_then(|text| next.url.join(text).ok());
-        let target = target.ok_or_else(|| CoreError::new(Code::Network, "a redirect leads to no URL"))?;
-        let same_origin = target.origin() == next.url.origin();
-        next = check_target(target, &options.policy, resolver).await?;
+        let target = std::str::from_utf8(location.as_bytes())
+            .map_err(|_| CoreError::new(Code::Network, "a redirect leads to no URL"))?;
+        let target = check_target(&next.url, target, &options.policy, resolver).await?;
+        let same_origin = target.url.origin() == next.url.origin();
+        next = target;
         if !same_origin {
             headers = headers.into_iter().filter_map(harmless).collect();
         }

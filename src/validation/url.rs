@@ -68,9 +68,27 @@ pub async fn check(text: &str, policy: &Policy, resolver: &dyn Resolver) -> Resu
     resolve(url, policy, resolver).await
 }
 
-/// As [`check`], for a URL that was put together from one that was checked: the target of a redirect.
-pub(super) async fn check_target(url: Url, policy: &Policy, resolver: &dyn Resolver) -> Result<Checked> {
-    is_plain(url.as_str(), &url)?;
+/// As [`check`], for the target of a redirect from a URL that was checked; `text` may be relative to it.
+pub(super) async fn check_target(
+    base: &Url,
+    text: &str,
+    policy: &Policy,
+    resolver: &dyn Resolver,
+) -> Result<Checked> {
+    let url = base.join(text).map_err(|_| CoreError::new(Code::Network, "a redirect leads to no URL"))?;
+    if text.contains(|c: char| c.is_ascii_control()) {
+        // A reader of URLs leaves out tabs and line ends: what follows would not be what it looks like.
+        return Err(blocked("a redirect to it holds control characters"));
+    }
+    let text = text.trim_matches(' ');
+    if text.starts_with(['/', '\\']) && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) {
+        // With a host, and the scheme of the base.
+        is_plain(&format!("{}:{text}", base.scheme()), &url)?;
+    } else if Url::parse(text).is_ok() {
+        is_plain(text, &url)?;
+    } else {
+        is_plain(url.as_str(), &url)?;
+    }
     resolve(url, policy, resolver).await
 }
 

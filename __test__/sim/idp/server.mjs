@@ -197,8 +197,8 @@ export async function startIdp({
       });
       send(response, 200, {
         device_code: code,
-        user_code: userCode,
-        verification_uri: `${url}/activate`,
+        user_code: settings.userCode ?? userCode,
+        verification_uri: settings.verificationUri ?? `${url}/activate`,
         expires_in: settings.deviceLifetime,
         interval: settings.interval,
       });

@@ -103,22 +103,86 @@ fn sources_have_their_treatment() {
     assert!(count(|treatment| treatment.whole) > 12);
 }
 
+/// How many steps two lengths of a motif take, the second twice the first: no more than twice, and some.
+fn assert_linear(motif: &str, length: usize) {
+    let patterns = Patterns::get().unwrap();
+    let work = |length: usize| {
+        let text: Vec<u16> = motif.repeat(length / motif.len()).encode_utf16().collect();
+        steps(|| drop(patterns.redact(&text)))
+    };
+    let (once, twice) = (work(length), work(2 * length));
+    assert!(
+        twice < once * 5 / 2 + 20_000,
+        "{motif:?} again and again: {once} steps, and {twice} for twice the text"
+    );
+}
+
 /// Redaction of what is made to be slow: twice the text, not much more than twice the work.
 #[test]
 fn time_grows_with_the_text() {
-    let patterns = Patterns::get().unwrap();
     let pieces = PIECES.iter().map(|piece| (*piece).to_owned());
     let marks = [" ", "=", "a", "-", "/", "'", ":"];
     let joined = marks.into_iter().flat_map(|mark| PIECES.iter().map(move |piece| format!("{piece}{mark}")));
-    for piece in pieces.chain(joined) {
-        let work = |length: usize| {
-            let text: Vec<u16> = piece.repeat(length / piece.len()).encode_utf16().collect();
-            steps(|| drop(patterns.redact(&text)))
-        };
-        let (once, twice) = (work(6_000), work(12_000));
-        assert!(
-            twice < once * 3 + 20_000,
-            "{piece:?} again and again: {once} steps, and {twice} for twice the text"
-        );
+    for motif in pieces.chain(joined) {
+        assert_linear(&motif, 6_000);
+    }
+}
+
+/// Headers whose parameters have no end of their own, so that each could be read to the end of the text.
+#[test]
+fn time_grows_with_the_text_of_many_headers() {
+    const HEADERS: [&str; 3] =
+        ["&Authorization: Digest ", "\"authorization\":\"AWS4-X ", "\\n\\\"Proxy-Authorization\\\"= Hawk "];
+    const PARTS: [&str; 14] = [
+        "",
+        "a",
+        "x=y",
+        "a=",
+        "a=(",
+        ",",
+        "\"",
+        "'",
+        "\\",
+        "\\\"",
+        "a=\\\"",
+        "credential=b/",
+        "signedHeaders=a;",
+        "\\n\\t",
+    ];
+    for header in HEADERS {
+        for first in PARTS {
+            for second in PARTS {
+                assert_linear(&format!("{first}{header}{second}"), 2_000);
+            }
+        }
+        for (first, second) in PARTS.into_iter().zip(PARTS.into_iter().rev()) {
+            assert_linear(&format!("{header}{first} {second}"), 2_000);
+        }
+    }
+    // Strings of ever fewer backslashes before their quotes: none of them ends within the text.
+    let nested = |levels: usize| -> Vec<u16> {
+        let strings =
+            (1..=levels).rev().map(|level| format!(" Authorization: Digest a={}\"", "\\".repeat(level)));
+        strings.collect::<String>().encode_utf16().collect()
+    };
+    let patterns = Patterns::get().unwrap();
+    let work = |text: &[u16]| steps(|| drop(patterns.redact(text)));
+    let (once, more) = (nested(60), nested(120));
+    // n^1.5, squared: whole numbers have no rounding.
+    let squared = |steps: usize, length: usize| (steps as u128).pow(2) * (length as u128).pow(3);
+    assert!(squared(work(&more), once.len()) * 4 < squared(work(&once), more.len()) * 5);
+}
+
+/// Motifs of three pieces, drawn evenly.
+#[test]
+fn time_grows_with_the_text_of_any_motif() {
+    let mut state = 1_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        PIECES[usize::try_from(state >> 33).unwrap() % PIECES.len()]
+    };
+    for _ in 0..400 {
+        let motif = [draw(), draw(), draw()].concat();
+        assert_linear(&motif, 2_000);
     }
 }

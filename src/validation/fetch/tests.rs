@@ -177,6 +177,48 @@ async fn a_redirect_to_what_may_not_be_fetched_is_refused() {
 }
 
 #[tokio::test]
+async fn a_redirect_must_be_written_plainly_too() {
+    let target = Server::start("127.0.0.1:0", |_| ok("reached")).await;
+    let port = target.address.port();
+    let follow = async |to: String| {
+        let server = Server::start("127.0.0.1:0", move |_| redirect(&to)).await;
+        fetch(&server.url("/a/b"), &only(&server)).await
+    };
+    for host in [
+        "http://0x7f.1",
+        "http://2130706433",
+        "http://127.1",
+        "http:/127.0.0.1",
+        "http:127.0.0.1",
+        "http:\\\\127.0.0.1",
+        "/\\127.0.0.1",
+        "\\/127.0.0.1",
+        "\\\\127.0.0.1",
+        "//0x7f.1",
+        "/\t/127.0.0.1",
+        "ht\ttp://127.0.0.1",
+        "http://%31%32%37.0.0.1",
+        "//x@127.0.0.1",
+    ] {
+        let error = follow(format!("{host}:{port}/")).await.unwrap_err();
+        assert_eq!(error.code(), Code::SsrfBlocked, "{host}: {error}");
+    }
+    assert_eq!(follow(format!("///127.0.0.1:{port}/")).await.unwrap_err().code(), Code::Network);
+    assert!(target.requests().is_empty());
+    for host in ["http://127.0.0.1", "HTTP://127.0.0.1", "//127.0.0.1"] {
+        assert_eq!(follow(format!("{host}:{port}/")).await.unwrap().body, b"reached", "{host}");
+    }
+    for (to, path) in [("c?d=//e", "/a/c"), ("/c:d", "/c:d"), ("../c", "/c"), ("?x", "/a/b"), (" /c ", "/c")]
+    {
+        let server = Server::start("127.0.0.1:0", move |head| {
+            if head.starts_with("get /a/b http") { redirect(to) } else { ok("") }
+        })
+        .await;
+        assert_eq!(fetch(&server.url("/a/b"), &only(&server)).await.unwrap().url.path(), path, "{to}");
+    }
+}
+
+#[tokio::test]
 async fn without_leave_nothing_private_is_reached() {
     let server = Server::start("127.0.0.1:0", |_| ok("hidden")).await;
     let port = server.address.port();
