@@ -1,0 +1,11 @@
+//! Clients of model providers: what is asked and answered in OpenClaw's shapes, over each provider's own API.
+//!
+//! A [`request::CompletionRequest`] is encoded by an [`api::Api`]. The bytes of the answer are divided into events (`sse`),
+//! which the API's [`api::Reducer`] reads into a [`builder::MessageBuilder`]; from there the events go on in batches.
+//! Everything that is common to the APIs is here; an API is one file.
+
+pub mod api;
+pub mod builder;
+pub mod message;
+pub mod request;
+pub mod sse;
