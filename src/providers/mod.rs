@@ -6,6 +6,11 @@
 
 pub mod api;
 pub mod builder;
+pub mod gemini;
 pub mod message;
+pub mod ollama;
+mod openai;
+pub mod openai_chat;
+pub mod openai_responses;
 pub mod request;
 pub mod sse;
