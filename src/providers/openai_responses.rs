@@ -157,7 +157,7 @@ fn input(request: &CompletionRequest) -> Value {
                 let parts: Vec<_> = content.iter().filter_map(input_part).collect();
                 let pictures = content.iter().any(|part| matches!(part, Content::Image { .. }));
                 let text = openai::result_text(content);
-                let output = match (pictures, text.is_empty()) {
+                let output: Value = match (pictures, text.is_empty()) {
                     (true, _) => parts.into(),
                     (false, true) => "(no output)".into(),
                     (false, false) => text.into(),
