@@ -4,8 +4,13 @@
 //! which the API's [`api::Reducer`] reads into a [`builder::MessageBuilder`]; from there the events go on in batches.
 //! Everything that is common to the APIs is here; an API is one file.
 
+pub mod anthropic;
 pub mod api;
 pub mod builder;
+pub mod decoder;
 pub mod message;
 pub mod request;
 pub mod sse;
+
+#[cfg(test)]
+pub(crate) mod testing;
