@@ -7,8 +7,11 @@
 pub mod anthropic;
 pub mod api;
 pub mod builder;
+pub mod call;
 pub mod decoder;
 pub mod message;
+pub mod network;
+pub mod queue;
 pub mod request;
 pub mod sse;
 
