@@ -85,6 +85,22 @@ impl Batch {
         self.numbers.is_empty()
     }
 
+    /// Adds what came later.
+    pub fn append(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+        } else {
+            self.numbers.extend_from_slice(&later.numbers);
+            self.text.push_str(&later.text);
+        }
+    }
+
+    /// Whether anything of the answer's own words is in it.
+    pub fn has_delta(&self) -> bool {
+        let deltas = [Op::TextDelta as u32, Op::ThinkingDelta as u32, Op::ToolDelta as u32];
+        self.numbers.chunks_exact(3).any(|entry| entry.first().is_some_and(|op| deltas.contains(op)))
+    }
+
     fn push(&mut self, op: Op, index: usize, text: &str) {
         let units = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -4,13 +4,21 @@
 //! which the API's [`api::Reducer`] reads into a [`builder::MessageBuilder`]; from there the events go on in batches.
 //! Everything that is common to the APIs is here; an API is one file.
 
+pub mod anthropic;
 pub mod api;
 pub mod builder;
+pub mod call;
+pub mod decoder;
 pub mod gemini;
 pub mod message;
+pub mod network;
 pub mod ollama;
 mod openai;
 pub mod openai_chat;
 pub mod openai_responses;
+pub mod queue;
 pub mod request;
 pub mod sse;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -246,8 +246,14 @@ impl CompletionRequest {
 fn message(name: &str, value: Value) -> Result<Message> {
     let mut fields = Fields::new(name, value)?;
     let role = fields.required_text("role")?;
+    if !matches!(role.as_str(), "user" | "assistant" | "toolResult") {
+        let words = format!(
+            "must be \"user\", \"assistant\" or \"toolResult\", not {role:?}; a system prompt goes into `system`"
+        );
+        return Err(refused(&format!("{name}.role"), &words));
+    }
     let content = match fields.take("content") {
-        Some(Value::String(text)) if role == "user" => vec![Content::Text { text, signature: None }],
+        Some(Value::String(text)) => vec![Content::Text { text, signature: None }],
         Some(value) => {
             let name = format!("{name}.content");
             let parts = array(&name, value)?.into_iter().enumerate();
@@ -263,18 +269,12 @@ fn message(name: &str, value: Value) -> Result<Message> {
             provider: fields.text("provider")?,
             model: fields.text("model")?,
         },
-        "toolResult" => Message::ToolResult {
+        _ => Message::ToolResult {
             tool_call_id: fields.required_text("toolCallId")?,
             tool_name: fields.text("toolName")?.unwrap_or_default(),
             content,
             is_error: fields.flag("isError")?.unwrap_or_default(),
         },
-        other => {
-            let words = format!(
-                "must be \"user\", \"assistant\" or \"toolResult\", not {other:?}; a system prompt goes into `system`"
-            );
-            return Err(refused(&format!("{name}.role"), &words));
-        }
     })
 }
 

@@ -178,3 +178,166 @@ impl Parser {
         CoreError::new(Code::Limit, format!("a {what} of the stream has more than {} bytes", self.most))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Events = Vec<(String, String)>;
+
+    fn parse<'a>(
+        framing: Framing,
+        most: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Events> {
+        let mut parser = Parser::new(framing, most);
+        let mut events = Vec::new();
+        let mut sink = |name: &[u8], data: &[u8]| {
+            events.push((String::from_utf8_lossy(name).into(), String::from_utf8_lossy(data).into()));
+            Ok(true)
+        };
+        for piece in pieces {
+            parser.push(piece, &mut sink)?;
+        }
+        parser.end(&mut sink)?;
+        Ok(events)
+    }
+
+    fn sse(text: &str) -> Events {
+        parse(Framing::Sse, 1 << 20, [text.as_bytes()]).unwrap()
+    }
+
+    fn events(expected: &[(&str, &str)]) -> Events {
+        expected.iter().map(|(name, data)| ((*name).to_owned(), (*data).to_owned())).collect()
+    }
+
+    /// WHATWG HTML, "9.2.6 Interpreting an event stream", and its examples.
+    #[test]
+    fn the_rules_of_the_whatwg_hold() {
+        for (text, expected) in [
+            ("data: YHOO\ndata: +2\ndata: 10\n\n", &[("", "YHOO\n+2\n10")][..]),
+            (
+                ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+                &[("", "first event"), ("", "second event"), ("", " third event")],
+            ),
+            ("data\n\ndata\ndata\n\ndata:", &[("", ""), ("", "\n"), ("", "")]),
+            ("data:test\n\ndata: test\n\n", &[("", "test"), ("", "test")]),
+            ("event: add\ndata: 7\n\ndata: 8\n\n", &[("add", "7"), ("", "8")]),
+            ("event: a\nevent: b\ndata: x\n\n", &[("b", "x")]),
+            ("event: lonely\n\ndata: x\n\n", &[("", "x")]),
+            ("data: a\r\rdata: b\r\n\r\ndata: c\n\r\n", &[("", "a"), ("", "b"), ("", "c")]),
+            ("\u{FEFF}data: a\n\n", &[("", "a")]),
+            ("\u{FEFF}\u{FEFF}data: a\n\n", &[]),
+            (" data: a\n\nDATA: b\n\ndata : c\n\n", &[]),
+            ("retry: 10\nid: x\nfoo: bar\ndata: a\n\n", &[("", "a")]),
+            ("data: a: b:c\n\n", &[("", "a: b:c")]),
+            ("data: no last blank line", &[("", "no last blank line")]),
+            ("data: no last blank line\n", &[("", "no last blank line")]),
+            ("", &[]),
+            ("\n\n\r\n\r", &[]),
+        ] {
+            assert_eq!(sse(text), events(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_over_the_cap_is_an_error_before_it_is_held() {
+        let line = vec![b'x'; 64];
+        let mut parser = Parser::new(Framing::Sse, 1000);
+        let mut pushed = 0;
+        let error = loop {
+            match parser.push(&line, &mut |_, _| Ok(true)) {
+                Ok(_) => pushed += line.len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code(), Code::Limit);
+        assert!(pushed <= 1000 && parser.bytes() <= 4096, "{pushed} {}", parser.bytes());
+        // An event may not grow without end out of short lines either.
+        let endless = "data: xxxxxxxx\n".repeat(1000);
+        assert_eq!(parse(Framing::Sse, 1000, [endless.as_bytes()]).unwrap_err().code(), Code::Limit);
+        // At the cap is not over it.
+        let longest = format!("data: {}\n\n", "y".repeat(994));
+        assert_eq!(parse(Framing::Sse, 1000, longest.as_bytes().chunks(7)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_follows_the_end_that_the_sink_declares_is_dropped() {
+        let mut parser = Parser::new(Framing::Sse, 1000);
+        let mut seen = 0;
+        let mut sink = |_: &[u8], _: &[u8]| {
+            seen += 1;
+            Ok(seen < 2)
+        };
+        assert!(!parser.push(b"data: 1\n\ndata: 2\n\ndata: 3\n\n", &mut sink).unwrap());
+        assert!(!parser.push(b"data: 4\n\n", &mut sink).unwrap());
+        parser.end(&mut sink).unwrap();
+        assert_eq!(seen, 2);
+    }
+
+    #[test]
+    fn ndjson_is_one_text_a_line() {
+        let text = "{\"a\":1}\r\n\n  {\"b\":\"\u{e9}\\n\"}\n{\"c\":3}";
+        let expected = events(&[("", "{\"a\":1}"), ("", "{\"b\":\"\u{e9}\\n\"}"), ("", "{\"c\":3}")]);
+        assert_eq!(parse(Framing::Ndjson, 100, [text.as_bytes()]).unwrap(), expected);
+        assert_eq!(parse(Framing::Ndjson, 100, text.as_bytes().chunks(1)).unwrap(), expected);
+        assert_eq!(parse(Framing::Ndjson, 5, [text.as_bytes()]).unwrap_err().code(), Code::Limit);
+    }
+
+    /// The rules once more, written down as the standard has them, on the whole text at once.
+    fn by_the_book(text: &str) -> Events {
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let (mut events, mut name, mut data) = (Vec::new(), String::new(), String::new());
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        if lines.last() == Some(&"") {
+            lines.pop();
+        }
+        // The blank line that a server may have owed.
+        lines.push("");
+        let mut any = false;
+        for line in lines {
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                _ if line.is_empty() => {
+                    if any {
+                        data.pop();
+                        events.push((name.clone(), data.clone()));
+                    }
+                    (name, data, any) = Default::default();
+                }
+                "event" => name = value.to_owned(),
+                "data" => {
+                    data += value;
+                    data.push('\n');
+                    any = true;
+                }
+                _ => {}
+            }
+        }
+        events
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn any_stream_in_any_pieces_is_as_the_book_has_it(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "data", ":", " ", "\n", "\r", "\r\n", "event", "x", "\u{FEFF}", "é", "🎉", "id", "data: y\n", "\n\n",
+            ]), 0..40),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let text: String = parts.concat();
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+            prop_assert_eq!(parse(Framing::Sse, 1 << 20, pieces).unwrap(), by_the_book(&text));
+        }
+    }
+}

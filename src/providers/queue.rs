@@ -1,0 +1,233 @@
+//! The events of a stream on their way to whoever reads it: bounded, and handed on in batches.
+//!
+//! Until the reader has seen some of the answer, events are handed on at once; from then on what comes within
+//! [`PACE`] makes one batch, so that a stream costs its reader at most 60 wake-ups a second, however fast it is.
+//! A full queue makes the writer wait, which then reads no more from its socket.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::builder::Batch;
+use super::call::Outcome;
+
+/// Between two batches.
+pub const PACE: Duration = Duration::from_millis(17);
+/// More than this does not wait to be read.
+const MOST_BYTES: usize = 64 << 10;
+
+/// Between one writer and one reader.
+#[derive(Debug, Default)]
+pub struct EventQueue {
+    state: Mutex<State>,
+    /// The queue was empty, and is not.
+    filled: Notify,
+    /// The queue was full, and is not.
+    emptied: Notify,
+    /// The last event has come, or the queue was closed.
+    done: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batch: Batch,
+    outcome: Option<Outcome>,
+    closed: bool,
+    /// When the next batch may go; none before the reader has seen content.
+    next: Option<Instant>,
+}
+
+/// What the reader gets at once.
+#[derive(Debug)]
+pub struct Handed {
+    /// The events.
+    pub batch: Batch,
+    /// With the last of them: how it ended.
+    pub outcome: Option<Outcome>,
+}
+
+impl EventQueue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds events; waits while the reader has enough. Returns whether it had to.
+    pub async fn offer(&self, batch: Batch) -> bool {
+        if !batch.is_empty() {
+            let mut state = self.lock();
+            if !state.closed && state.outcome.is_none() {
+                let first = state.batch.is_empty();
+                state.batch.append(batch);
+                drop(state);
+                if first {
+                    self.filled.notify_one();
+                }
+            }
+        }
+        let mut waited = false;
+        loop {
+            let state = self.lock();
+            if state.closed || state.batch.bytes() <= MOST_BYTES {
+                return waited;
+            }
+            drop(state);
+            waited = true;
+            self.emptied.notified().await;
+        }
+    }
+
+    /// Ends the queue. After a failure that is an abort, events that still wait are dropped.
+    pub fn finish(&self, mut rest: Batch, outcome: Outcome, drop_events: bool) {
+        let mut state = self.lock();
+        if state.outcome.is_some() || state.closed {
+            return;
+        }
+        if drop_events {
+            state.batch = Batch::default();
+        } else {
+            state.batch.append(std::mem::take(&mut rest));
+        }
+        state.outcome = Some(outcome);
+        drop(state);
+        self.filled.notify_one();
+        self.done.notify_one();
+    }
+
+    /// The reader wants no more: what waits is dropped, and the writer never waits again.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.batch = Batch::default();
+        drop(state);
+        self.filled.notify_one();
+        self.emptied.notify_one();
+        self.done.notify_one();
+    }
+
+    /// The next batch; none once the outcome was handed over, or the queue was closed. For one reader at a time.
+    pub async fn take(&self) -> Option<Handed> {
+        let mut finished = false;
+        loop {
+            let wait = {
+                let mut state = self.lock();
+                if state.closed {
+                    return None;
+                }
+                let wait = state.next.filter(|next| *next > Instant::now());
+                if state.outcome.is_some() || (!state.batch.is_empty() && wait.is_none()) {
+                    let batch = std::mem::take(&mut state.batch);
+                    let outcome = state.outcome.take();
+                    state.closed = outcome.is_some();
+                    if state.next.is_some() || batch.has_delta() {
+                        state.next = Some(Instant::now() + PACE);
+                    }
+                    drop(state);
+                    self.emptied.notify_one();
+                    return Some(Handed { batch, outcome });
+                }
+                if state.batch.is_empty() { None } else { wait }
+            };
+            match wait {
+                None => self.filled.notified().await,
+                Some(at) if !finished => tokio::select! {
+                    () = sleep_until(at) => {}
+                    // A permit may be left from before; it is looked at once.
+                    () = self.done.notified() => finished = true,
+                },
+                Some(at) => sleep_until(at).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::builder::MessageBuilder;
+    use super::*;
+
+    fn deltas(builder: &mut MessageBuilder, texts: &[&str]) -> Batch {
+        let index = if builder.has_content() { 0 } else { builder.text_start() };
+        for text in texts {
+            builder.text_delta(index, text).unwrap();
+        }
+        builder.take_events()
+    }
+
+    fn builder() -> MessageBuilder {
+        MessageBuilder::new("api", "provider", "model", 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_of_tokens_crosses_at_most_sixty_times_and_the_first_ones_at_once() {
+        let (queue, mut builder) = (EventQueue::default(), builder());
+        let begun = Instant::now();
+        let write = async {
+            builder.start();
+            queue.offer(builder.take_events()).await;
+            for _ in 0..1000 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let batch = deltas(&mut builder, &["x"]);
+                assert!(!queue.offer(batch).await);
+            }
+            builder.stop(super::super::message::StopReason::Stop);
+            let message = builder.finish().unwrap();
+            queue.finish(builder.take_events(), Ok(message), false);
+        };
+        let read = async {
+            let (mut batches, mut text) = (Vec::new(), String::new());
+            while let Some(handed) = queue.take().await {
+                batches.push(begun.elapsed().as_millis());
+                text.push_str(&handed.batch.text);
+            }
+            (batches, text)
+        };
+        let ((), (batches, text)) = tokio::join!(write, read);
+        assert_eq!(batches[..2], [0, 1]);
+        assert!(batches.len() <= 2 + 60, "{}", batches.len());
+        assert_eq!(text, "x".repeat(1000));
+        // The end waits for nothing.
+        assert_eq!(batches.last(), Some(&1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_slow_holds_the_writer_back() {
+        let (queue, mut builder) = (EventQueue::default(), builder());
+        let piece = "y".repeat(10 << 10);
+        let written = std::cell::Cell::new(0);
+        let write = async {
+            for _ in 0..100 {
+                let batch = deltas(&mut builder, &[&piece]);
+                queue.offer(batch).await;
+                written.set(written.get() + 1);
+            }
+            queue.close();
+        };
+        let read = async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            // The one that waits is in the queue as well.
+            assert!(written.get() * piece.len() <= MOST_BYTES, "{}", written.get());
+            let mut most = 0;
+            while let Some(handed) = queue.take().await {
+                most = most.max(handed.batch.bytes());
+            }
+            most
+        };
+        let ((), most) = tokio::join!(write, read);
+        assert!(most <= MOST_BYTES + 2 * piece.len(), "{most}");
+        assert_eq!(written.get(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_close_nobody_waits() {
+        let (queue, mut builder) = (EventQueue::default(), builder());
+        let big = "z".repeat(MOST_BYTES + 1);
+        let batch = deltas(&mut builder, &[&big]);
+        tokio::join!(async { assert!(queue.offer(batch).await) }, async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            queue.close();
+        });
+        assert!(queue.take().await.is_none());
+    }
+}
