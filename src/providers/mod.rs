@@ -21,4 +21,6 @@ pub mod request;
 pub mod sse;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 pub(crate) mod testing;
