@@ -28,6 +28,9 @@ const API: &str = "google-generative-ai";
 /// What the API takes for a call that it did not sign: <https://ai.google.dev/gemini-api/docs/thought-signatures>.
 const UNSIGNED: &str = "skip_thought_signature_validator";
 
+/// Calls of one answer; no model makes so many.
+const CALLS: usize = 1024;
+
 /// `POST /models/{model}:streamGenerateContent`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gemini;
@@ -487,6 +490,9 @@ impl Answer {
     fn call(&mut self, call: &RawValue, out: &mut MessageBuilder) -> Result<usize> {
         let [id, name, args] =
             members(call.get(), ["id", "name", "args"]).map_err(|error| malformed(API, error))?;
+        if self.calls.len() == CALLS {
+            return Err(malformed(API, "too many tool calls"));
+        }
         let name = name.and_then(lossy_text).unwrap_or_default();
         let id = id.and_then(text).map(std::borrow::Cow::into_owned).unwrap_or_default();
         let id = if id.is_empty() || self.calls.contains(&id) {

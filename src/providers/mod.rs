@@ -21,6 +21,10 @@ pub mod request;
 pub mod sse;
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod requests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -20,6 +20,8 @@ use super::request::{
 use crate::Result;
 
 const API: &str = "ollama";
+/// Calls of one answer; no model makes so many.
+const CALLS: usize = 1024;
 
 /// `POST /api/chat`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -308,6 +310,9 @@ impl Chat {
     fn call(&mut self, call: &RawValue, created: &str, out: &mut MessageBuilder) -> Result<()> {
         let [id, function] =
             members(call.get(), ["id", "function"]).map_err(|error| malformed(API, error))?;
+        if self.calls == CALLS {
+            return Err(malformed(API, "too many tool calls"));
+        }
         let function = function.ok_or_else(|| malformed(API, "a tool call without a function"))?;
         let [name, arguments] =
             members(function.get(), ["name", "arguments"]).map_err(|error| malformed(API, error))?;
