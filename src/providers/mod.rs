@@ -8,12 +8,20 @@ pub mod anthropic;
 pub mod api;
 pub mod builder;
 pub mod call;
+pub mod cost;
 pub mod decoder;
+pub mod failover;
 pub mod message;
 pub mod network;
+pub mod provider;
 pub mod queue;
 pub mod request;
 pub mod sse;
+
+pub use api::Api;
+pub use call::{CallOptions, Timeouts};
+pub use failover::FailoverProvider;
+pub use provider::{Provider, ProviderOptions};
 
 #[cfg(test)]
 pub(crate) mod testing;
