@@ -153,7 +153,9 @@ impl FailoverProvider {
                 "failed over"
             );
             attempts.push(candidate.failed(reason.as_str(), failure.error.details().status, until));
-            let end = failure.had_content || reason == Reason::ContextOverflow;
+            // Neither is cured by asking somebody else: the host shortens the prompt, and a refusal is an answer.
+            let refused = failure.error.details().error_type.as_deref() == Some("refusal");
+            let end = failure.had_content || reason == Reason::ContextOverflow || refused;
             last = Some((rest, outcome));
             if end {
                 break;
@@ -384,6 +386,7 @@ pub fn classify(error: &CoreError) -> Reason {
         };
     }
     match details.error_type.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "refusal" => Reason::Unclassified,
         "overloaded_error" | "overloaded" => Reason::Overloaded,
         "rate_limit_error" | "rate_limit_exceeded" | "resource_exhausted" => Reason::RateLimit,
         "authentication_error" | "permission_error" => Reason::Auth,
