@@ -354,3 +354,8 @@ pub fn count(json: &RawValue) -> Option<u64> {
         (number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number)).then_some(number as u64)
     })
 }
+
+/// The elements of a JSON array, as they stand in its text; none if it is no array.
+pub fn elements(json: &RawValue) -> Vec<&RawValue> {
+    serde_json::from_str(json.get()).unwrap_or_default()
+}

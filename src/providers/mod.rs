@@ -11,8 +11,13 @@ pub mod call;
 pub mod cost;
 pub mod decoder;
 pub mod failover;
+pub mod gemini;
 pub mod message;
 pub mod network;
+pub mod ollama;
+mod openai;
+pub mod openai_chat;
+pub mod openai_responses;
 pub mod provider;
 pub mod queue;
 pub mod request;
@@ -23,5 +28,11 @@ pub use call::{CallOptions, Timeouts};
 pub use failover::FailoverProvider;
 pub use provider::{Provider, ProviderOptions};
 
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod requests;
 #[cfg(test)]
 pub(crate) mod testing;
