@@ -384,7 +384,7 @@ impl MessageBuilder {
             Some(StopReason::Error | StopReason::Aborted) => {
                 let message =
                     self.message.error_message.clone().unwrap_or_else(|| "the answer failed".into());
-                return Err(CoreError::new(Code::ProviderStream, message));
+                return Err(CoreError::new(Code::ProviderStream, message).of_type("refusal"));
             }
             Some(reason) => reason,
             None => return Err(incomplete(self.message.api)),

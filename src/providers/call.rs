@@ -481,9 +481,9 @@ impl Caller<'_> {
         };
         let (kind, words) = told(&body);
         let reason = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
-        let mut text = format!("{} answered {status}", self.provider);
-        for words in [reason, kind.as_deref(), words.as_deref()].into_iter().flatten() {
-            text.push_str(if text.len() == self.provider.len() + 13 { " " } else { ": " });
+        let mut text = format!("{} answered {status} {}", self.provider, reason.unwrap_or_default());
+        for words in [kind.as_deref(), words.as_deref()].into_iter().flatten() {
+            text.push_str(": ");
             text.push_str(words);
         }
         if (300..400).contains(&status) {
@@ -589,4 +589,4 @@ async fn cancelled(cancel: Option<&CancellationToken>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,9 @@ pub mod anthropic;
 pub mod api;
 pub mod builder;
 pub mod call;
+pub mod cost;
 pub mod decoder;
+pub mod failover;
 pub mod gemini;
 pub mod message;
 pub mod network;
@@ -16,9 +18,15 @@ pub mod ollama;
 mod openai;
 pub mod openai_chat;
 pub mod openai_responses;
+pub mod provider;
 pub mod queue;
 pub mod request;
 pub mod sse;
+
+pub use api::Api;
+pub use call::{CallOptions, Timeouts};
+pub use failover::FailoverProvider;
+pub use provider::{Provider, ProviderOptions};
 
 #[cfg(test)]
 mod answers;
