@@ -240,11 +240,12 @@ fn contents(request: &CompletionRequest) -> Result<Value> {
         }
         match message {
             Message::User { content } => {
-                let parts: Vec<_> = content.iter().filter_map(user_part).collect();
-                out.push(content_of(
-                    "user",
-                    if parts.is_empty() { vec![json!({ "text": " " })] } else { parts },
-                ));
+                let mut parts: Vec<_> = content.iter().filter_map(user_part).collect();
+                if parts.is_empty() {
+                    // A content without parts is refused.
+                    parts.push(json!({ "text": " " }));
+                }
+                out.push(content_of("user", &parts));
             }
             Message::Assistant { content, api, model, .. } => {
                 let own = api.as_deref().is_none_or(|api| api == API)
@@ -257,7 +258,7 @@ fn contents(request: &CompletionRequest) -> Result<Value> {
                     }));
                 }
                 if !parts.is_empty() {
-                    out.push(content_of("model", parts));
+                    out.push(content_of("model", &parts));
                 }
             }
             Message::ToolResult { tool_call_id, tool_name, content, is_error } => {
@@ -287,18 +288,18 @@ fn contents(request: &CompletionRequest) -> Result<Value> {
     Ok(out.into())
 }
 
-fn content_of(role: &str, parts: Vec<Value>) -> Value {
+fn content_of(role: &str, parts: &[Value]) -> Value {
     json!({ "role": role, "parts": parts })
 }
 
 fn flush(out: &mut Vec<Value>, results: &mut Vec<Value>, pictures: &mut Vec<Value>) {
     if !results.is_empty() {
-        out.push(content_of("user", std::mem::take(results)));
+        out.push(content_of("user", &std::mem::take(results)));
     }
     if !pictures.is_empty() {
         let mut parts = vec![json!({ "text": "Tool result image:" })];
         parts.append(pictures);
-        out.push(content_of("user", parts));
+        out.push(content_of("user", &parts));
     }
 }
 

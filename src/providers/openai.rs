@@ -52,7 +52,7 @@ pub(super) fn models_request(endpoint: &Endpoint) -> Result<HttpRequest> {
     authorize(HttpRequest::get(endpoint.url("/models", &[])?), endpoint)
 }
 
-/// Reads a list of models. OpenAI tells no more than the id; `OpenRouter`, Groq and vLLM also tell the sizes, each by
+/// Reads a list of models. OpenAI tells no more than the id; OpenRouter, Groq and vLLM also tell the sizes, each by
 /// names of its own.
 pub(super) fn models(body: &str) -> Result<ModelPage> {
     let list: Value = serde_json::from_str(body).map_err(|error| not_models(&error))?;

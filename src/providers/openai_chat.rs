@@ -1,5 +1,5 @@
-//! OpenAI's chat completions, and every server that speaks as it does: `OpenRouter`, Groq, vLLM, LM Studio, llama.cpp,
-//! `LiteLLM`, Azure.
+//! OpenAI's chat completions, and every server that speaks as it does: OpenRouter, Groq, vLLM, LM Studio, llama.cpp,
+//! LiteLLM, Azure.
 //!
 //! By the API reference, <https://platform.openai.com/docs/api-reference/chat>. What compatible servers add or leave out
 //! is read as OpenClaw's own transport reads it: reasoning under three names, content in parts, calls without an index.
@@ -424,7 +424,7 @@ impl Chat {
         out.delta_json(block, words)
     }
 
-    /// A detail of `OpenRouter`'s: reasoning in clear, if it did not come otherwise, or encrypted, for one call.
+    /// A detail of OpenRouter's: reasoning in clear, if it did not come otherwise, or encrypted, for one call.
     fn detail(&mut self, detail: &RawValue, thought: bool, out: &mut MessageBuilder) -> Result<()> {
         let Ok([kind, id, data, words]) = members(detail.get(), ["type", "id", "data", "text"]) else {
             return Ok(());

@@ -297,15 +297,13 @@ impl Reducer for Responses {
             "response.failed" => return Err(failure(response, out)),
             "error" => {
                 let [error] = members(data, ["error"]).unwrap_or_default();
-                return match error {
-                    Some(error) => Err(openai::failure(API, error)),
-                    None => {
-                        let [message, code] = members(data, ["message", "code"]).unwrap_or_default();
-                        let code = code.and_then(lossy_text);
-                        let message = message.and_then(lossy_text).unwrap_or_default();
-                        Err(failed(API, code.as_deref(), &message))
-                    }
+                let Some(error) = error else {
+                    let [message, code] = members(data, ["message", "code"]).unwrap_or_default();
+                    let code = code.and_then(lossy_text);
+                    let message = message.and_then(lossy_text).unwrap_or_default();
+                    return Err(failed(API, code.as_deref(), &message));
                 };
+                return Err(openai::failure(API, error));
             }
             _ => {}
         }
