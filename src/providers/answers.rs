@@ -309,9 +309,11 @@ fn a_signed_part_is_a_block_of_its_own() {
     assert_eq!(
         message["content"],
         json!([
-            { "type": "text", "text": "ab", "textSignature": "czE=" },
+            { "type": "text", "text": "a" },
+            { "type": "text", "text": "b", "textSignature": "czE=" },
             { "type": "text", "text": "c", "textSignature": "czI=" },
-            { "type": "text", "text": "d", "textSignature": "czM=" },
+            { "type": "text", "text": "d" },
+            { "type": "text", "text": "", "textSignature": "czM=" },
         ])
     );
 }

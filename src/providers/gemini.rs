@@ -4,8 +4,8 @@
 //! an answer is complete once a candidate has a `finishReason` and the server has closed the stream; counts may follow the
 //! reason.
 //!
-//! Gemini signs parts and wants each signature back in the very part it came with, so a signed part ends its block, and
-//! is replayed only to the model it came from.
+//! Gemini signs parts and wants each signature back in the very part it came with, so a signed part is a block of its own,
+//! even where it has no text, and is replayed only to the model it came from.
 
 use reqwest::header::HeaderValue;
 use serde_json::value::RawValue;
@@ -468,6 +468,9 @@ impl Answer {
         // A part of neither text nor signature is what the server did by itself, such as code that it ran.
         if empty && signature.is_none() {
             return Ok(());
+        }
+        if signature.is_some() {
+            self.close(out);
         }
         let block = match self.open {
             Some((kind, block)) if kind == thinking => block,
