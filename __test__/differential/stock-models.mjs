@@ -37,9 +37,15 @@ export async function askStock(api, { server, model: id, plan, messages }) {
     contextWindow: 100_000,
     maxTokens: 2000,
   };
-  const context = { systemPrompt: "Be brief.", messages: messages ?? [{ role: "user", content: "hello", timestamp: 1 }] };
+  const context = {
+    systemPrompt: "Be brief.",
+    messages: messages ?? [{ role: "user", content: "hello", timestamp: 1 }],
+  };
   if (api === "google-generative-ai") return google(model, server, baseUrl);
-  const stream = await (await streamFns[api](baseUrl))(model, context, { apiKey: server.apiKey, maxTokens: 2000 });
+  const stream = await (await streamFns[api](baseUrl))(model, context, {
+    apiKey: server.apiKey,
+    maxTokens: 2000,
+  });
   for await (const _ of stream);
   return stream.result();
 }
