@@ -90,6 +90,11 @@ export function eventEnds(api, body) {
   return ends;
 }
 
+/** The base URL of an API as its official client wants it, with a plan for what is sent. */
+export function baseUrl(origin, api, plan = {}) {
+  return `${origin}/~${Buffer.from(JSON.stringify(plan)).toString("base64url")}${base[api]}`;
+}
+
 /** Starts the APIs on a free port of 127.0.0.1. `requests` is the log, one record a request, in order of arrival. */
 export async function startModelApis({
   apiKey = `sk-sim-${randomBytes(12).toString("hex")}`,
@@ -126,11 +131,7 @@ export async function startModelApis({
     apiKey,
     requests,
     port: server.address().port,
-    /** The base URL of an API as its official client wants it, with a plan for what is sent. */
-    url(api, plan = {}) {
-      const text = Buffer.from(JSON.stringify(plan)).toString("base64url");
-      return `${origin}/~${text}${base[api]}`;
-    },
+    url: (api, plan) => baseUrl(origin, api, plan),
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
