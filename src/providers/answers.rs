@@ -19,8 +19,10 @@ fn frames(api: &dyn Api, events: &[Value]) -> String {
 }
 
 fn chat(deltas: &[Value], reason: &str) -> Read {
-    let chunk = |delta: &Value, reason: Value| json!({ "id": "c1", "model": "the-model",
-        "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }] });
+    let chunk = |delta: &Value, reason: Value| {
+        json!({ "id": "c1", "model": "the-model",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }] })
+    };
     let mut events: Vec<_> = deltas.iter().map(|delta| chunk(delta, Value::Null)).collect();
     events.push(chunk(&json!({}), reason.into()));
     read_all_ways(&OpenAiChat, &(frames(&OpenAiChat, &events) + "data: [DONE]\n\n"))
@@ -39,17 +41,41 @@ fn calls_are_told_apart_by_number_by_id_or_by_order() {
         { "type": "toolCall", "id": "a", "name": "f", "arguments": { "n": 1 } },
         { "type": "toolCall", "id": "b", "name": "g", "arguments": { "n": 2 } },
     ]);
-    let first = |index: Value, id: &str, name: &str| call(json!({ "index": index, "id": id, "function": { "name": name, "arguments": "{\"n\":" } }));
-    let more = |index: Value, id: Value, text: &str| call(json!({ "index": index, "id": id, "function": { "arguments": text } }));
+    let first = |index: Value, id: &str, name: &str| {
+        call(json!({ "index": index, "id": id, "function": { "name": name, "arguments": "{\"n\":" } }))
+    };
+    let more = |index: Value, id: Value, text: &str| {
+        call(json!({ "index": index, "id": id, "function": { "arguments": text } }))
+    };
     for deltas in [
         // As the reference has it.
-        [first(json!(0), "a", "f"), more(json!(0), Value::Null, "1}"), first(json!(1), "b", "g"), more(json!(1), Value::Null, "2}")],
+        [
+            first(json!(0), "a", "f"),
+            more(json!(0), Value::Null, "1}"),
+            first(json!(1), "b", "g"),
+            more(json!(1), Value::Null, "2}"),
+        ],
         // Both are number 0.
-        [first(json!(0), "a", "f"), more(json!(0), Value::Null, "1}"), first(json!(0), "b", "g"), more(json!(0), Value::Null, "2}")],
+        [
+            first(json!(0), "a", "f"),
+            more(json!(0), Value::Null, "1}"),
+            first(json!(0), "b", "g"),
+            more(json!(0), Value::Null, "2}"),
+        ],
         // No numbers, interleaved.
-        [first(Value::Null, "a", "f"), first(Value::Null, "b", "g"), more(Value::Null, json!("a"), "1}"), more(Value::Null, json!("b"), "2}")],
+        [
+            first(Value::Null, "a", "f"),
+            first(Value::Null, "b", "g"),
+            more(Value::Null, json!("a"), "1}"),
+            more(Value::Null, json!("b"), "2}"),
+        ],
         // Neither number nor id after the first.
-        [first(Value::Null, "a", "f"), more(Value::Null, Value::Null, "1}"), first(Value::Null, "b", "g"), more(Value::Null, Value::Null, "2}")],
+        [
+            first(Value::Null, "a", "f"),
+            more(Value::Null, Value::Null, "1}"),
+            first(Value::Null, "b", "g"),
+            more(Value::Null, Value::Null, "2}"),
+        ],
     ] {
         let message = chat(&deltas, "tool_calls").message();
         assert_eq!(message["content"], expected, "{deltas:?}");
@@ -58,7 +84,8 @@ fn calls_are_told_apart_by_number_by_id_or_by_order() {
 
 #[test]
 fn a_call_that_a_server_was_told_to_make_ends_with_stop_and_is_a_call_all_the_same() {
-    let delta = json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } }] });
+    let delta =
+        json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } }] });
     assert_eq!(chat(std::slice::from_ref(&delta), "stop").message()["stopReason"], "toolUse");
     // Without a call there is none, whatever the server says.
     assert_eq!(chat(&[json!({ "content": "x" })], "tool_calls").message()["stopReason"], "stop");
@@ -76,12 +103,17 @@ fn arguments_that_are_an_object_and_calls_without_ids_are_taken() {
     let old = json!({ "function_call": { "name": "f", "arguments": "{\"n\":" } });
     let rest = json!({ "function_call": { "arguments": "1}" } });
     let message = chat(&[old, rest], "function_call").message();
-    assert_eq!((&message["content"][0]["arguments"], &message["stopReason"]), (&json!({ "n": 1 }), &json!("toolUse")));
+    assert_eq!(
+        (&message["content"][0]["arguments"], &message["stopReason"]),
+        (&json!({ "n": 1 }), &json!("toolUse"))
+    );
 }
 
 #[test]
 fn arguments_that_are_no_object_are_never_a_call() {
-    for arguments in ["{\"a\":1}}", "{\"a\":1", "[1]", "\"x\"", "null", "{'a':1}", "{\"a\":1,}", "{\"a\":NaN}", "{} {}"] {
+    for arguments in
+        ["{\"a\":1}}", "{\"a\":1", "[1]", "\"x\"", "null", "{'a':1}", "{\"a\":1,}", "{\"a\":NaN}", "{} {}"]
+    {
         let delta = json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f", "arguments": arguments } }] });
         let read = chat(&[delta], "tool_calls");
         assert!(error(&read).contains("no complete JSON object"), "{arguments}: {read:?}");
@@ -103,7 +135,10 @@ fn reasoning_comes_under_several_names_and_in_parts() {
     assert_eq!(message["content"][0]["thinkingSignature"], "reasoning_details");
     let parts = json!([{ "type": "thinking", "thinking": [{ "type": "text", "text": "a" }] }, { "type": "text", "text": "b" }]);
     let message = chat(&[json!({ "content": parts })], "stop").message();
-    assert_eq!(message["content"], json!([{ "type": "thinking", "thinking": "a" }, { "type": "text", "text": "b" }]));
+    assert_eq!(
+        message["content"],
+        json!([{ "type": "thinking", "thinking": "a" }, { "type": "text", "text": "b" }])
+    );
 }
 
 #[test]
@@ -136,7 +171,10 @@ fn nothing_but_the_end_mark_ends_a_chat() {
     let chunk = json!({ "choices": [{ "delta": { "content": "x" }, "finish_reason": "stop" }] });
     let without = read(&OpenAiChat, [frames(&OpenAiChat, &[chunk]).as_bytes()]);
     assert!(error(&without).contains("incomplete"), "{without:?}");
-    let reasonless = read(&OpenAiChat, [&b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n"[..]]);
+    let reasonless = read(
+        &OpenAiChat,
+        [&b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n"[..]],
+    );
     assert!(error(&reasonless).contains("incomplete"), "{reasonless:?}");
     let nothing = read(&OpenAiChat, [&b""[..]]);
     assert!(error(&nothing).contains("incomplete"), "{nothing:?}");
@@ -145,7 +183,9 @@ fn nothing_but_the_end_mark_ends_a_chat() {
 #[test]
 fn counts_are_those_of_openclaw() {
     let counts = |usage: Value| {
-        let events = [json!({ "choices": [{ "delta": { "content": "x" }, "finish_reason": "stop" }], "usage": usage })];
+        let events = [
+            json!({ "choices": [{ "delta": { "content": "x" }, "finish_reason": "stop" }], "usage": usage }),
+        ];
         let answer = frames(&OpenAiChat, &events) + "data: [DONE]\n\n";
         read(&OpenAiChat, [answer.as_bytes()]).message().get("usage").cloned().unwrap_or_default()
     };
@@ -156,7 +196,9 @@ fn counts_are_those_of_openclaw() {
     assert_eq!(counts(json!({ "completion_tokens": 2 })), json!({ "output": 2 }));
     // More is cached than there is: no count below 0.
     assert_eq!(
-        counts(json!({ "prompt_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": { "cached_tokens": 5 } })),
+        counts(
+            json!({ "prompt_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": { "cached_tokens": 5 } })
+        ),
         json!({ "input": 0, "output": 0, "cacheRead": 5, "totalTokens": 5 })
     );
     for nonsense in [json!({}), json!(7), json!({ "prompt_tokens": -1 }), json!({ "prompt_tokens": "9" })] {
@@ -181,20 +223,28 @@ fn items_without_events_of_their_own_are_taken_from_the_end() {
     let message = responses(&[json!({ "type": "response.completed", "response": { "id": "r", "status": "completed", "output": output } })]).message();
     assert_eq!(message["content"][0]["thinking"], "a\n\nb");
     assert_eq!(message["content"][1]["text"], "cd");
-    assert_eq!(message["content"][2], json!({ "type": "toolCall", "id": "k|f", "name": "n", "arguments": { "x": 1 } }));
+    assert_eq!(
+        message["content"][2],
+        json!({ "type": "toolCall", "id": "k|f", "name": "n", "arguments": { "x": 1 } })
+    );
     assert_eq!((&message["stopReason"], &message["responseId"]), (&json!("toolUse"), &json!("r")));
 }
 
 #[test]
 fn arguments_that_are_said_in_full_count_over_those_in_pieces() {
     let item = |arguments: &str, status: &str| json!({ "type": "function_call", "id": "f", "call_id": "k", "name": "n", "arguments": arguments, "status": status });
-    let events = |arguments: &str, status: &str| vec![
-        json!({ "type": "response.output_item.added", "output_index": 0, "item": item("", "in_progress") }),
-        json!({ "type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "f", "delta": "{\"x\":" }),
-        json!({ "type": "response.output_item.done", "output_index": 0, "item": item(arguments, status) }),
-        json!({ "type": "response.completed", "response": { "status": "completed" } }),
-    ];
-    assert_eq!(responses(&events("{\"x\":2}", "completed")).message()["content"][0]["arguments"], json!({ "x": 2 }));
+    let events = |arguments: &str, status: &str| {
+        vec![
+            json!({ "type": "response.output_item.added", "output_index": 0, "item": item("", "in_progress") }),
+            json!({ "type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "f", "delta": "{\"x\":" }),
+            json!({ "type": "response.output_item.done", "output_index": 0, "item": item(arguments, status) }),
+            json!({ "type": "response.completed", "response": { "status": "completed" } }),
+        ]
+    };
+    assert_eq!(
+        responses(&events("{\"x\":2}", "completed")).message()["content"][0]["arguments"],
+        json!({ "x": 2 })
+    );
     assert!(error(&responses(&events("{\"x\":2}", "incomplete"))).contains("is incomplete"));
     assert!(error(&responses(&events("", "completed"))).contains("no complete JSON object"));
 }
@@ -216,9 +266,15 @@ fn azure_and_servers_without_numbers_are_understood() {
 #[test]
 fn failures_of_responses_say_what_the_api_says() {
     for (event, words) in [
-        (json!({ "type": "error", "error": { "type": "tokens", "code": "c", "message": "slow down" } }), "tokens: slow down"),
+        (
+            json!({ "type": "error", "error": { "type": "tokens", "code": "c", "message": "slow down" } }),
+            "tokens: slow down",
+        ),
         (json!({ "type": "error", "code": 5, "message": "x" }), "x"),
-        (json!({ "type": "response.failed", "response": { "error": { "code": "server_error", "message": "y" } } }), "server_error: y"),
+        (
+            json!({ "type": "response.failed", "response": { "error": { "code": "server_error", "message": "y" } } }),
+            "server_error: y",
+        ),
         (json!({ "type": "response.failed" }), "does not say why"),
         (json!({ "type": "response.completed", "response": { "status": "cancelled" } }), "cancelled"),
         (json!({ "type": "response.completed" }), "without its response"),
@@ -232,8 +288,10 @@ fn failures_of_responses_say_what_the_api_says() {
 
 fn gemini(parts: &[Value]) -> Read {
     let last = parts.len() - 1;
-    let chunk = |(at, part): (usize, &Value)| json!({ "responseId": "r", "candidates": [{ "content": { "parts": [part] },
-        "finishReason": if at == last { json!("STOP") } else { Value::Null } }] });
+    let chunk = |(at, part): (usize, &Value)| {
+        json!({ "responseId": "r", "candidates": [{ "content": { "parts": [part] },
+        "finishReason": if at == last { json!("STOP") } else { Value::Null } }] })
+    };
     let events: Vec<_> = parts.iter().enumerate().map(chunk).collect();
     read_all_ways(&Gemini, &frames(&Gemini, &events))
 }
@@ -261,8 +319,10 @@ fn a_signed_part_is_a_block_of_its_own() {
 #[test]
 fn calls_of_gemini_have_ids_of_their_own() {
     let call = |id: Value| json!({ "functionCall": { "id": id, "name": "f" } });
-    let message = gemini(&[call(json!("a")), call(json!("a")), call(Value::Null), call(Value::Null)]).message();
-    let ids: Vec<_> = message["content"].as_array().unwrap().iter().map(|block| block["id"].as_str().unwrap()).collect();
+    let message =
+        gemini(&[call(json!("a")), call(json!("a")), call(Value::Null), call(Value::Null)]).message();
+    let ids: Vec<_> =
+        message["content"].as_array().unwrap().iter().map(|block| block["id"].as_str().unwrap()).collect();
     assert_eq!(ids[0], "a");
     let unique: std::collections::HashSet<_> = ids.iter().collect();
     assert_eq!(unique.len(), 4, "{ids:?}");
@@ -272,8 +332,10 @@ fn calls_of_gemini_have_ids_of_their_own() {
 
 #[test]
 fn gemini_repeats_its_counts_and_the_last_known_are_kept() {
-    let chunk = |counts: Value, reason: Value| json!({ "usageMetadata": counts,
-        "candidates": [{ "content": { "parts": [{ "text": "x" }] }, "finishReason": reason }] });
+    let chunk = |counts: Value, reason: Value| {
+        json!({ "usageMetadata": counts,
+        "candidates": [{ "content": { "parts": [{ "text": "x" }] }, "finishReason": reason }] })
+    };
     let events = [
         chunk(json!({ "promptTokenCount": 5, "thoughtsTokenCount": 3 }), Value::Null),
         chunk(json!({ "promptTokenCount": 5, "candidatesTokenCount": 2 }), json!("STOP")),
@@ -295,15 +357,19 @@ fn ollama_ends_with_the_line_that_says_so() {
 #[test]
 fn calls_of_ollama_may_be_text_and_lack_ids() {
     let call = |arguments: Value| json!({ "function": { "name": "f", "arguments": arguments } });
-    let answer = frames(&Ollama, &[
-        json!({ "created_at": "t1", "message": { "content": "", "tool_calls": [call(json!("{\"n\":1}")), call(json!({ "n": 2 })), call(Value::Null)] } }),
-        json!({ "message": { "content": "" }, "done": true, "done_reason": "stop" }),
-    ]);
+    let answer = frames(
+        &Ollama,
+        &[
+            json!({ "created_at": "t1", "message": { "content": "", "tool_calls": [call(json!("{\"n\":1}")), call(json!({ "n": 2 })), call(Value::Null)] } }),
+            json!({ "message": { "content": "" }, "done": true, "done_reason": "stop" }),
+        ],
+    );
     let message = read_all_ways(&Ollama, &answer).message();
     let blocks = message["content"].as_array().unwrap();
     let arguments: Vec<_> = blocks.iter().map(|block| block["arguments"].clone()).collect();
     assert_eq!(arguments, [json!({ "n": 1 }), json!({ "n": 2 }), json!({})]);
-    let ids: std::collections::HashSet<_> = blocks.iter().map(|block| block["id"].as_str().unwrap()).collect();
+    let ids: std::collections::HashSet<_> =
+        blocks.iter().map(|block| block["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
 }
 
@@ -314,11 +380,16 @@ fn events_that_make_no_sense_are_errors_and_those_that_nobody_knows_are_not() {
     let apis: [&dyn Api; 4] = [&OpenAiChat, &OpenAiResponses, &Gemini, &Ollama];
     for api in apis {
         for nonsense in ["{", "[]", "7", "\"x\"", "{\"a\":1}}", "<html>"] {
-            let answer = if api.framing() == Framing::Sse { format!("data: {nonsense}\n\n") } else { format!("{nonsense}\n") };
+            let answer = if api.framing() == Framing::Sse {
+                format!("data: {nonsense}\n\n")
+            } else {
+                format!("{nonsense}\n")
+            };
             let read = read(api, [answer.as_bytes()]);
             assert!(error(&read).contains("makes no sense"), "{} {nonsense}: {read:?}", api.id());
         }
-        let unknown = frames(api, &[json!({ "type": "news", "object": "of tomorrow", "x": { "y": [1, null] } })]);
+        let unknown =
+            frames(api, &[json!({ "type": "news", "object": "of tomorrow", "x": { "y": [1, null] } })]);
         let read = read(api, [unknown.as_bytes()]);
         assert!(error(&read).contains("incomplete"), "{}: {read:?}", api.id());
     }
@@ -327,9 +398,16 @@ fn events_that_make_no_sense_are_errors_and_those_that_nobody_knows_are_not() {
 #[test]
 fn a_flood_of_calls_is_refused() {
     let calls = |one: &str| vec![one; 5000].join(",");
-    let chat = format!("data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{}]}}}}]}}\n\n", calls("{\"function\":{\"name\":\"f\"},\"id\":\"\"}"));
-    let google = format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{}]}}}}]}}\n\n", calls("{\"functionCall\":{\"name\":\"f\"}}"));
-    let ollama = format!("{{\"message\":{{\"tool_calls\":[{}]}}}}\n", calls("{\"function\":{\"name\":\"f\"}}"));
+    let chat = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{}]}}}}]}}\n\n",
+        calls("{\"function\":{\"name\":\"f\"},\"id\":\"\"}")
+    );
+    let google = format!(
+        "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{}]}}}}]}}\n\n",
+        calls("{\"functionCall\":{\"name\":\"f\"}}")
+    );
+    let ollama =
+        format!("{{\"message\":{{\"tool_calls\":[{}]}}}}\n", calls("{\"function\":{\"name\":\"f\"}}"));
     for (api, answer) in [(&Gemini as &dyn Api, google), (&Ollama, ollama)] {
         assert!(error(&read(api, [answer.as_bytes()])).contains("too many tool calls"), "{}", api.id());
     }
