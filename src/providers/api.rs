@@ -5,7 +5,7 @@
 //! (`call`).
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::builder::MessageBuilder;
+use super::message::write_string;
 use super::request::CompletionRequest;
 use crate::secrets::Secret;
 use crate::{Code, CoreError, Result};
@@ -177,6 +178,24 @@ pub struct Model {
     pub context_window: Option<u64>,
     /// Tokens of an answer.
     pub max_output: Option<u64>,
+}
+
+impl Model {
+    /// Appends it as JSON.
+    pub fn write_json(&self, out: &mut String) {
+        out.push_str("{\"id\":");
+        write_string(out, &self.id);
+        if let Some(name) = &self.name {
+            out.push_str(",\"name\":");
+            write_string(out, name);
+        }
+        for (name, count) in [("contextWindow", self.context_window), ("maxOutput", self.max_output)] {
+            if let Some(count) = count {
+                let _ = write!(out, ",\"{name}\":{count}");
+            }
+        }
+        out.push('}');
+    }
 }
 
 /// A page of the list of models.

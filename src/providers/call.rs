@@ -24,6 +24,7 @@ use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Endpoint, Flow, Framing, HttpRequest};
+use super::builder::MessageBuilder;
 use super::decoder::Decoder;
 use super::message::{AssistantMessage, StopReason};
 use super::queue::EventQueue;
@@ -153,6 +154,19 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Of a call that was never made.
+    pub fn unasked(
+        error: CoreError,
+        api: &'static str,
+        provider: &str,
+        model: &str,
+        now_ms: u64,
+    ) -> Box<Self> {
+        let nothing = MessageBuilder::new(api, provider, model, now_ms);
+        let message = nothing.fail(StopReason::Error, error.message());
+        Box::new(Self { error, message, had_content: false })
+    }
+
     /// Whether the caller ended it.
     pub fn aborted(&self) -> bool {
         self.message.stop_reason == StopReason::Aborted

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::Batch;
 use super::call::{CallOptions, Failure, Outcome};
-use super::message::{AssistantMessage, StopReason, Usage, write_string};
+use super::message::write_string;
 use super::provider::Provider;
 use super::queue::EventQueue;
 use super::request::CompletionRequest;
@@ -91,18 +91,20 @@ impl FailoverProvider {
     }
 
     /// Asks until one answers. Events come from that one only: a candidate that fails before it has said anything leaves
-    /// no trace, and one that fails later has the last word.
+    /// no trace, and one that fails later has the last word. `note` gets those that did not answer before the queue
+    /// gets the outcome.
     pub async fn stream(
         &self,
         request: &CompletionRequest,
         options: &CallOptions,
         cancel: &CancellationToken,
         queue: &EventQueue,
-    ) -> Vec<FailedAttempt> {
+        note: &(dyn Fn(&[FailedAttempt]) + Sync),
+    ) {
         let (rest, outcome, attempts) = self.attempts(request, options, cancel, Some(queue)).await;
         let aborted = outcome.as_ref().is_err_and(|failure| failure.aborted());
+        note(&attempts);
         queue.finish(rest, outcome, aborted);
-        attempts
     }
 
     async fn attempts(
@@ -204,6 +206,14 @@ impl FailoverProvider {
         until
     }
 
+    /// The failure of a call that was never made.
+    pub fn unasked(&self, error: CoreError) -> Box<Failure> {
+        let (api, provider, model, now) = self.candidates.first().map_or(("", "", "", 0), |first| {
+            (first.provider.api(), first.provider.id(), first.model.as_str(), first.provider.now_ms())
+        });
+        Failure::unasked(error, api, provider, model, now)
+    }
+
     fn all_cool(&self, attempts: &[FailedAttempt]) -> Box<Failure> {
         let now = self.candidates.first().map_or(0, |candidate| candidate.provider.now_ms());
         let until = attempts.iter().filter_map(|attempt| attempt.cooldown_until_ms).min().unwrap_or(now);
@@ -211,23 +221,7 @@ impl FailoverProvider {
         let words =
             format!("all candidates failed lately and cool down; the first is tried again in {wait} ms");
         let error = CoreError::new(Code::ProviderHttp, words).retry_after(wait);
-        let (api, provider, model) = self
-            .candidates
-            .first()
-            .map_or(("", "", ""), |first| (first.provider.api(), first.provider.id(), first.model.as_str()));
-        let message = AssistantMessage {
-            content: Vec::new(),
-            api,
-            provider: provider.into(),
-            model: model.into(),
-            response_id: None,
-            response_model: None,
-            usage: Usage::default(),
-            stop_reason: StopReason::Error,
-            error_message: Some(error.message().into()),
-            timestamp_ms: now,
-        };
-        Box::new(Failure { error, message, had_content: false })
+        self.unasked(error)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Endpoint, Model};
 use super::builder::Batch;
-use super::call::{CallOptions, Caller, Outcome, Surroundings, Transport};
+use super::call::{CallOptions, Caller, Failure, Outcome, Surroundings, Transport};
 use super::cost::{Prices, cost};
 use super::message::{AssistantMessage, Usage};
 use super::network::Network;
@@ -181,6 +181,17 @@ impl Provider {
         sums.failures += u64::from(!aborted && outcome.is_err());
         drop(sums);
         (decoder.out.take_events(), outcome)
+    }
+
+    /// The payload of a request, as JSON text.
+    pub fn payload(&self, request: &CompletionRequest) -> Result<String> {
+        let body = self.api.request(request, &self.endpoint)?.body;
+        String::from_utf8(body).map_err(|_| CoreError::new(Code::Internal, "a payload is not UTF-8"))
+    }
+
+    /// The failure of a call that was never made.
+    pub fn unasked(&self, error: CoreError) -> Box<Failure> {
+        Failure::unasked(error, self.api.id(), &self.id, "", self.now_ms())
     }
 
     /// The models that the provider offers, in its order.

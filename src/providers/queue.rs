@@ -4,14 +4,17 @@
 //! [`PACE`] makes one batch, so that a stream costs its reader at most 60 wake-ups a second, however fast it is.
 //! A full queue makes the writer wait, which then reads no more from its socket.
 
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::builder::Batch;
 use super::call::Outcome;
+use super::message::write_string;
 
 /// Between two batches.
 pub const PACE: Duration = Duration::from_millis(17);
@@ -35,6 +38,8 @@ struct State {
     batch: Batch,
     outcome: Option<Outcome>,
     closed: bool,
+    /// Heads of answers, as a JSON array without brackets.
+    responses: String,
     /// When the next batch may go; none before the reader has seen content.
     next: Option<Instant>,
 }
@@ -44,6 +49,8 @@ struct State {
 pub struct Handed {
     /// The events.
     pub batch: Batch,
+    /// Heads of answers that have come, as a JSON array without brackets.
+    pub responses: String,
     /// With the last of them: how it ended.
     pub outcome: Option<Outcome>,
 }
@@ -55,26 +62,61 @@ impl EventQueue {
 
     /// Adds events; waits while the reader has enough. Returns whether it had to.
     pub async fn offer(&self, batch: Batch) -> bool {
-        if !batch.is_empty() {
-            let mut state = self.lock();
-            if !state.closed && state.outcome.is_none() {
-                let first = state.batch.is_empty();
-                state.batch.append(batch);
-                drop(state);
-                if first {
-                    self.filled.notify_one();
-                }
-            }
-        }
+        self.add(batch);
         let mut waited = false;
-        loop {
-            let state = self.lock();
-            if state.closed || state.batch.bytes() <= MOST_BYTES {
-                return waited;
-            }
-            drop(state);
+        while self.is_full() {
             waited = true;
             self.emptied.notified().await;
+        }
+        waited
+    }
+
+    fn add(&self, batch: Batch) {
+        let mut state = self.lock();
+        if batch.is_empty() || state.closed || state.outcome.is_some() {
+            return;
+        }
+        let first = state.batch.is_empty();
+        state.batch.append(batch);
+        drop(state);
+        if first {
+            self.filled.notify_one();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        !state.closed && state.batch.bytes() > MOST_BYTES
+    }
+
+    /// The head of an answer: it goes ahead of the events.
+    pub fn note(&self, status: u16, headers: &HeaderMap) {
+        let mut state = self.lock();
+        if !state.responses.is_empty() {
+            state.responses.push(',');
+        }
+        let _ = write!(state.responses, "{{\"status\":{status},\"headers\":{{");
+        for (at, name) in headers.keys().enumerate() {
+            // As `Headers` of the web has them: values of one name are joined.
+            let values: Vec<_> =
+                headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            state.responses.push_str(if at == 0 { "" } else { "," });
+            write_string(&mut state.responses, name.as_str());
+            state.responses.push(':');
+            write_string(&mut state.responses, &values.join(", "));
+        }
+        state.responses.push_str("}}");
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// The writer is gone. If it left no outcome, the reader gets none.
+    pub fn abandon(&self) {
+        let state = self.lock();
+        let left = state.outcome.is_none();
+        drop(state);
+        if left {
+            self.close();
         }
     }
 
@@ -116,8 +158,10 @@ impl EventQueue {
                     return None;
                 }
                 let wait = state.next.filter(|next| *next > Instant::now());
-                if state.outcome.is_some() || (!state.batch.is_empty() && wait.is_none()) {
+                let noted = !state.responses.is_empty();
+                if noted || state.outcome.is_some() || (!state.batch.is_empty() && wait.is_none()) {
                     let batch = std::mem::take(&mut state.batch);
+                    let responses = std::mem::take(&mut state.responses);
                     let outcome = state.outcome.take();
                     state.closed = outcome.is_some();
                     if state.next.is_some() || batch.has_delta() {
@@ -125,7 +169,7 @@ impl EventQueue {
                     }
                     drop(state);
                     self.emptied.notify_one();
-                    return Some(Handed { batch, outcome });
+                    return Some(Handed { batch, responses, outcome });
                 }
                 if state.batch.is_empty() { None } else { wait }
             };
