@@ -303,8 +303,18 @@ for (const api of APIS) {
         const messages = [...hello, first.message, ...results];
         if (results.length === 0)
           messages.push({ role: "user", content: [{ type: "text", text: "and now?" }] });
-        const second = await ask(api, "text", {}, { tools, system: "Be brief.", messages });
+        // The same model, so that what is signed goes back.
+        const second = await ask(api, name, { fixture: "text" }, { tools, system: "Be brief.", messages });
         assert.equal(second.error, undefined, second.error?.message);
+        const sent = JSON.stringify(server.requests.at(-1).body);
+        for (const { thinkingSignature, thoughtSignature, textSignature } of first.message.content) {
+          for (const signature of [thinkingSignature, thoughtSignature, textSignature].filter(Boolean)) {
+            // Some say where it goes and some what goes there; those of responses are items, or name one.
+            const item = signature.startsWith("{") ? JSON.parse(signature) : undefined;
+            const back = item?.v === 1 ? item.id : item ? JSON.stringify(item) : JSON.stringify(signature).slice(1, -1);
+            assert.ok(sent.includes(back), `${signature} did not go back in ${sent}`);
+          }
+        }
         // To another model, too, and from every other API.
         for (const other of APIS) {
           const third = await ask(other, "text", {}, { tools, messages });

@@ -244,6 +244,12 @@ fn tool_choice(request: &CompletionRequest) -> Result<Option<Value>> {
     Ok(Some(choice))
 }
 
+/// An id as the API takes it, `^[a-zA-Z0-9_-]+$`, made as OpenClaw makes it: those of other APIs hold more.
+fn tool_id(id: &str) -> String {
+    let plain = |char: char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' };
+    id.chars().take(64).map(plain).collect()
+}
+
 fn messages(request: &CompletionRequest) -> Result<Vec<Value>> {
     let mut messages: Vec<Value> = Vec::new();
     // Results of calls that were made in one turn go back in one message.
@@ -265,8 +271,7 @@ fn messages(request: &CompletionRequest) -> Result<Vec<Value>> {
                     let words = if *is_error { "[tool error with no output]" } else { "(no output)" };
                     content.push(json!({ "type": "text", "text": words }));
                 }
-                let mut result =
-                    json!({ "type": "tool_result", "tool_use_id": tool_call_id, "content": content });
+                let mut result = json!({ "type": "tool_result", "tool_use_id": tool_id(tool_call_id), "content": content });
                 if *is_error && let Some(result) = result.as_object_mut() {
                     result.insert("is_error".into(), true.into());
                 }
@@ -330,7 +335,7 @@ fn assistant(part: &Content, own: bool) -> Option<Value> {
         Content::Thinking { thinking, .. } if thinking.trim().is_empty() => return None,
         Content::Thinking { thinking, .. } => json!({ "type": "text", "text": thinking }),
         Content::ToolCall { id, name, arguments, .. } => {
-            json!({ "type": "tool_use", "id": id, "name": name, "input": arguments })
+            json!({ "type": "tool_use", "id": tool_id(id), "name": name, "input": arguments })
         }
         Content::Image { .. } => return None,
     })

@@ -18,7 +18,7 @@ use super::api::{
 use super::builder::MessageBuilder;
 use super::message::{StopReason, Usage};
 use super::ollama::tool_name_of;
-use super::openai::{made_id, not_models, result_text};
+use super::openai::{check_choice, made_id, not_models, result_text};
 use super::request::{
     CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, Tool, ToolChoice, refused,
 };
@@ -116,6 +116,7 @@ fn version(model: &str) -> Option<u32> {
 }
 
 fn payload(request: &CompletionRequest, config: Option<Value>) -> Result<Map<String, Value>> {
+    check_choice(request)?;
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
     set("contents", contents(request)?);

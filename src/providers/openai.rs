@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::api::{Endpoint, HttpRequest, Model, ModelPage, failed, lossy_text, members};
-use super::request::{Content, ResponseFormat, Tool};
+use super::request::{CompletionRequest, Content, ResponseFormat, Tool, ToolChoice, refused};
 use crate::{Code, CoreError, Result};
 
 /// Where both APIs are.
@@ -106,6 +106,16 @@ pub(super) fn parameters(tool: &Tool) -> Value {
         json!({ "type": "object", "properties": {} })
     } else {
         Value::Object(tool.parameters.clone())
+    }
+}
+
+/// A call cannot be asked for where there is nothing to call.
+pub(super) fn check_choice(request: &CompletionRequest) -> Result<()> {
+    match request.tool_choice {
+        Some(ToolChoice::Required | ToolChoice::Tool(_)) if request.tools.is_empty() => {
+            Err(refused("toolChoice", "needs `tools`"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -70,6 +70,7 @@ impl Api for OpenAiChat {
 // ── request ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<String, Value>> {
+    openai::check_choice(request)?;
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
     set("model", request.model.as_str().into());

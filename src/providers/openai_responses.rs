@@ -68,6 +68,7 @@ impl Api for OpenAiResponses {
 // ── request ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
+    openai::check_choice(request)?;
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
     set("model", request.model.as_str().into());

@@ -405,7 +405,10 @@ fn every_field_of_a_request_has_its_place_at_ollama() {
 
 #[test]
 fn what_an_api_cannot_be_told_is_an_error_that_names_the_field() {
-    let cases: [(&dyn Api, &str, Value); 14] = [
+    let cases: [(&dyn Api, &str, Value); 17] = [
+        (&OpenAiChat, "toolChoice", json!({ "toolChoice": "required" })),
+        (&OpenAiResponses, "toolChoice", json!({ "toolChoice": { "name": "read" } })),
+        (&Gemini, "toolChoice", json!({ "toolChoice": "required" })),
         (&OpenAiChat, "thinking.budgetTokens", json!({ "thinking": { "budgetTokens": 1024 } })),
         (&OpenAiResponses, "thinking.budgetTokens", json!({ "thinking": { "budgetTokens": 1024 } })),
         (&OpenAiResponses, "stop", json!({ "stop": ["a"] })),

@@ -26,6 +26,8 @@ const DATA = [
   "executableCode",
   "codeExecutionResult",
 ];
+// The bytes of a protocol buffer in JSON may be in either alphabet.
+const BYTES = /^[A-Za-z0-9+/_-]+={0,2}$/;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -123,7 +125,7 @@ function checkPart(part, at) {
     (!part.inlineData.mimeType || !BASE64.test(part.inlineData.data ?? "") || !part.inlineData.data)
   )
     throw invalid(`Invalid value at '${at}.inline_data.data' (TYPE_BYTES), Base64 decoding failed`);
-  if (part.thoughtSignature !== undefined && !BASE64.test(part.thoughtSignature))
+  if (part.thoughtSignature !== undefined && !BYTES.test(part.thoughtSignature))
     throw invalid(`Invalid value at '${at}.thought_signature' (TYPE_BYTES), Base64 decoding failed`);
   for (const field of ["functionCall", "functionResponse"]) {
     if (!part[field]) continue;
