@@ -192,12 +192,6 @@ export declare class FailoverProvider {
   stream(request: Omit<CompletionRequest, 'model'> & { model?: string }, options?: Omit<CallOptions, 'onPayload'>): ProviderStream<AssistantMessage & { attempts: FailedAttempt[] }>
 }
 
-export type NativeFailover = __Failover
-
-export type NativeProvider = __Provider
-
-export type NativeStream = __ProviderStream
-
 /**
  * A secret that cannot be printed: `toString`, `toJSON`, `util.inspect` and a clone's only property, `secret`, give
  * "[REDACTED]". Its bytes lie in memory of their own that is wiped when the key is collected, locked against swapping where

@@ -24,6 +24,7 @@ use super::script::call;
 use super::secrets::secret_argument;
 use super::settle::settle;
 use crate::http::Proxy;
+use crate::memory::{Owner, owned};
 use crate::providers::builder::Batch;
 use crate::providers::call::{Outcome, Timeouts};
 use crate::providers::cost::Prices;
@@ -243,6 +244,7 @@ pub struct NativeProvider {
 impl NativeProvider {
     /// A client that speaks the API.
     #[napi(catch_unwind, constructor)]
+    #[allow(clippy::needless_pass_by_value, reason = "as Node-API gives them")]
     pub fn new(env: &Env, api: String, options: Unknown<'_>) -> napi::Result<Self> {
         Ok(Self { provider: Arc::new(client(env, &api, &options)?) })
     }
@@ -345,6 +347,7 @@ pub struct NativeFailover {
 impl NativeFailover {
     /// Of clients, models and ids of auth profiles, in order.
     #[napi(catch_unwind, constructor)]
+    #[allow(clippy::needless_pass_by_value, reason = "as Node-API gives them")]
     pub fn new(
         env: &Env,
         providers: Vec<ClassInstance<'_, NativeProvider>>,
@@ -463,7 +466,7 @@ impl NativeStream {
         let writer = Writer(Arc::clone(&shared));
         runtime.spawn(async move {
             let _writer = writer;
-            work.await;
+            owned(Owner::Providers, work).await;
         });
         Ok(Self { shared })
     }

@@ -10,6 +10,8 @@
 //! | `tool_use` | `toolUse` |
 //! | `refusal`, `sensitive`, any other | `error`, with the reason in the message |
 
+use std::fmt::Write as _;
+
 use reqwest::header::HeaderValue;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -326,7 +328,7 @@ fn assistant(part: &Content, own: bool) -> Option<Value> {
         Content::Thinking { signature: Some(data), redacted: true, .. } if own => {
             json!({ "type": "redacted_thinking", "data": data })
         }
-        Content::Thinking { redacted: true, .. } => return None,
+        Content::Thinking { redacted: true, .. } | Content::Image { .. } => return None,
         // Untouched, even where the thinking itself is empty: the signature covers it.
         Content::Thinking { thinking, signature: Some(signature), .. } if own && !signature.is_empty() => {
             json!({ "type": "thinking", "thinking": thinking, "signature": signature })
@@ -337,7 +339,6 @@ fn assistant(part: &Content, own: bool) -> Option<Value> {
         Content::ToolCall { id, name, arguments, .. } => {
             json!({ "type": "tool_use", "id": tool_id(id), "name": name, "input": arguments })
         }
-        Content::Image { .. } => return None,
     })
 }
 
@@ -544,10 +545,10 @@ fn stop(reason: &str, details: Option<&RawValue>, out: &mut MessageBuilder) -> R
             };
             let mut words = String::from("Anthropic refusal");
             if let Some(category) = category.and_then(lossy_text) {
-                words.push_str(&format!(" (category: {category})"));
+                let _ = write!(words, " (category: {category})");
             }
             match explanation.and_then(lossy_text) {
-                Some(explanation) => words.push_str(&format!(": {explanation}")),
+                Some(explanation) => _ = write!(words, ": {explanation}"),
                 None => words.push('.'),
             }
             out.stop_with_error(words);
@@ -572,19 +573,19 @@ fn count_up(usage: &mut Usage, sent: &RawValue) -> Result<()> {
     .map_err(|error| {
         CoreError::new(Code::ProviderStream, format!("the usage of {ID} makes no sense: {error}"))
     })?;
-    let set = |target: &mut Option<u64>, sent: Option<&RawValue>| {
-        if let Some(count) = sent.and_then(count) {
+    let replace = |target: &mut Option<u64>, value: Option<&RawValue>| {
+        if let Some(count) = value.and_then(count) {
             *target = Some(count);
         }
     };
-    set(&mut usage.input, input);
-    set(&mut usage.output, output);
-    set(&mut usage.cache_read, read);
-    set(&mut usage.cache_write, write);
+    replace(&mut usage.input, input);
+    replace(&mut usage.output, output);
+    replace(&mut usage.cache_read, read);
+    replace(&mut usage.cache_write, write);
     if let Some(creation) = creation
         && let Ok([hour]) = members(creation.get(), ["ephemeral_1h_input_tokens"])
     {
-        set(&mut usage.cache_write_1h, hour);
+        replace(&mut usage.cache_write_1h, hour);
     }
     usage.sum_up();
     Ok(())

@@ -84,8 +84,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Some(Duration::from_secs(10)),
-            first_byte: Some(Duration::from_secs(300)),
-            idle: Some(Duration::from_secs(120)),
+            first_byte: Some(Duration::from_mins(5)),
+            idle: Some(Duration::from_mins(2)),
             total: None,
         }
     }
@@ -120,7 +120,7 @@ impl Default for CallOptions {
         Self {
             timeouts: Timeouts::default(),
             retries: 2,
-            retry_after_cap: Duration::from_secs(60),
+            retry_after_cap: Duration::from_mins(1),
             headers: HeaderMap::new(),
             on_payload: None,
             on_response: None,
@@ -386,13 +386,14 @@ impl Caller<'_> {
         let mut idle = deadline(times.idle);
         let mut progress = 0;
         loop {
-            let chunk = match first.take() {
-                Some(chunk) => Some(chunk),
-                None => tokio::select! {
+            let chunk = if first.is_some() {
+                first.take()
+            } else {
+                tokio::select! {
                     biased;
                     chunk = answer.body.chunk() => chunk?,
                     () = until(idle) => return Err(self.late("idle", "has fallen silent", times.idle).into()),
-                },
+                }
             };
             let Some(chunk) = chunk else { return Ok(()) };
             match goal {

@@ -36,6 +36,11 @@ pub fn cost(usage: &Usage, prices: &Prices) -> Cost {
 mod tests {
     use super::*;
 
+    /// To the last bit: as JavaScript has it.
+    fn same(a: f64, b: f64) {
+        assert_eq!(a.to_bits(), b.to_bits(), "{a} {b}");
+    }
+
     #[test]
     fn cached_tokens_have_their_own_prices_and_an_hour_costs_twice_the_input() {
         let usage = Usage {
@@ -49,8 +54,8 @@ mod tests {
         let prices = Prices { input: 3.0, output: 15.0, cache_read: 0.3, cache_write: 3.75 };
         let cost = cost(&usage, &prices);
         assert_eq!((cost.input, cost.output, cost.cache_read), (3.0, 30.0, 0.15));
-        assert_eq!(cost.cache_write, 0.2 * 3.75 + 0.1 * 3.0 * 2.0);
-        assert_eq!(cost.total, 3.0 + 30.0 + 0.15 + cost.cache_write);
+        same(cost.cache_write, (200_000.0 * 3.75 + 100_000.0 * 3.0 * 2.0) / 1e6);
+        same(cost.total, 3.0 + 30.0 + 0.15 + cost.cache_write);
     }
 
     #[test]
@@ -59,6 +64,6 @@ mod tests {
         assert_eq!(cost(&Usage::default(), &prices), Cost::default());
         let usage =
             Usage { cache_write: Some(1), cache_write_1h: Some(5), output: Some(9), ..Usage::default() };
-        assert_eq!(cost(&usage, &prices).total, 2.0 / 1e6);
+        same(cost(&usage, &prices).total, 2.0 / 1e6);
     }
 }

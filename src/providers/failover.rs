@@ -354,9 +354,8 @@ pub fn classify(error: &CoreError) -> Reason {
     };
     let permanent = || says(&["api key has been revoked", "account has been disabled", "deactivated"]);
     match error.code() {
-        Code::Timeout => return Reason::Timeout,
         Code::Network if says(&["certificate"]) => return Reason::TlsCertificate,
-        Code::Network => return Reason::Timeout,
+        Code::Timeout | Code::Network => return Reason::Timeout,
         Code::ProviderRequest => return Reason::Format,
         _ => {}
     }

@@ -249,7 +249,7 @@ mod tests {
             queue.close();
         };
         let read = async {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             // The one that waits is in the queue as well.
             assert!(written.get() * piece.len() <= MOST_BYTES, "{}", written.get());
             let mut most = 0;

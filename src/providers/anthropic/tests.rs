@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::super::api::Api;
@@ -9,10 +11,11 @@ use crate::Code;
 
 /// The shapes of the API reference, "Streaming messages".
 fn answer(events: &[Value]) -> String {
-    events
-        .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-        .collect()
+    let mut text = String::new();
+    for event in events {
+        write!(text, "event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()).unwrap();
+    }
+    text
 }
 
 fn begin(usage: &Value) -> Value {

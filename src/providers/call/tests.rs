@@ -66,7 +66,7 @@ impl Simulated {
 
 struct Pieces {
     from: Instant,
-    pieces: VecDeque<(u64, Vec<u8>)>,
+    rest: VecDeque<(u64, Vec<u8>)>,
     stays_open: bool,
     open: Arc<AtomicUsize>,
 }
@@ -80,14 +80,14 @@ impl Drop for Pieces {
 impl Body for Pieces {
     fn chunk(&mut self) -> Boxed<'_, Result<Option<Bytes>>> {
         Box::pin(async {
-            let Some((at, _)) = self.pieces.front() else {
+            let Some((at, _)) = self.rest.front() else {
                 if self.stays_open {
                     std::future::pending::<()>().await;
                 }
                 return Ok(None);
             };
             sleep_until(self.from + Duration::from_millis(*at)).await;
-            Ok(self.pieces.pop_front().map(|(_, piece)| Bytes::from(piece)))
+            Ok(self.rest.pop_front().map(|(_, piece)| Bytes::from(piece)))
         })
     }
 }
@@ -113,9 +113,9 @@ impl Transport for Simulated {
                         head.insert(name, HeaderValue::from_str(&value).unwrap());
                     }
                     self.open.fetch_add(1, Ordering::SeqCst);
-                    let pieces = pieces.into();
+                    let rest = pieces.into();
                     let body =
-                        Pieces { from: Instant::now(), pieces, stays_open, open: Arc::clone(&self.open) };
+                        Pieces { from: Instant::now(), rest, stays_open, open: Arc::clone(&self.open) };
                     Ok(Answer { status, headers: head, body: Box::new(body) })
                 }
             }
@@ -141,7 +141,7 @@ pub(crate) fn provider(simulated: Simulated, chance: fn() -> f64) -> Provider {
         base_url: Some("http://simulated".into()),
         ..ProviderOptions::default()
     };
-    let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let now = || SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     let surroundings = Surroundings { now, chance };
     Provider::with_transport(Box::new(Anthropic), options, Box::new(simulated), surroundings).unwrap()
 }
@@ -164,13 +164,14 @@ async fn ask(replies: impl IntoIterator<Item = Reply>, options: &CallOptions) ->
     (outcome, took, attempts)
 }
 
-fn seconds(number: u64) -> Option<Duration> {
-    Some(Duration::from_secs(number))
-}
-
 fn times(first_byte: u64, idle: u64, total: Option<u64>) -> CallOptions {
     let total = total.map(Duration::from_secs);
-    let timeouts = Timeouts { connect: None, first_byte: seconds(first_byte), idle: seconds(idle), total };
+    let timeouts = Timeouts {
+        connect: None,
+        first_byte: Some(Duration::from_secs(first_byte)),
+        idle: Some(Duration::from_secs(idle)),
+        total,
+    };
     CallOptions { timeouts, ..CallOptions::default() }
 }
 
@@ -371,7 +372,7 @@ async fn a_reader_that_pauses_for_an_hour_ends_no_stream() {
             if let Some(outcome) = handed.outcome {
                 outcome.unwrap();
             }
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
         }
         bytes
     };
@@ -392,7 +393,7 @@ async fn an_error_says_what_the_server_said_and_never_the_key() {
             .message()
             .starts_with("anthropic answered 401 Unauthorized: authentication_error: invalid")
     );
-    for text in [format!("{:?}", failure), failure.message.to_json()] {
+    for text in [format!("{failure:?}"), failure.message.to_json()] {
         assert!(!text.contains("0123456789abcdef"), "{text}");
     }
     // A page instead of an API, larger than anybody wants to read.
