@@ -5,7 +5,7 @@
 //! A full queue makes the writer wait, which then reads no more from its socket.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -20,6 +20,17 @@ use super::message::write_string;
 pub const PACE: Duration = Duration::from_millis(17);
 /// More than this does not wait to be read.
 const MOST_BYTES: usize = 64 << 10;
+
+/// The next time at which batches go. It is the same for all streams: many that run at once then wake their reader once, and
+/// not each at a time of its own.
+fn next_beat() -> Instant {
+    static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
+    let now = Instant::now();
+    let first = *FIRST.get_or_init(std::time::Instant::now);
+    let since = now.into_std().saturating_duration_since(first).as_micros();
+    let left = PACE.as_micros() - since % PACE.as_micros();
+    now + Duration::from_micros(u64::try_from(left).unwrap_or_default())
+}
 
 /// Between one writer and one reader.
 #[derive(Debug, Default)]
@@ -165,7 +176,7 @@ impl EventQueue {
                     let outcome = state.outcome.take();
                     state.closed = outcome.is_some();
                     if state.next.is_some() || batch.has_delta() {
-                        state.next = Some(Instant::now() + PACE);
+                        state.next = Some(next_beat());
                     }
                     drop(state);
                     self.emptied.notify_one();
