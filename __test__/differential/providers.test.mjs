@@ -311,7 +311,8 @@ for (const api of APIS) {
           for (const signature of [thinkingSignature, thoughtSignature, textSignature].filter(Boolean)) {
             // Some say where it goes and some what goes there; those of responses are items, or name one.
             const item = signature.startsWith("{") ? JSON.parse(signature) : undefined;
-            const back = item?.v === 1 ? item.id : item ? JSON.stringify(item) : JSON.stringify(signature).slice(1, -1);
+            const back =
+              item?.v === 1 ? item.id : item ? JSON.stringify(item) : JSON.stringify(signature).slice(1, -1);
             assert.ok(sent.includes(back), `${signature} did not go back in ${sent}`);
           }
         }
