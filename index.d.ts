@@ -1226,26 +1226,6 @@ export interface TranscriptOwner {
   writtenMs?: number
 }
 
-/** What a model was asked for and gave, in tokens. What was not told is absent, which is not 0. */
-export interface Usage {
-  /** Read afresh. */
-  input?: number
-  /** Written. */
-  output?: number
-  /** Read from the provider's cache. */
-  cacheRead?: number
-  /** Written to the provider's cache. */
-  cacheWrite?: number
-  /** Of these, to be kept for an hour. */
-  cacheWrite1h?: number
-  /** All, as the provider counts. */
-  totalTokens?: number
-  /** Of the output, thought and not said. */
-  reasoning?: number
-  /** What it cost. */
-  cost?: { input?: number; output?: number; cacheRead?: number; cacheWrite?: number; total?: number }
-}
-
 /** What `validateMessage` found. */
 export interface ValidatedMessage {
   /** Whether there is no issue. */

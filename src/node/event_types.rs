@@ -64,8 +64,9 @@ pub struct EventOrigin {
     pub seq: f64,
 }
 
-/// What a model was asked for and gave, in tokens. What was not told is absent, which is not 0.
-#[napi(object, object_from_js = false)]
+/// What a model was asked for and gave, in tokens. What was not told is absent, which is not 0. Its type in JavaScript is
+/// that of the providers (`header.d.ts`).
+#[napi(object, object_from_js = false, skip_typescript)]
 pub struct Usage {
     /// Read afresh.
     pub input: Option<f64>,
