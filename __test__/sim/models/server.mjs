@@ -207,12 +207,12 @@ async function serve(state, api, plan, model, response, record) {
         ? "application/x-ndjson"
         : "text/event-stream; charset=utf-8";
   const head = { "content-type": plan.contentType ?? type, "cache-control": "no-cache", ...plan.headers };
-  if (plan.headersMs) await pause(plan.headersMs);
+  if (plan.headersMs) await pause(plan.headersMs, response);
   response.socket?.setNoDelay(true);
   response.writeHead(status, head);
   response.flushHeaders();
   record.headersMs = performance.now();
-  if (plan.firstByteMs) await pause(plan.firstByteMs);
+  if (plan.firstByteMs) await pause(plan.firstByteMs, response);
 
   const { writes, cut } = pieces(
     api,
@@ -226,7 +226,7 @@ async function serve(state, api, plan, model, response, record) {
     if (response.destroyed) return;
     record.sentBytes = (record.sentBytes ?? 0) + bytes.length;
     const room = response.write(bytes);
-    if (every) await pause(Math.max(0, began + (index + 1) * every - performance.now()));
+    if (every) await pause(Math.max(0, began + (index + 1) * every - performance.now()), response);
     else if (!room) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
     // Writes of one turn of the loop leave as one.
     else if (plan.chunkBytes || plan.splitAt || plan.eventsPerWrite) await new Promise(setImmediate);
@@ -239,7 +239,7 @@ async function serve(state, api, plan, model, response, record) {
       ": keep-alive\n\n";
     while (!response.destroyed) {
       response.write(ping);
-      await pause(plan.delayMs ?? 20);
+      await pause(plan.delayMs ?? 20, response);
     }
   }
 }
@@ -276,13 +276,23 @@ async function dribble(response, everyMs) {
   for (const byte of head) {
     if (socket.destroyed) return;
     socket.write(Buffer.from([byte]));
-    await pause(everyMs);
+    await pause(everyMs, response);
   }
   socket.destroy();
 }
 
-function pause(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** Waits, but not for a client that has left. */
+function pause(ms, response) {
+  return new Promise((resolve) => {
+    if (response.destroyed) return resolve();
+    const timer = setTimeout(done, ms);
+    response.once("close", done);
+    function done() {
+      clearTimeout(timer);
+      response.off("close", done);
+      resolve();
+    }
+  });
 }
 
 async function readBody(request, family) {
