@@ -64,28 +64,27 @@ pub struct EventOrigin {
     pub seq: f64,
 }
 
-/// What a model was asked for and gave, in tokens. What was not told is absent, which is not 0. Its type in JavaScript is
-/// that of the providers (`header.d.ts`).
-#[napi(object, object_from_js = false, skip_typescript)]
+/// Token counts of an answer, or their sums. A count that the API did not send is absent, never 0.
+#[napi(object, object_from_js = false)]
 pub struct Usage {
-    /// Read afresh.
+    /// Of the prompt, cached parts not counted.
     pub input: Option<f64>,
-    /// Written.
+    /// Of the answer, reasoning included.
     pub output: Option<f64>,
-    /// Read from the provider's cache.
+    /// Of the prompt, read from the cache.
     pub cache_read: Option<f64>,
-    /// Written to the provider's cache.
+    /// Of the prompt, written to the cache.
     pub cache_write: Option<f64>,
-    /// Of these, to be kept for an hour.
+    /// The part of `cacheWrite` that is kept for an hour.
     #[napi(js_name = "cacheWrite1h")]
     pub cache_write_1h: Option<f64>,
-    /// All, as the provider counts.
+    /// The sum of the four, or what the API says it is.
     pub total_tokens: Option<f64>,
-    /// Of the output, thought and not said.
+    /// The part of `output` that is reasoning.
     pub reasoning: Option<f64>,
-    /// What it cost.
+    /// In the currency of the prices, by OpenClaw's own calculation.
     #[napi(
-        ts_type = "{ input?: number; output?: number; cacheRead?: number; cacheWrite?: number; total?: number }"
+        ts_type = "{ input: number; output: number; cacheRead: number; cacheWrite: number; total: number }"
     )]
     pub cost: Option<String>,
 }
