@@ -64,31 +64,6 @@ pub struct EventOrigin {
     pub seq: f64,
 }
 
-/// Token counts of an answer, or their sums. A count that the API did not send is absent, never 0.
-#[napi(object, object_from_js = false)]
-pub struct Usage {
-    /// Of the prompt, cached parts not counted.
-    pub input: Option<f64>,
-    /// Of the answer, reasoning included.
-    pub output: Option<f64>,
-    /// Of the prompt, read from the cache.
-    pub cache_read: Option<f64>,
-    /// Of the prompt, written to the cache.
-    pub cache_write: Option<f64>,
-    /// The part of `cacheWrite` that is kept for an hour.
-    #[napi(js_name = "cacheWrite1h")]
-    pub cache_write_1h: Option<f64>,
-    /// The sum of the four, or what the API says it is.
-    pub total_tokens: Option<f64>,
-    /// The part of `output` that is reasoning.
-    pub reasoning: Option<f64>,
-    /// In the currency of the prices, by OpenClaw's own calculation.
-    #[napi(
-        ts_type = "{ input: number; output: number; cacheRead: number; cacheWrite: number; total: number }"
-    )]
-    pub cost: Option<String>,
-}
-
 /// What is known of a session without reading it. It depends on the set of its events alone: replicas that have the same
 /// events have the same projection.
 #[napi(object, object_from_js = false)]
@@ -111,7 +86,8 @@ pub struct Projection {
     /// Whether it was ended, and neither started again nor written to since.
     pub ended: bool,
     /// Sums over its agent's responses.
-    pub usage: Usage,
+    #[napi(ts_type = "Omit<Usage, 'cost'> & { cost?: Partial<NonNullable<Usage['cost']>> }")]
+    pub usage: String,
     /// What its `state_changed` events made: the last writer of each key wins.
     #[napi(ts_type = "Record<string, unknown>")]
     pub state: String,

@@ -3,6 +3,25 @@ export type EventKind = 'session_started' | 'message_received' | 'message_sent' 
 /** Where the key of a `CredentialStore` comes from. A passphrase is stretched by Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes); all others are 32 random bytes. */
 export type KeySource = { passphrase: string | Uint8Array | ApiKey } | { keyFile: string } | { keychain: { service: string; account: string } } | { systemdCredential: string } | { raw: Uint8Array | ApiKey }
 
+/** Token counts of an answer. A count that the API did not send is absent, never 0. */
+export interface Usage {
+  /** Of the prompt, cached parts not counted. */
+  input?: number
+  /** Of the answer, reasoning included. */
+  output?: number
+  /** Of the prompt, read from the cache. */
+  cacheRead?: number
+  /** Of the prompt, written to the cache. */
+  cacheWrite?: number
+  /** The part of `cacheWrite` that is kept for an hour. */
+  cacheWrite1h?: number
+  /** The sum of the four, or what the API says it is. */
+  totalTokens?: number
+  /** The part of `output` that is reasoning. */
+  reasoning?: number
+  /** In the currency of `prices`, by OpenClaw's own calculation. */
+  cost?: { input: number; output: number; cacheRead: number; cacheWrite: number; total: number }
+}
 /** A part of a message, in OpenClaw's shape. Signatures are what the API wants back, untouched. */
 export type Content =
   | { type: 'text'; text: string; textSignature?: string }

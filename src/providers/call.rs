@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
@@ -245,6 +245,11 @@ const ERROR_BYTES: usize = 64 << 10;
 const KEPT_BYTES: usize = 4 << 10;
 /// A list of models has at most so many bytes a page.
 const PAGE_BYTES: usize = 16 << 20;
+/// Between two batches: at most 60 a second reach the reader, and the socket is read as often. What is there by then is
+/// read at once. Until the answer's first words nothing waits.
+const PACE: Duration = Duration::from_millis(17);
+/// No more is gathered for a batch.
+const BATCH_BYTES: usize = 64 << 10;
 /// For the end of a body after the API's end mark, so that the connection can be used again.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -378,54 +383,65 @@ impl Caller<'_> {
             return Err(self.refusal(&mut answer, first_byte, times.idle).await);
         }
         self.check_type(&answer.headers, goal)?;
-        let mut first = tokio::select! {
+        let mut next = Some(tokio::select! {
             biased;
             chunk = answer.body.chunk() => chunk?,
             () = until(first_byte) => return Err(no_first_byte()),
-        };
+        });
         let mut idle = deadline(times.idle);
         let mut progress = 0;
         loop {
-            let chunk = if first.is_some() {
-                first.take()
-            } else {
-                tokio::select! {
+            let chunk = match next.take() {
+                Some(chunk) => chunk,
+                None => tokio::select! {
                     biased;
                     chunk = answer.body.chunk() => chunk?,
                     () = until(idle) => return Err(self.late("idle", "has fallen silent", times.idle).into()),
-                }
+                },
             };
             let Some(chunk) = chunk else { return Ok(()) };
-            match goal {
+            let (decoder, queue) = match goal {
                 Goal::Body(body) => {
                     if chunk.len() > PAGE_BYTES.saturating_sub(body.len()) {
                         let words = format!("{} sent more than {PAGE_BYTES} bytes", self.provider);
                         return Err(CoreError::new(Code::Limit, words).into());
                     }
                     body.extend_from_slice(&chunk);
+                    continue;
                 }
-                Goal::Stream(decoder, queue) => {
-                    let pushed = decoder.push(&chunk);
-                    drop(chunk);
-                    if matches!(pushed, Ok(Flow::End)) {
-                        drain(answer.body);
-                        return Ok(());
-                    }
-                    let mut waited = false;
-                    if let Some(queue) = queue
-                        && (!options.hold_start || decoder.out.has_content())
-                    {
-                        waited = queue.offer(decoder.out.take_events()).await;
-                    } else if queue.is_none() {
-                        drop(decoder.out.take_events());
-                    }
-                    pushed?;
-                    let now = decoder.out.progress();
-                    if waited || now != progress {
-                        progress = now;
-                        idle = deadline(times.idle);
-                    }
+                Goal::Stream(decoder, queue) => (decoder, queue),
+            };
+            if decoder.push(&chunk)? == Flow::End {
+                drain(answer.body);
+                return Ok(());
+            }
+            drop(chunk);
+            if decoder.out.progress() != progress {
+                progress = decoder.out.progress();
+                idle = deadline(times.idle);
+            }
+            let Some(queue) = queue else {
+                drop(decoder.out.take_events());
+                continue;
+            };
+            if options.hold_start && !decoder.out.has_content() {
+                continue;
+            }
+            if decoder.out.events().bytes() < BATCH_BYTES {
+                next = at_once(answer.body.as_mut()).await?;
+                if next.is_some() {
+                    continue;
                 }
+            }
+            let batch = decoder.out.take_events();
+            let pause = batch.has_delta();
+            let waited = queue.offer(batch).await;
+            if pause {
+                // What the reader is to get later need not be read earlier, token by token.
+                sleep_until(next_beat()).await;
+            }
+            if waited {
+                idle = deadline(times.idle);
             }
         }
     }
@@ -567,6 +583,31 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = text("retry-after")?;
     number(text, 1.0)
         .or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
+}
+
+/// The next time at which batches go. It is the same for all streams: many that run at once then wake their reader once, and
+/// not each at a time of its own.
+fn next_beat() -> Instant {
+    static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
+    let now = Instant::now();
+    let first = *FIRST.get_or_init(std::time::Instant::now);
+    let since = now.into_std().saturating_duration_since(first).as_micros();
+    let left = PACE.as_micros() - since % PACE.as_micros();
+    now + Duration::from_micros(u64::try_from(left).unwrap_or_default())
+}
+
+/// The next chunk, if it has come: the task that reads the socket gets its turn.
+async fn at_once(body: &mut dyn Body) -> Result<Option<Option<Bytes>>> {
+    let turns = async {
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        chunk = body.chunk() => chunk.map(Some),
+        () = turns => Ok(None),
+    }
 }
 
 /// Reads the end of a body that holds nothing more.

@@ -1,47 +1,27 @@
-//! The events of a stream on their way to whoever reads it: bounded, and handed on in batches.
-//!
-//! Until the reader has seen some of the answer, events are handed on at once; from then on what comes within
-//! [`PACE`] makes one batch, so that a stream costs its reader at most 60 wake-ups a second, however fast it is.
-//! A full queue makes the writer wait, which then reads no more from its socket.
+//! The events of a stream on their way to whoever reads it, bounded. A full queue makes the writer wait, which then reads
+//! no more from its socket.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::HeaderMap;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 use super::builder::Batch;
 use super::call::Outcome;
 use super::message::write_string;
 
-/// Between two batches.
-pub const PACE: Duration = Duration::from_millis(17);
 /// More than this does not wait to be read.
 const MOST_BYTES: usize = 64 << 10;
-
-/// The next time at which batches go. It is the same for all streams: many that run at once then wake their reader once, and
-/// not each at a time of its own.
-fn next_beat() -> Instant {
-    static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
-    let now = Instant::now();
-    let first = *FIRST.get_or_init(std::time::Instant::now);
-    let since = now.into_std().saturating_duration_since(first).as_micros();
-    let left = PACE.as_micros() - since % PACE.as_micros();
-    now + Duration::from_micros(u64::try_from(left).unwrap_or_default())
-}
 
 /// Between one writer and one reader.
 #[derive(Debug, Default)]
 pub struct EventQueue {
     state: Mutex<State>,
-    /// The queue was empty, and is not.
+    /// There is something to take.
     filled: Notify,
     /// The queue was full, and is not.
     emptied: Notify,
-    /// The last event has come, or the queue was closed.
-    done: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +31,6 @@ struct State {
     closed: bool,
     /// Heads of answers, as a JSON array without brackets.
     responses: String,
-    /// When the next batch may go; none before the reader has seen content.
-    next: Option<Instant>,
 }
 
 /// What the reader gets at once.
@@ -145,7 +123,6 @@ impl EventQueue {
         state.outcome = Some(outcome);
         drop(state);
         self.filled.notify_one();
-        self.done.notify_one();
     }
 
     /// The reader wants no more: what waits is dropped, and the writer never waits again.
@@ -156,49 +133,35 @@ impl EventQueue {
         drop(state);
         self.filled.notify_one();
         self.emptied.notify_one();
-        self.done.notify_one();
     }
 
     /// The next batch; none once the outcome was handed over, or the queue was closed. For one reader at a time.
     pub async fn take(&self) -> Option<Handed> {
-        let mut finished = false;
         loop {
-            let wait = {
+            {
                 let mut state = self.lock();
                 if state.closed {
                     return None;
                 }
-                let wait = state.next.filter(|next| *next > Instant::now());
-                let noted = !state.responses.is_empty();
-                if noted || state.outcome.is_some() || (!state.batch.is_empty() && wait.is_none()) {
+                if state.outcome.is_some() || !state.batch.is_empty() || !state.responses.is_empty() {
                     let batch = std::mem::take(&mut state.batch);
                     let responses = std::mem::take(&mut state.responses);
                     let outcome = state.outcome.take();
                     state.closed = outcome.is_some();
-                    if state.next.is_some() || batch.has_delta() {
-                        state.next = Some(next_beat());
-                    }
                     drop(state);
                     self.emptied.notify_one();
                     return Some(Handed { batch, responses, outcome });
                 }
-                if state.batch.is_empty() { None } else { wait }
-            };
-            match wait {
-                None => self.filled.notified().await,
-                Some(at) if !finished => tokio::select! {
-                    () = sleep_until(at) => {}
-                    // A permit may be left from before; it is looked at once.
-                    () = self.done.notified() => finished = true,
-                },
-                Some(at) => sleep_until(at).await,
             }
+            self.filled.notified().await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::builder::MessageBuilder;
     use super::*;
 
@@ -212,38 +175,6 @@ mod tests {
 
     fn builder() -> MessageBuilder {
         MessageBuilder::new("api", "provider", "model", 0)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_second_of_tokens_crosses_at_most_sixty_times_and_the_first_ones_at_once() {
-        let (queue, mut builder) = (EventQueue::default(), builder());
-        let begun = Instant::now();
-        let write = async {
-            builder.start();
-            queue.offer(builder.take_events()).await;
-            for _ in 0..1000 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                let batch = deltas(&mut builder, &["x"]);
-                assert!(!queue.offer(batch).await);
-            }
-            builder.stop(super::super::message::StopReason::Stop);
-            let message = builder.finish().unwrap();
-            queue.finish(builder.take_events(), Ok(message), false);
-        };
-        let read = async {
-            let (mut batches, mut text) = (Vec::new(), String::new());
-            while let Some(handed) = queue.take().await {
-                batches.push(begun.elapsed().as_millis());
-                text.push_str(&handed.batch.text);
-            }
-            (batches, text)
-        };
-        let ((), (batches, text)) = tokio::join!(write, read);
-        assert_eq!(batches[..2], [0, 1]);
-        assert!(batches.len() <= 2 + 60, "{}", batches.len());
-        assert_eq!(text, "x".repeat(1000));
-        // The end waits for nothing.
-        assert_eq!(batches.last(), Some(&1000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -357,6 +357,30 @@ async fn an_abort_at_any_phase_ends_the_call_at_once_and_closes_what_was_open() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_of_tokens_crosses_at_most_sixty_times_and_the_first_ones_at_once() {
+    let mut pieces = vec![(0, BEGIN)];
+    pieces.extend((1..=1000).map(|at| (at, WORD)));
+    pieces.push((1000, END));
+    let provider = provider(Simulated::new([answer(200, &pieces)]), || 0.5);
+    let (queue, cancel, request) = (EventQueue::default(), CancellationToken::new(), request());
+    let begun = Instant::now();
+    let read = async {
+        let (mut times, mut text) = (Vec::new(), String::new());
+        while let Some(handed) = queue.take().await {
+            times.push(begun.elapsed().as_millis());
+            text.push_str(&handed.batch.text);
+        }
+        (times, text)
+    };
+    let options = CallOptions::default();
+    let ((), (times, text)) = tokio::join!(provider.stream(&request, &options, &cancel, &queue), read);
+    assert_eq!(times[..2], [0, 1], "the first word waits for nothing");
+    assert!(times.len() <= 2 + 60, "{}", times.len());
+    assert!(times.last().is_some_and(|last| (1000..=1000 + PACE.as_millis()).contains(last)), "{times:?}");
+    assert_eq!(text, "x".repeat(1000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_pauses_for_an_hour_ends_no_stream() {
     let big = WORD.replace("\"x\"", &format!("\"{}\"", "y".repeat(60_000)));
     let mut pieces = vec![(0, BEGIN)];
