@@ -63,14 +63,15 @@ export async function reader(contender, api, { origin, apiKey }, plan) {
   return { open: async (signal) => open(client, signal), text, failed: () => undefined };
 }
 
-/** Reads one answer to its end. Gives its text and the milliseconds to the first of it. */
-export async function readAll({ open, text, failed }, signal) {
+/** Reads one answer to its end. Gives its text and the milliseconds to the first of it; `seen` is called at each delta. */
+export async function readAll({ open, text, failed }, seen) {
   const start = performance.now();
   let firstMs;
   let whole = "";
-  for await (const event of await open(signal)) {
+  for await (const event of await open()) {
     const delta = text(event);
     if (delta) {
+      seen?.();
       firstMs ??= performance.now() - start;
       whole += delta;
     }
