@@ -1098,7 +1098,7 @@ export interface Projection {
   /** Whether it was ended, and neither started again nor written to since. */
   ended: boolean
   /** Sums over its agent's responses. */
-  usage: Usage
+  usage: Omit<Usage, 'cost'> & { cost?: Partial<NonNullable<Usage['cost']>> }
   /** What its `state_changed` events made: the last writer of each key wins. */
   state: Record<string, unknown>
   /** The beginning of its latest message. */
