@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
@@ -27,6 +27,7 @@ use super::api::{Api, Endpoint, Flow, Framing, HttpRequest};
 use super::builder::MessageBuilder;
 use super::decoder::Decoder;
 use super::message::{AssistantMessage, StopReason};
+use super::pace::Pace;
 use super::queue::EventQueue;
 use super::sse::LINE_BYTES;
 use crate::redact;
@@ -214,6 +215,8 @@ pub struct Caller<'a> {
     pub transport: &'a dyn Transport,
     /// Time and chance.
     pub surroundings: Surroundings,
+    /// When batches go.
+    pub pace: &'a Pace,
 }
 
 /// What an attempt ended in.
@@ -245,9 +248,6 @@ const ERROR_BYTES: usize = 64 << 10;
 const KEPT_BYTES: usize = 4 << 10;
 /// A list of models has at most so many bytes a page.
 const PAGE_BYTES: usize = 16 << 20;
-/// Between two batches: at most 60 a second reach the reader, and the socket is read as often. What is there by then is
-/// read at once. Until the answer's first words nothing waits.
-const PACE: Duration = Duration::from_millis(17);
 /// No more is gathered for a batch.
 const BATCH_BYTES: usize = 64 << 10;
 /// For the end of a body after the API's end mark, so that the connection can be used again.
@@ -390,6 +390,7 @@ impl Caller<'_> {
         });
         let mut idle = deadline(times.idle);
         let mut progress = 0;
+        let beat = self.pace.join();
         loop {
             let chunk = match next.take() {
                 Some(chunk) => chunk,
@@ -438,7 +439,7 @@ impl Caller<'_> {
             let waited = queue.offer(batch).await;
             if pause {
                 // What the reader is to get later need not be read earlier, token by token.
-                sleep_until(next_beat()).await;
+                beat.next().await;
             }
             if waited {
                 idle = deadline(times.idle);
@@ -583,17 +584,6 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = text("retry-after")?;
     number(text, 1.0)
         .or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
-}
-
-/// The next time at which batches go. It is the same for all streams: many that run at once then wake their reader once, and
-/// not each at a time of its own.
-fn next_beat() -> Instant {
-    static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
-    let now = Instant::now();
-    let first = *FIRST.get_or_init(std::time::Instant::now);
-    let since = now.into_std().saturating_duration_since(first).as_micros();
-    let left = PACE.as_micros() - since % PACE.as_micros();
-    now + Duration::from_micros(u64::try_from(left).unwrap_or_default())
 }
 
 /// The next chunk, if it has come: the task that reads the socket gets its turn.

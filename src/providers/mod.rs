@@ -18,6 +18,7 @@ pub mod ollama;
 mod openai;
 pub mod openai_chat;
 pub mod openai_responses;
+pub mod pace;
 pub mod provider;
 pub mod queue;
 pub mod request;

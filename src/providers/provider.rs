@@ -14,6 +14,7 @@ use super::call::{CallOptions, Caller, Failure, Outcome, Surroundings, Transport
 use super::cost::{Prices, cost};
 use super::message::{AssistantMessage, Usage};
 use super::network::Network;
+use super::pace::Pace;
 use super::queue::EventQueue;
 use super::request::CompletionRequest;
 use crate::http::{HttpOptions, Proxy};
@@ -51,6 +52,7 @@ pub struct Provider {
     surroundings: Surroundings,
     prices: BTreeMap<String, Prices>,
     sums: Mutex<Sums>,
+    pace: Pace,
 }
 
 /// What the calls of a provider came to.
@@ -115,6 +117,7 @@ impl Provider {
             surroundings,
             prices: options.prices,
             sums: Mutex::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -230,6 +233,7 @@ impl Provider {
             endpoint: &self.endpoint,
             transport: self.transport.as_ref(),
             surroundings: self.surroundings,
+            pace: &self.pace,
         }
     }
 }
