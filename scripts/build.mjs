@@ -97,7 +97,10 @@ function buildNative() {
   const types = readFileSync(join(staging, "index.d.ts"), "utf8")
     // Says which binary was loaded; index.js does not hand it out.
     .replace(/^\/\*\*[^\n]*\*\/\n(?=export declare (?:function|const) __napiBindingTarget)/gm, "")
-    .replace(/^export declare (?:function|const) __napiBindingTarget\b.*\n/gm, "");
+    .replace(/^export declare (?:function|const) __napiBindingTarget\b.*\n/gm, "")
+    // What script.js makes its classes of.
+    .replace(/^\/\*\*(?:(?!\*\/)[\s\S])*\*\/\nexport declare class __\w+ \{\n[\s\S]*?^\}\n\n?/gm, "")
+    .replace(/^export type \w+ = __\w+\n\n?/gm, "");
   const typesFile = join(root, "index.d.ts");
   const committed = existsSync(typesFile) ? readFileSync(typesFile, "utf8") : "";
   if (options.check && types !== committed) {

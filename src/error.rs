@@ -52,6 +52,9 @@ codes! {
     Validation = "VALIDATION", "An argument is of the wrong type or out of range.";
     PathEscape = "PATH_ESCAPE", "A path leads out of its root.";
     SsrfBlocked = "SSRF_BLOCKED", "A URL leads to an address that is not public, or hides where it leads.";
+    ProviderHttp = "PROVIDER_HTTP", "A model provider answered with an error; `status`, `retryAfterMs` and `body` say which.";
+    ProviderStream = "PROVIDER_STREAM", "The answer of a model is incomplete, malformed, refused or failed; `errorType` is the API's word.";
+    ProviderRequest = "PROVIDER_REQUEST", "A request is wrong, or asks for what the API cannot express; `path` names the field.";
     Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     Limit = "LIMIT", "A stated limit was passed.";
@@ -92,6 +95,14 @@ pub struct Details {
     pub revision: Option<String>,
     /// When it is worth trying again, in milliseconds from now.
     pub retry_after_ms: Option<u64>,
+    /// `PROVIDER_HTTP`: the status.
+    pub status: Option<u16>,
+    /// `PROVIDER_HTTP`: the beginning of the answer's body, redacted.
+    pub body: Option<String>,
+    /// `PROVIDER_HTTP`, `PROVIDER_STREAM`: the API's own word, such as `overloaded_error`.
+    pub error_type: Option<String>,
+    /// `TIMEOUT`: the timer that ran out: `connect`, `firstByte`, `idle` or `total`.
+    pub phase: Option<&'static str>,
 }
 
 impl CoreError {
@@ -134,6 +145,30 @@ impl CoreError {
     /// Adds when it is worth trying again, in milliseconds from now.
     pub fn retry_after(mut self, ms: u64) -> Self {
         self.details.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// Adds the status of an answer.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.details.status = Some(status);
+        self
+    }
+
+    /// Adds the beginning of an answer's body, which the caller has redacted.
+    pub fn with_body(mut self, body: impl Into<String>) -> Self {
+        self.details.body = Some(body.into());
+        self
+    }
+
+    /// Adds the API's own word for the failure.
+    pub fn of_type(mut self, word: impl Into<String>) -> Self {
+        self.details.error_type = Some(word.into());
+        self
+    }
+
+    /// Adds the timer that ran out.
+    pub fn in_phase(mut self, phase: &'static str) -> Self {
+        self.details.phase = Some(phase);
         self
     }
 

@@ -16,6 +16,7 @@
 //! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
+//! | [`providers`] | clients of model providers: requests, streams of answers, retries, failover, cost |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -30,6 +31,7 @@ pub mod events;
 pub mod http;
 pub mod log;
 pub mod memory;
+pub mod providers;
 pub mod redact;
 pub mod secrets;
 pub mod types;

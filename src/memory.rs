@@ -41,6 +41,8 @@ pub enum Owner {
     Events,
     /// The bindings: what is on its way between the core and JavaScript.
     Node,
+    /// Calls of model providers that are under way.
+    Providers,
     /// Tasks and their scheduler.
     Runtime,
     /// What tests allocate: no other code does so beside them.
@@ -56,6 +58,7 @@ impl Owner {
         Self::Config,
         Self::Events,
         Self::Node,
+        Self::Providers,
         Self::Runtime,
         #[cfg(test)]
         Self::Test,
@@ -68,6 +71,7 @@ impl Owner {
             Self::Config => "config",
             Self::Events => "events",
             Self::Node => "node",
+            Self::Providers => "providers",
             Self::Runtime => "runtime",
             #[cfg(test)]
             Self::Test => "test",

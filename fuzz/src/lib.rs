@@ -9,11 +9,17 @@
 
 mod edit;
 mod json5;
+mod providers;
 mod redact;
 
 /// A target: panics where the core is wrong about these bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: &[(&str, Target)] =
-    &[("edit", edit::edit), ("json5", json5::text), ("json5_value", json5::value), ("redact", redact::text)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("edit", edit::edit),
+    ("json5", json5::text),
+    ("json5_value", json5::value),
+    ("providers", providers::answer),
+    ("redact", redact::text),
+];

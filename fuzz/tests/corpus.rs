@@ -56,6 +56,10 @@ const TOKENS: &[&[u8]] = &[
     b"Authorization: ",
     b"://",
     b"@",
+    b"\n\n",
+    b"data: ",
+    b"event: ",
+    b"[DONE]",
 ];
 
 fn folder() -> PathBuf {

@@ -15,7 +15,7 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
 /// No window is longer, whatever a server asks for (`RATE_LIMIT_BACKOFF_MAX_MS`).
-pub(super) const LONGEST: u64 = 24 * HOUR;
+pub(crate) const LONGEST: u64 = 24 * HOUR;
 /// Failures longer ago do not count (`failureWindowMs`).
 const MEMORY: u64 = 24 * HOUR;
 /// `RATE_LIMIT_BACKOFF_BASE_MS`; doubled with each failed probe.
@@ -25,7 +25,7 @@ const STEPS: [u64; 3] = [30 * SECOND, MINUTE, 5 * MINUTE];
 /// `billingBackoffMs`: "Another billing failure starts a new ten-minute window."
 const BILLING: u64 = 10 * MINUTE;
 /// How long a probe may take until the next caller may try: its process may have died.
-pub(super) const PROBE: u64 = 2 * MINUTE;
+pub(crate) const PROBE: u64 = 2 * MINUTE;
 
 /// Why a call with a profile failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,27 +46,27 @@ pub enum FailureReason {
 /// How a profile fared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// When it last worked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_used_ms: Option<u64>,
+    pub(crate) last_used_ms: Option<u64>,
     /// Until when it is not to be used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cooldown_until_ms: Option<u64>,
+    pub(crate) cooldown_until_ms: Option<u64>,
     /// Until when it is not to be used for want of credit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) disabled_until_ms: Option<u64>,
+    pub(crate) disabled_until_ms: Option<u64>,
     /// Why, of the last failure that counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<FailureReason>,
+    pub(crate) reason: Option<FailureReason>,
     /// Failures that counted, since the last success.
     #[serde(skip_serializing_if = "is_zero")]
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_failure_ms: Option<u64>,
+    pub(crate) last_failure_ms: Option<u64>,
     /// Until when the one caller that tries after a window may take.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) probe_until_ms: Option<u64>,
+    pub(crate) probe_until_ms: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -76,7 +76,7 @@ fn is_zero(number: &u32) -> bool {
 
 /// Whether a profile may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Availability {
+pub(crate) enum Availability {
     /// Yes.
     Free,
     /// Not before then, in milliseconds since 1970.
@@ -86,7 +86,7 @@ pub(super) enum Availability {
 }
 
 impl Usage {
-    pub(super) fn availability(&self, now: u64) -> Availability {
+    pub(crate) fn availability(&self, now: u64) -> Availability {
         let Some(until) = self.window_end() else { return Availability::Free };
         if is_open(Some(until), now, LONGEST) {
             return Availability::Cooling(until);
@@ -98,7 +98,7 @@ impl Usage {
     }
 
     /// Takes the one attempt after a window; false if the profile cools or another caller has it.
-    pub(super) fn claim_probe(&mut self, now: u64) -> bool {
+    pub(crate) fn claim_probe(&mut self, now: u64) -> bool {
         let probe = self.availability(now) == Availability::Probe;
         if probe {
             self.probe_until_ms = Some(now.saturating_add(PROBE));
@@ -107,7 +107,7 @@ impl Usage {
     }
 
     /// Records a failure; the end of the window that is open then.
-    pub(super) fn fail(&mut self, reason: FailureReason, retry_after: Option<u64>, now: u64) -> u64 {
+    pub(crate) fn fail(&mut self, reason: FailureReason, retry_after: Option<u64>, now: u64) -> u64 {
         let wanted = retry_after.map(|wait| now.saturating_add(wait.min(LONGEST)));
         let billing = reason == FailureReason::Billing;
         let window = if billing { self.disabled_until_ms } else { self.cooldown_until_ms };
@@ -133,7 +133,7 @@ impl Usage {
     }
 
     /// Records that it worked; false if there is nothing to write down.
-    pub(super) fn succeed(&mut self, now: u64) -> bool {
+    pub(crate) fn succeed(&mut self, now: u64) -> bool {
         // The order of turns does not need every single use.
         let recent = self.last_used_ms.is_some_and(|last| now >= last && now - last < MINUTE);
         if recent && self.window_end().is_none() && self.failures == 0 {

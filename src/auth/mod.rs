@@ -14,7 +14,7 @@
 //!
 //! Clock and randomness are parameters: [`AuthOptions`].
 
-mod cooldown;
+pub(crate) mod cooldown;
 mod legacy;
 mod login;
 mod oauth;

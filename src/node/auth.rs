@@ -144,7 +144,7 @@ pub struct ResolveOptions<'env> {
 /// which of them is used when, and one refresh at a time.
 #[napi]
 pub struct AuthProfiles {
-    profiles: auth::AuthProfiles,
+    pub(super) profiles: auth::AuthProfiles,
 }
 
 #[napi]

@@ -30,6 +30,10 @@ pub(super) fn object<'env>(env: &'env Env, error: &CoreError) -> napi::Result<Ob
     set(&mut object, "revision", details.revision.as_deref())?;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for 285,000 years")]
     set(&mut object, "retryAfterMs", details.retry_after_ms.map(|ms| ms as f64))?;
+    set(&mut object, "status", details.status.map(u32::from))?;
+    set(&mut object, "body", details.body.as_deref())?;
+    set(&mut object, "errorType", details.error_type.as_deref())?;
+    set(&mut object, "phase", details.phase)?;
     if let Some(cause) = std::error::Error::source(error) {
         let cause = JsError::from(Error::new(Status::GenericFailure, cause.to_string())).into_unknown(*env);
         object.set("cause", cause)?;

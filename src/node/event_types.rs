@@ -64,31 +64,6 @@ pub struct EventOrigin {
     pub seq: f64,
 }
 
-/// What a model was asked for and gave, in tokens. What was not told is absent, which is not 0.
-#[napi(object, object_from_js = false)]
-pub struct Usage {
-    /// Read afresh.
-    pub input: Option<f64>,
-    /// Written.
-    pub output: Option<f64>,
-    /// Read from the provider's cache.
-    pub cache_read: Option<f64>,
-    /// Written to the provider's cache.
-    pub cache_write: Option<f64>,
-    /// Of these, to be kept for an hour.
-    #[napi(js_name = "cacheWrite1h")]
-    pub cache_write_1h: Option<f64>,
-    /// All, as the provider counts.
-    pub total_tokens: Option<f64>,
-    /// Of the output, thought and not said.
-    pub reasoning: Option<f64>,
-    /// What it cost.
-    #[napi(
-        ts_type = "{ input?: number; output?: number; cacheRead?: number; cacheWrite?: number; total?: number }"
-    )]
-    pub cost: Option<String>,
-}
-
 /// What is known of a session without reading it. It depends on the set of its events alone: replicas that have the same
 /// events have the same projection.
 #[napi(object, object_from_js = false)]
@@ -111,7 +86,8 @@ pub struct Projection {
     /// Whether it was ended, and neither started again nor written to since.
     pub ended: bool,
     /// Sums over its agent's responses.
-    pub usage: Usage,
+    #[napi(ts_type = "Omit<Usage, 'cost'> & { cost?: Partial<NonNullable<Usage['cost']>> }")]
+    pub usage: String,
     /// What its `state_changed` events made: the last writer of each key wins.
     #[napi(ts_type = "Record<string, unknown>")]
     pub state: String,

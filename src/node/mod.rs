@@ -24,6 +24,7 @@ mod json;
 mod json5;
 mod log;
 mod memory;
+mod providers;
 mod redact;
 mod script;
 mod secrets;
@@ -44,5 +45,6 @@ use crate::memory::Owner;
 pub fn on_load(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
     // Without the accounts the core works all the same.
     let _ = std::panic::catch_unwind(|| crate::memory::adopt(Owner::Node));
-    validation::export_validate_message(&env, &mut exports)
+    validation::export_validate_message(&env, &mut exports)?;
+    providers::export_classes(&env, &mut exports)
 }

@@ -177,12 +177,395 @@
     return redacted;
   }
 
+  /** The classes around the native clients of model providers. */
+  function providerClasses(NativeProvider, NativeFailover) {
+    const natives = new WeakMap();
+    const wrong = (message) => Object.assign(new Error(message), { code: "VALIDATION" });
+    const isObject = (value) => typeof value === "object" && value !== null;
+
+    function encode(request) {
+      if (!isObject(request)) throw wrong("`request` must be an object");
+      return JSON.stringify(request);
+    }
+
+    function hooks(options) {
+      if (options !== undefined && !isObject(options)) throw wrong("`options` must be an object");
+      for (const name of ["onPayload", "onResponse"])
+        if (options?.[name] !== undefined && typeof options[name] !== "function")
+          throw wrong(`\`${name}\` must be a function`);
+      return options;
+    }
+
+    /** Part of an answer; `partial` is the message so far, and grows with it. */
+    class Delta {
+      #message;
+      constructor(type, contentIndex, delta, message) {
+        this.type = type;
+        this.contentIndex = contentIndex;
+        this.delta = delta;
+        this.#message = message;
+      }
+      get partial() {
+        return this.#message.value;
+      }
+    }
+
+    /** The beginning or the end of a block. */
+    class Mark {
+      #message;
+      constructor(type, message) {
+        this.type = type;
+        this.#message = message;
+      }
+      get partial() {
+        return this.#message.value;
+      }
+    }
+
+    /** The message while it grows, as far as it was handed on. Arguments of a tool call are there once they are whole. */
+    class Growing {
+      #arguments = [];
+
+      constructor(value) {
+        this.value = { role: "assistant", content: [], ...value, timestamp: Date.now() };
+      }
+
+      /** The event of an entry; undefined if it is none. */
+      apply(op, index, text) {
+        const { content } = this.value;
+        switch (op) {
+          case 2:
+            content[index].text += text;
+            return new Delta("text_delta", index, text, this);
+          case 5:
+            content[index].thinking += text;
+            return new Delta("thinking_delta", index, text, this);
+          case 8:
+            this.#arguments[index] += text;
+            return new Delta("toolcall_delta", index, text, this);
+          case 0:
+            return new Mark("start", this);
+          case 1:
+            content[index] = { type: "text", text: "" };
+            return this.#mark("text_start", index);
+          case 3:
+            return this.#mark("text_end", index, { content: content[index].text });
+          case 4:
+            content[index] = { type: "thinking", thinking: "" };
+            return this.#mark("thinking_start", index);
+          case 6:
+            return this.#mark("thinking_end", index, { content: content[index].thinking });
+          case 7:
+            content[index] = { type: "toolCall", id: text, name: "", arguments: {} };
+            this.#arguments[index] = "";
+            return undefined;
+          case 10:
+            content[index].name = text;
+            return this.#mark("toolcall_start", index, { id: content[index].id, name: text });
+          case 9: {
+            content[index].arguments = JSON.parse(text || this.#arguments[index]);
+            return this.#mark("toolcall_end", index, { toolCall: content[index] });
+          }
+          case 11: {
+            const name = { text: "textSignature", thinking: "thinkingSignature", toolCall: "thoughtSignature" }[
+              content[index].type
+            ];
+            content[index][name] = (content[index][name] ?? "") + text;
+            return undefined;
+          }
+          case 12:
+            content[index].thinking = text;
+            content[index].redacted = true;
+            return undefined;
+        }
+      }
+
+      #mark(type, contentIndex, more) {
+        const event = new Mark(type, this);
+        event.contentIndex = contentIndex;
+        return more ? Object.assign(event, more) : event;
+      }
+    }
+
+    const DONE = { done: true, value: undefined };
+
+    /** An answer that streams: its events, once, and its message. */
+    class ProviderStream {
+      #native;
+      #options;
+      #unlisten;
+      #growing;
+      /** Batches that have crossed and were not read to their end, the first of them from `#at` and `#from` on. */
+      #batches = [];
+      #at = 0;
+      #from = 0;
+      #last;
+      #over = false;
+      #pending;
+      #reading = false;
+      #result;
+      #settle;
+
+      /** `begin` gives the native stream, at once or later. */
+      constructor(options, who, begin) {
+        this.#options = options;
+        this.#growing = new Growing(who);
+        this.#result = new Promise((resolve) => {
+          this.#settle = resolve;
+        });
+        const signal = options?.signal ?? undefined;
+        if (signal !== undefined && typeof signal.addEventListener !== "function")
+          throw wrong("`signal` must be an AbortSignal");
+        this.#native = begin();
+        // A failure is the first that a reader gets.
+        this.#native.catch?.(() => {});
+        if (signal === undefined) return;
+        // The signal may live longer than the stream, and is not to keep it.
+        const weak = new WeakRef(this);
+        const listener = () => weak.deref()?.#abort();
+        this.#unlisten = () => signal.removeEventListener("abort", listener);
+        if (signal.aborted) this.#abort();
+        else signal.addEventListener("abort", listener, { once: true });
+      }
+
+      #aborted = false;
+
+      async #abort() {
+        this.#aborted = true;
+        // What was not read yet does not follow an abort.
+        this.#batches.length = 0;
+        try {
+          (await this.#native)?.abort();
+        } catch {}
+      }
+
+      next() {
+        this.#reading = true;
+        if (this.#pending !== undefined) return this.#pending.then(() => this.next());
+        const event = this.#take();
+        if (event !== undefined) return Promise.resolve({ done: false, value: event });
+        if (this.#over) return Promise.resolve(DONE);
+        this.#pending = this.#fill().finally(() => {
+          this.#pending = undefined;
+        });
+        return this.#pending.then(() => this.next());
+      }
+
+      /** The next event of what has crossed. */
+      #take() {
+        while (this.#batches.length > 0) {
+          const [numbers, text] = this.#batches[0];
+          while (this.#at < numbers.length) {
+            const at = this.#at;
+            const end = this.#from + numbers[at + 2];
+            const event = this.#growing.apply(numbers[at], numbers[at + 1], text.substring(this.#from, end));
+            this.#at = at + 3;
+            this.#from = end;
+            if (event !== undefined) return event;
+          }
+          this.#batches.shift();
+          this.#at = 0;
+          this.#from = 0;
+        }
+        const last = this.#last;
+        if (last !== undefined) {
+          this.#last = undefined;
+          this.#over = true;
+        }
+        return last;
+      }
+
+      /** Waits for the next batch. */
+      async #fill() {
+        let crossed;
+        try {
+          const native = await this.#native;
+          crossed = await native.next();
+          if (crossed === null) throw Object.assign(new Error("the stream ended without an outcome"), { code: "INTERNAL" });
+          if (crossed[2] !== undefined && typeof this.#options?.onResponse === "function")
+            for (const response of JSON.parse(`[${crossed[2]}]`)) await this.#options.onResponse(response);
+        } catch (error) {
+          if (!this.#over) {
+            const message = crossed?.[3] === undefined ? { ...this.#growing.value } : JSON.parse(crossed[3]);
+            message.stopReason = this.#aborted ? "aborted" : "error";
+            message.errorMessage ??= String(error?.message ?? error);
+            this.#end(message, this.#aborted ? this.#options.signal.reason : error);
+            this.#close();
+          }
+          return;
+        }
+        if (this.#over) return;
+        if (!this.#aborted && crossed[0].length > 0) this.#batches.push(crossed);
+        if (crossed[3] === undefined) return;
+        const message = JSON.parse(crossed[3]);
+        this.#end(message, message.stopReason === "aborted" ? this.#options.signal.reason : crossed[4]);
+      }
+
+      #end(message, cause) {
+        this.#unlisten?.();
+        const reason = message.stopReason;
+        const failed = reason === "error" || reason === "aborted";
+        this.#last = failed ? { type: "error", reason, error: message, cause } : { type: "done", reason, message };
+        this.#settle(message);
+      }
+
+      async #close() {
+        try {
+          (await this.#native)?.close();
+        } catch {}
+      }
+
+      return() {
+        if (!this.#over) {
+          this.#over = true;
+          this.#batches.length = 0;
+          this.#unlisten?.();
+          if (this.#last === undefined) {
+            const message = { ...this.#growing.value, stopReason: "aborted", errorMessage: "nobody read on" };
+            this.#settle(message);
+          }
+          this.#last = undefined;
+          this.#close();
+        }
+        return Promise.resolve(DONE);
+      }
+
+      [Symbol.asyncIterator]() {
+        this.#reading = true;
+        return this;
+      }
+
+      async [Symbol.asyncDispose]() {
+        await this.return();
+      }
+
+      /** The message, whether good or not. Without a reader, the stream is read for it, and kept for one. */
+      result() {
+        if (!this.#reading && this.#pending === undefined) this.#pump();
+        return this.#result;
+      }
+
+      async #pump() {
+        while (!this.#reading && !this.#over && this.#last === undefined) {
+          this.#pending ??= this.#fill().finally(() => {
+            this.#pending = undefined;
+          });
+          await this.#pending;
+        }
+      }
+    }
+
+    /** What a client does, by its native core. */
+    async function complete(owner, request, options) {
+      if (hooks(options)?.onPayload === undefined && options?.onResponse === undefined)
+        return natives.get(owner).complete(encode(request), options, options?.signal);
+      const stream = owner.stream(request, options);
+      for await (const event of stream) {
+        if (event.type === "done") return event.message;
+        if (event.type === "error") throw event.cause;
+      }
+    }
+
+    class Provider {
+      constructor(options, api) {
+        if (new.target === Provider || api === undefined)
+          throw wrong("a Provider is made as one of its classes, such as AnthropicProvider");
+        natives.set(this, new NativeProvider(api, options));
+      }
+
+      get id() {
+        return natives.get(this).id;
+      }
+
+      complete(request, options) {
+        return complete(this, request, options);
+      }
+
+      stream(request, options) {
+        const native = natives.get(this);
+        const json = encode(request);
+        const { onPayload } = hooks(options) ?? {};
+        const who = { api: native.api, provider: native.id, model: request.model };
+        if (onPayload === undefined) return new ProviderStream(options, who, () => native.start(json, options));
+        return new ProviderStream(options, who, async () => {
+          const payload = await native.encode(json);
+          const changed = await onPayload(JSON.parse(payload));
+          if (options.signal?.aborted) throw options.signal.reason;
+          return native.start(json, options, changed === undefined ? payload : JSON.stringify(changed));
+        });
+      }
+
+      async listModels(options) {
+        return natives.get(this).listModels(hooks(options), options?.signal);
+      }
+
+      usage() {
+        return natives.get(this).usage();
+      }
+    }
+
+    const of = (api, name) =>
+      ({
+        [name]: class extends Provider {
+          constructor(options) {
+            super(options, api);
+          }
+        },
+      })[name];
+
+    class FailoverProvider {
+      constructor(candidates, options) {
+        if (!Array.isArray(candidates)) throw wrong("`candidates` must be an array");
+        if (options !== undefined && !isObject(options)) throw wrong("`options` must be an object");
+        const cores = candidates.map((candidate, at) => {
+          const core = isObject(candidate) && natives.get(candidate.provider);
+          if (!core || typeof candidate.model !== "string")
+            throw wrong(`\`candidates[${at}]\` must be { provider, model }, with one of the Provider classes`);
+          return core;
+        });
+        const models = candidates.map((candidate) => candidate.model);
+        const profileIds = candidates.map((candidate) => candidate.profileId);
+        natives.set(this, new NativeFailover(cores, models, profileIds, options?.profiles));
+        this.#cap = options?.retryAfterCapMs;
+      }
+
+      #cap;
+
+      #options(options) {
+        if (hooks(options)?.onPayload !== undefined)
+          throw wrong("`onPayload` is for one provider: candidates of a FailoverProvider have payloads of their own");
+        return this.#cap === undefined ? options : { retryAfterCapMs: this.#cap, ...options };
+      }
+
+      async complete(request, options) {
+        return complete(this, { model: "-", ...request }, this.#options(options));
+      }
+
+      stream(request, options) {
+        const how = this.#options(options);
+        const json = encode({ model: "-", ...request });
+        return new ProviderStream(how, {}, () => natives.get(this).start(json, how));
+      }
+    }
+
+    return {
+      Provider,
+      AnthropicProvider: of("anthropic-messages", "AnthropicProvider"),
+      OpenAiProvider: of("openai-completions", "OpenAiProvider"),
+      OpenAiResponsesProvider: of("openai-responses", "OpenAiResponsesProvider"),
+      GeminiProvider: of("google-generative-ai", "GeminiProvider"),
+      OllamaProvider: of("ollama", "OllamaProvider"),
+      FailoverProvider,
+    };
+  }
+
   return {
     appendJson,
     appendSessions,
     deferred,
     makers,
     messageValidator,
+    providerClasses,
     redact,
     redactBy,
     writeEvent,
