@@ -20,6 +20,7 @@ pub mod openai_chat;
 pub mod openai_responses;
 pub mod provider;
 pub mod queue;
+pub mod relay;
 pub mod request;
 pub mod sse;
 
