@@ -276,7 +276,12 @@ function adapt(stream: ProviderStream): EventStream {
     ended.add(message);
     const usage = (message.usage ?? {}) as Json;
     const none = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
-    message.usage = { ...none, totalTokens: 0, ...usage, cost: { ...none, total: 0, ...(usage.cost as Json) } };
+    message.usage = {
+      ...none,
+      totalTokens: 0,
+      ...usage,
+      cost: { ...none, total: 0, ...(usage.cost as Json) },
+    };
     if (cause) Object.assign(message, describeFailure(cause as Failure));
     return message;
   };

@@ -219,7 +219,11 @@ export const MODULES: readonly Row[] = [
         basis: MODEL_FETCH,
       },
       {
-        ...fn("src/agents/provider-transport-fetch.ts", "shouldSanitizeOpenAISdkSseResponse", /^\(model\) \{ /),
+        ...fn(
+          "src/agents/provider-transport-fetch.ts",
+          "shouldSanitizeOpenAISdkSseResponse",
+          /^\(model\) \{ /,
+        ),
         basis: MODEL_FETCH,
       },
       transport(

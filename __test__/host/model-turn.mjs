@@ -51,7 +51,8 @@ export function transcript(home) {
   const file = join(home.stateDir, "agents/main/agent/openclaw-agent.sqlite");
   const copy = mkdtempSync(join(tmpdir(), "openclaw-core-transcript-"));
   try {
-    for (const end of ["", "-wal"]) if (existsSync(file + end)) copyFileSync(file + end, join(copy, `db${end}`));
+    for (const end of ["", "-wal"])
+      if (existsSync(file + end)) copyFileSync(file + end, join(copy, `db${end}`));
     const database = new DatabaseSync(join(copy, "db"));
     const rows = database.prepare("SELECT event_json AS json FROM transcript_events ORDER BY rowid").all();
     database.close();
@@ -64,7 +65,10 @@ export function transcript(home) {
 
 function level(message, home) {
   const text = JSON.stringify(message, (key, value) =>
-    /^(timestamp|idempotencyKey|senderIsOwner|runId|durationMs)$/.test(key) ? undefined : value,
+    // The hashes are of the server's address, which has the plan in it, and of the session's id.
+    /^(timestamp|idempotencyKey|senderIsOwner|runId|durationMs|baseUrlHash|sessionHash)$/.test(key)
+      ? undefined
+      : value,
   );
   return JSON.parse(
     text

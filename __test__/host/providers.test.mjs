@@ -26,8 +26,10 @@ async function turn(t, api, core, { model = "thinking", plan = {}, first = "tool
   const home = await createHome();
   t.after(() => home.remove());
   const fail = first && { key: `turn-${++runs}`, times: 1, model: first };
-  const providers = { loopback: modelProvider(server, api, { ...plan, ...(fail && { fail }) }, [model]) };
-  await home.write("openclaw.json", turnConfig(home, { primary: `loopback/${model}`, providers }));
+  // OpenClaw's Gemini transport is that of its Google plugin, which serves the provider of that name.
+  const id = api === "google-generative-ai" ? "google" : "loopback";
+  const providers = { [id]: modelProvider(server, api, { ...plan, ...(fail && { fail }) }, [model]) };
+  await home.write("openclaw.json", turnConfig(home, { primary: `${id}/${model}`, providers }));
   const statsDir = join(home.dir, "stats");
   const from = server.requests.length;
   const run = await home.openclaw(
@@ -54,7 +56,8 @@ describe("providers in stock OpenClaw", () => {
       const kinds = stock.messages.flatMap(({ content }) =>
         Array.isArray(content) ? content.map(({ type }) => type) : [],
       );
-      for (const kind of ["text", "toolCall", "thinking"]) assert.ok(kinds.includes(kind), `${kind}: ${kinds}`);
+      for (const kind of ["text", "toolCall", "thinking"])
+        assert.ok(kinds.includes(kind), `${kind}: ${kinds}`);
 
       // In pieces that cut characters and lines.
       const native = await turn(t, api, { mode: "require" }, { plan: { chunkBytes: 7 } });
@@ -82,16 +85,6 @@ describe("providers in stock OpenClaw", () => {
     });
   }
 
-  test("an answer that ends without its end mark fails in the same way", async (t) => {
-    const plan = { cutEvents: 4 };
-    const options = { model: "text", plan, first: undefined, args: ["--timeout", "60"] };
-    const stock = await turn(t, "openai-completions", undefined, options);
-    const native = await turn(t, "openai-completions", { mode: "require" }, options);
-    assert.equal(native.code, stock.code);
-    assert.deepEqual(native.messages, stock.messages);
-    assert.equal(native.messages.at(-1).stopReason, "error");
-  });
-
   test("a 529 of the first provider is answered by the next one, as in stock", async (t) => {
     const overloaded = async (core) => {
       const home = await createHome();
@@ -115,7 +108,10 @@ describe("providers in stock OpenClaw", () => {
     assert.deepEqual(native.messages, stock.messages);
     assert.equal(native.messages.at(-1).provider, "second");
     const { calls, native: answered } = counted(native.modules, TRANSPORTS["anthropic-messages"]);
-    assert.ok(calls > answered && answered === 1, "one call was answered, and the ones before it were refused");
+    assert.ok(
+      calls > answered && answered === 1,
+      "one call was answered, and the ones before it were refused",
+    );
   });
 
   test("/stop ends an answer that is under way, and its connection", async (t) => {
@@ -144,7 +140,9 @@ describe("providers in stock OpenClaw", () => {
     await request.closed;
     assert.equal(request.aborted, true);
     await gateway.stop();
-    const last = transcript(home).filter(({ role }) => role === "assistant").at(-1);
+    const last = transcript(home)
+      .filter(({ role }) => role === "assistant")
+      .at(-1);
     assert.ok(!last || last.stopReason !== "stop", JSON.stringify(last));
   });
 });

@@ -67,18 +67,17 @@ export function providerReplacements(runtime: ModuleRuntime): Record<string, (or
   /** Set between OpenClaw's question whether it must clean a stream and the cleaning, which follows at once. */
   let unclean = false;
 
-  const transport =
-    (name: string, api: string) => (original: (...args: unknown[]) => StreamFn) =>
-      function createTransportStreamFn(...args: unknown[]): StreamFn {
-        const streamFn = original(...args);
-        return (model, context, options) => {
-          const call: Call = { stats: runtime.begin(name) };
-          if (runtime.mode === "shadow" && runtime.addon()) call.chunks = [];
-          const stream = calls.run(call, () => streamFn(model, context, options));
-          if (call.chunks) compare(runtime, { name, api, model, call, signal: options?.signal }, stream);
-          return stream;
-        };
+  const transport = (name: string, api: string) => (original: (...args: unknown[]) => StreamFn) =>
+    function createTransportStreamFn(...args: unknown[]): StreamFn {
+      const streamFn = original(...args);
+      return (model, context, options) => {
+        const call: Call = { stats: runtime.begin(name) };
+        if (runtime.mode === "shadow" && runtime.addon()) call.chunks = [];
+        const stream = calls.run(call, () => streamFn(model, context, options));
+        if (call.chunks) compare(runtime, { name, api, model, call, signal: options?.signal }, stream);
+        return stream;
       };
+    };
 
   return {
     shouldSanitizeOpenAISdkSseResponse(original: (model: Model) => boolean) {
