@@ -106,7 +106,9 @@ describe("the plugin's providers in stock OpenClaw", () => {
   });
 
   test("core-anthropic: a 529 is answered by the next candidate", async () => {
-    await configure("core-anthropic", ["overloaded", "text"], { fallbacks: ["core-anthropic/text"] });
+    // OpenClaw's runner asks again for a minute or two, unless it is told that it would be in vain.
+    const plan = { headers: { "retry-after": "3600" } };
+    await configure("core-anthropic", ["overloaded", "text"], { plan, fallbacks: ["core-anthropic/text"] });
     const { code, stderr, requests, messages } = await turn("core-anthropic", "overloaded");
     assert.equal(code, 0, stderr);
     assert.deepEqual([...new Set(requests.map(({ model }) => model))], ["overloaded", "text"]);

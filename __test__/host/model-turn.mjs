@@ -63,7 +63,8 @@ export function transcript(home) {
   }
 }
 
-function level(message, home) {
+/** A message without what differs from run to run. */
+export function level(message, home) {
   const text = JSON.stringify(message, (key, value) =>
     // The hashes are of the server's address, which has the plan in it, and of the session's id.
     /^(timestamp|idempotencyKey|senderIsOwner|runId|durationMs|baseUrlHash|sessionHash)$/.test(key)
@@ -76,7 +77,8 @@ function level(message, home) {
       .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, "<uuid>")
       // What OpenClaw makes up for a block or a call that has no id of its own.
       .replace(/(commentary|final-answer)-(\d+)-[0-9a-f]{24}/g, "$1-$2-<id>")
-      .replace(/\b(read|now)_\d{13}_\d+/g, "$1_<id>")
+      .replace(/\b(\w+)_\d{13}_\d+/g, "$1_<id>")
+      .replace(/\bcall_[0-9a-f]{24}\b/g, "call_<id>")
       .replace(/sha256:[0-9a-f]{12}/g, "<hash>")
       .replace(/127\.0\.0\.1:\d+/g, "<server>")
       .replace(/\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:\d\d)?/g, "<time>"),

@@ -3,9 +3,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { startModelApis } from "../sim/models/server.mjs";
+import { fileURLToPath } from "node:url";
+import { expectations, startModelApis } from "../sim/models/server.mjs";
 import { createHome, until } from "./fixture.mjs";
-import { counted, modelProvider, moduleStats, transcript, turnConfig } from "./model-turn.mjs";
+import { counted, level, modelProvider, moduleStats, transcript, turnConfig } from "./model-turn.mjs";
+import { askTransports } from "./transport-probe.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
 
 const TRANSPORTS = {
   "anthropic-messages": "createAnthropicMessagesTransportStreamFn",
@@ -13,6 +17,9 @@ const TRANSPORTS = {
   "openai-responses": "createOpenAIResponsesTransportStreamFn",
   "google-generative-ai": "createGoogleTransportStreamFn",
 };
+
+/** OpenClaw's runner asks again for a minute or two, unless it is told that it would be in vain. */
+const BUSY = { headers: { "retry-after": "3600" } };
 
 let server;
 let runs = 0;
@@ -47,6 +54,103 @@ async function turn(t, api, core, { model = "thinking", plan = {}, first = "tool
   };
 }
 
+/** Where OpenClaw's own reading of bytes falls short, and the relay's does not. */
+const STOCK_FAILS = new Set([
+  // An event whose data is in several lines, or whose lines end with CR, is lost.
+  "anthropic-messages/quirks",
+  // The last event is lost if the stream ends without a blank line.
+  "openai-responses/unterminated",
+  "google-generative-ai/unterminated",
+]);
+/** Where native code makes another message of the same bytes than OpenClaw does: what the shadow is there to say. */
+const SHADOW_DIFFERS = new Set([
+  ...STOCK_FAILS,
+  // OpenClaw joins thoughts that native code keeps apart by their signatures.
+  "google-generative-ai/thinking",
+  // OpenClaw hands on a call whose arguments are no object.
+  "google-generative-ai/bad-arguments",
+]);
+
+describe("OpenClaw's own transports, by every recorded answer", () => {
+  let home;
+  before(async () => {
+    home = await createHome({ config: "{}" });
+  });
+  after(() => home?.remove());
+
+  const jobs = (plan) =>
+    Object.keys(TRANSPORTS).flatMap((api) =>
+      Object.keys(expectations(api)).map((id) => ({
+        name: `${api}/${id}`,
+        ...{ api, id, baseUrl: server.url(api, plan), apiKey: server.apiKey },
+      })),
+    );
+  const messages = ({ results }) => results.map(({ message }) => level(message, home));
+
+  for (const [words, plan] of Object.entries({
+    "in one piece": {},
+    "in pieces of 7 bytes": { chunkBytes: 7 },
+    "an event a write": { eventsPerWrite: 1 },
+  })) {
+    test(`${words}: the same messages with the core as without it`, async () => {
+      const asked = jobs(plan);
+      const stock = messages(await askTransports(home, asked));
+      const statsDir = join(home.dir, `stats-${words.length}`);
+      const env = { OPENCLAW_CORE: "require", OPENCLAW_CORE_STATS_DIR: statsDir };
+      const native = messages(await askTransports(home, asked, { core: root, env }));
+      for (const [index, { name }] of asked.entries()) {
+        // A difference that is gone is one that need not be listed.
+        if (STOCK_FAILS.has(name)) assert.notDeepEqual(native[index], stock[index], name);
+        else assert.deepEqual(native[index], stock[index], name);
+      }
+      const modules = moduleStats(statsDir, "providers");
+      const sums = Object.values(TRANSPORTS).map((name) => counted(modules, name));
+      assert.equal(
+        sums.reduce((sum, { native }) => sum + native, 0),
+        asked.length,
+        JSON.stringify(sums),
+      );
+    });
+  }
+
+  test("the shadow changes nothing, and tells of the answers that native code reads in another way", async () => {
+    const asked = jobs({});
+    const stock = messages(await askTransports(home, asked));
+    const reports = join(home.dir, "reports");
+    const env = { OPENCLAW_CORE_PROVIDERS: "shadow", OPENCLAW_CORE_REPORT_DIR: reports };
+    assert.deepEqual(messages(await askTransports(home, asked, { core: root, env })), stock);
+    const lines = readFileSync(join(reports, "shadow-providers.jsonl"), "utf8").trim().split("\n");
+    const told = lines.map((line) => JSON.parse(line));
+    const summary = told.find(({ kind }) => kind === "summary");
+    assert.deepEqual(
+      { compared: summary.compared, differences: summary.differences, dropped: summary.dropped },
+      { compared: asked.length, differences: SHADOW_DIFFERS.size, dropped: 0 },
+      lines.join("\n"),
+    );
+    // The report says where, not what.
+    for (const words of ["world", "Grüße", "世界", "toolu_01A"])
+      assert.ok(!lines.join().includes(words), words);
+  });
+
+  test("an abort within an answer ends it, and its connection", async () => {
+    const from = server.requests.length;
+    const plan = { tokens: 2000, eventsPerWrite: 1, perSecond: 200 };
+    const asked = Object.keys(TRANSPORTS).map((api) => ({
+      ...{ api, id: "long", baseUrl: server.url(api, plan), apiKey: server.apiKey, stopAfter: 5 },
+    }));
+    const env = { OPENCLAW_CORE: "require" };
+    for (const message of messages(await askTransports(home, asked, { core: root, env }))) {
+      assert.equal(message.stopReason, "aborted");
+    }
+    const requests = server.requests.slice(from);
+    assert.equal(requests.length, asked.length);
+    for (const request of requests) {
+      await request.closed;
+      assert.equal(request.aborted, true);
+    }
+  });
+});
+
 describe("providers in stock OpenClaw", () => {
   for (const [api, name] of Object.entries(TRANSPORTS)) {
     test(`${api}: tools, results and thinking leave the same transcript, read natively and in the shadow`, async (t) => {
@@ -77,11 +181,9 @@ describe("providers in stock OpenClaw", () => {
         shadow.requests.length,
         JSON.stringify(shadow.modules),
       );
-      assert.deepEqual(
-        compared.filter(({ differences }) => differences > 0),
-        [],
-        report(shadow.home),
-      );
+      // OpenClaw joins Gemini's thoughts, which native code keeps apart by their signatures.
+      const differences = compared.reduce((sum, counts) => sum + counts.differences, 0);
+      assert.equal(differences, api === "google-generative-ai" ? 1 : 0, report(shadow.home));
     });
   }
 
@@ -90,7 +192,7 @@ describe("providers in stock OpenClaw", () => {
       const home = await createHome();
       t.after(() => home.remove());
       const providers = {
-        first: modelProvider(server, "anthropic-messages", {}, ["overloaded"]),
+        first: modelProvider(server, "anthropic-messages", BUSY, ["overloaded"]),
         second: modelProvider(server, "anthropic-messages", {}, ["text"]),
       };
       const config = { primary: "first/overloaded", fallbacks: ["second/text"], providers };
@@ -143,7 +245,7 @@ describe("providers in stock OpenClaw", () => {
     const last = transcript(home)
       .filter(({ role }) => role === "assistant")
       .at(-1);
-    assert.ok(!last || last.stopReason !== "stop", JSON.stringify(last));
+    assert.ok(last?.stopReason !== "stop", JSON.stringify(last));
   });
 });
 
