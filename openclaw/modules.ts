@@ -249,6 +249,7 @@ export const MODULES: readonly Row[] = [
         "createGoogleTransportStreamFn",
         /^\(kind\) \{ return \(rawModel, context, rawOptions\) => \{ /,
       ),
+      surface("api.registerProvider"),
     ],
     attaches: "swap",
     exports: [
