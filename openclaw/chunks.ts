@@ -2,6 +2,7 @@
 // the bundler's `//#region <source>` markers and the function names do not, so those are what is looked for.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join, sep } from "node:path";
 import type { Install } from "./install.js";
 import type { Basis, FunctionTarget, ModuleName, PackageTarget } from "./modules.js";
@@ -41,7 +42,7 @@ export interface LoadedIndex extends ChunkIndex {
   notCached?: string;
 }
 
-const FORMAT = 1;
+const FORMAT = 2;
 const RELATIVE_IMPORT = /^import\b[^"]*"(\.{1,2}\/[^"]+)";?$/gm;
 
 /**
@@ -158,18 +159,19 @@ export function loadIndex(
 }
 
 function scan(install: Install, targets: readonly SwapFunction[]): ChunkIndex {
-  const names = targets.map(({ name }) => Buffer.from(`function ${name}`));
   const chunks: Record<string, Found[]> = {};
   const problems: Problem[] = [];
-  const dist = join(install.root, "dist");
-  for (const entry of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
-    if (!/\.[cm]?js$/.test(entry)) continue;
-    const bytes = readIfThere(join(dist, entry));
-    if (!names.some((name) => bytes.includes(name))) continue;
-    const file = `dist/${entry.replaceAll(sep, "/")}`;
-    const result = findFunctions(bytes.toString("utf8"), targets, importsOf(join(dist, entry)));
-    if (result.found.length > 0) chunks[file] = result.found;
-    for (const problem of result.problems) problems.push({ file, ...problem });
+  for (const { folder, prefix, of } of bundles(install, targets)) {
+    const names = of.map(({ name }) => Buffer.from(`function ${name}`));
+    for (const entry of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
+      if (!/\.[cm]?js$/.test(entry)) continue;
+      const bytes = readIfThere(join(folder, entry));
+      if (!names.some((name) => bytes.includes(name))) continue;
+      const file = `${prefix}${entry.replaceAll(sep, "/")}`;
+      const result = findFunctions(bytes.toString("utf8"), of, importsOf(join(folder, entry)));
+      if (result.found.length > 0) chunks[file] = result.found;
+      for (const problem of result.problems) problems.push({ file, ...problem });
+    }
   }
   for (const { name, region } of targets) {
     const somewhere = Object.values(chunks).some((found) => found.some((hit) => hit.name === name));
@@ -180,6 +182,37 @@ function scan(install: Install, targets: readonly SwapFunction[]): ChunkIndex {
   return { chunks, problems };
 }
 
+/** A folder of chunks: OpenClaw's own, or one of a package of its own. */
+export interface Bundle {
+  folder: string;
+  /** What stands before the names of its chunks in the index. */
+  prefix: string;
+  /** The functions that are looked for in it. */
+  of: readonly SwapFunction[];
+}
+
+/** The folders that hold what is looked for. A package that is not installed has none. */
+export function bundles(install: Install, targets: readonly SwapFunction[]): Bundle[] {
+  const found: Bundle[] = [];
+  for (const from of new Set(targets.map((target) => target.package))) {
+    const of = targets.filter((target) => target.package === from);
+    const folder = from === undefined ? join(install.root, "dist") : distOf(install, from);
+    if (folder) found.push({ folder, prefix: from === undefined ? "dist/" : `${from}/dist/`, of });
+  }
+  return found;
+}
+
+function distOf(install: Install, name: string): string | undefined {
+  try {
+    const main = createRequire(join(install.root, "package.json")).resolve(name);
+    const end = join(name, "dist");
+    const at = main.lastIndexOf(`${end}${sep}`);
+    return at < 0 ? undefined : main.slice(0, at + end.length);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Changes with the install, with what is looked for, and with the way of looking. */
 function cacheKey(install: Install, targets: readonly SwapFunction[]): string {
   const hash = createHash("sha256");
@@ -188,8 +221,11 @@ function cacheKey(install: Install, targets: readonly SwapFunction[]): string {
     const stat = statSync(join(install.root, file), { throwIfNoEntry: false });
     hash.update(`${file}:${stat?.mtimeMs}:${stat?.size};`);
   }
-  for (const { region, name, shape, basis } of targets) {
-    hash.update(`${region}:${name}:${shape}:${basis?.regions}:${basis?.known};`);
+  for (const { folder, prefix } of bundles(install, targets)) {
+    if (prefix !== "dist/") hash.update(`${prefix}:${folder}:${statSync(folder).mtimeMs};`);
+  }
+  for (const { package: from, region, name, shape, basis } of targets) {
+    hash.update(`${from}:${region}:${name}:${shape}:${basis?.regions}:${basis?.known};`);
   }
   return hash.digest("hex").slice(0, 24);
 }

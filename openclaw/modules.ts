@@ -26,6 +26,8 @@ export type ModuleName = (typeof MODULE_NAMES)[number];
 /** A function of OpenClaw, known by the source file it was written in and its name: both outlive a release. */
 export interface FunctionTarget {
   kind: "function";
+  /** The npm package of OpenClaw's whose chunks hold it; `openclaw` itself if there is none. */
+  package?: string;
   /** The path in the bundler's `//#region` marker. */
   region: string;
   name: string;
@@ -101,6 +103,17 @@ const REDACTION: Basis = {
     "d1e8f860d3632fd6",
   ],
 };
+/** All that decides what OpenClaw does with the body of a model's answer before one of its transports reads it. */
+const MODEL_FETCH: Basis = {
+  regions: ["src/agents/provider-transport-fetch.ts"],
+  // OpenClaw 2026.9.6
+  known: ["c710eb572c041838"],
+};
+/** A transport is called as it is, and watched; nothing in it matters but how it is made and called. */
+const transport = (region: string, name: string, shape: RegExp, from?: string): FunctionTarget => ({
+  ...fn(region, name, shape),
+  ...(from && { package: from }),
+});
 const surface = (name: string): SurfaceTarget => ({ kind: "surface", name });
 
 /** The table of the migration. */
@@ -197,15 +210,58 @@ export const MODULES: readonly Row[] = [
   {
     name: "providers",
     replaces: [
-      surface("api.registerProvider"),
-      fn(
+      {
+        ...fn(
+          "src/agents/provider-transport-fetch.ts",
+          "sanitizeOpenAISdkSseResponse",
+          /^\(response, options\) \{ /,
+        ),
+        basis: MODEL_FETCH,
+      },
+      {
+        ...fn(
+          "src/agents/provider-transport-fetch.ts",
+          "shouldSanitizeOpenAISdkSseResponse",
+          /^\(model\) \{ /,
+        ),
+        basis: MODEL_FETCH,
+      },
+      transport(
         "packages/ai/src/transports/anthropic-transport-stream.ts",
         "createAnthropicMessagesTransportStreamFn",
+        /^\(\) \{ return \(rawModel, context, rawOptions\) => \{ /,
+        "@openclaw/ai",
       ),
+      transport(
+        "packages/ai/src/transports/openai-completions-transport.ts",
+        "createOpenAICompletionsTransportStreamFn",
+        /^\(\) \{ return \(model, context, options\) => \{ /,
+        "@openclaw/ai",
+      ),
+      transport(
+        "packages/ai/src/transports/openai-responses-client.ts",
+        "createOpenAIResponsesTransportStreamFn",
+        /^\(\) \{ return createResponsesTransportExecutor\(\{ /,
+        "@openclaw/ai",
+      ),
+      transport(
+        "extensions/google/transport-stream.ts",
+        "createGoogleTransportStreamFn",
+        /^\(kind\) \{ return \(rawModel, context, rawOptions\) => \{ /,
+      ),
+      surface("api.registerProvider"),
     ],
-    attaches: "plugin",
-    exports: ["Provider", "FailoverProvider"],
-    state: "not built",
+    attaches: "swap",
+    exports: [
+      "AnthropicProvider",
+      "OpenAiProvider",
+      "OpenAiResponsesProvider",
+      "GeminiProvider",
+      "OllamaProvider",
+      "FailoverProvider",
+    ],
+    state: "native",
+    note: "requests, network policy and messages stay OpenClaw's; the plugin's core-anthropic, core-openai, core-openai-responses, core-google and core-ollama are native throughout",
   },
   {
     name: "sandbox",

@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type EventsApi, registerEvents } from "./events/plugin.js";
 import type { GatewayRuntime } from "./events-cli.js";
+import { type ProvidersApi, registerProviders } from "./model-providers.js";
 import { MODULES } from "./modules.js";
 import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
-interface PluginApi extends EventsApi {
+interface PluginApi extends EventsApi, ProvidersApi {
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
   pluginConfig?: { modules?: Record<string, unknown> };
@@ -45,7 +46,9 @@ export default {
     const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
     const modules = api.pluginConfig?.modules ?? {};
     applySwitches(modules, folder);
-    registerEvents(api, Switches.read(process.env, modules).mode("events"));
+    const switches = Switches.read(process.env, modules);
+    registerEvents(api, switches.mode("events"));
+    if (switches.mode("providers") !== "off") registerProviders(api);
     api.registerCli(
       ({ program }) => {
         const status = async ({ json }: { json?: boolean }) => {

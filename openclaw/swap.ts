@@ -6,9 +6,11 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { threadId } from "node:worker_threads";
 import { configReplacements } from "./adapters/config.js";
+import { providerReplacements } from "./adapters/providers.js";
 import { validationReplacements } from "./adapters/validation.js";
 import { type Addon, addonState, loadAddon } from "./addon.js";
 import {
+  bundles,
   findFunctions,
   importsOf,
   type LoadedIndex,
@@ -28,6 +30,7 @@ type Replacements = Record<string, (original: never) => unknown>;
 /** The replacements of each module that attaches by swap. */
 const REPLACEMENTS: Partial<Record<ModuleName, (runtime: ModuleRuntime) => Replacements>> = {
   config: configReplacements,
+  providers: providerReplacements,
   validation: validationReplacements,
 };
 
@@ -68,6 +71,16 @@ export class ModuleRuntime {
       openclaw: core.install.version,
       pid: process.pid,
     });
+  }
+
+  /** The addon, unless the module is off or there is none on this machine. */
+  addon(): Addon | undefined {
+    return this.mode === "off" ? undefined : this.#core.addon(this.name);
+  }
+
+  /** Counts a call whose answer comes later and in parts: who gave it is for the caller to count. */
+  begin(name: string): FunctionStats {
+    return this.#count(name, "");
   }
 
   /** A call that the module answers as OpenClaw does, with nothing native to gain. */
@@ -210,13 +223,18 @@ export class Core {
   /** Installs the load hook; returns what takes it out again. */
   hook(): () => void {
     const packages = this.#packageFiles();
-    const dist = `${pathToFileURL(join(this.install.root, "dist")).href}/`;
-    const root = dist.slice(0, -"dist/".length);
+    const folders = bundles(this.install, this.#functions()).map(({ folder, prefix }) => ({
+      url: `${pathToFileURL(folder).href}/`,
+      folder,
+      prefix,
+    }));
     const hooks = (module as HookApi).registerHooks?.({
       load: (url, context, next) => {
         const result = next(url, context);
         try {
-          if (url.startsWith(dist)) return this.#chunk(url.slice(root.length), result);
+          for (const { url: dist, folder, prefix } of folders) {
+            if (url.startsWith(dist)) return this.#chunk(prefix, folder, url.slice(dist.length), result);
+          }
           const name = packages.get(url);
           return name ? this.#package(name, result) : result;
         } catch (error) {
@@ -332,8 +350,9 @@ export class Core {
     return files;
   }
 
-  #chunk(path: string, result: LoadResult): LoadResult {
-    const file = decodeURI(path.split(/[?#]/, 1)[0] ?? path);
+  #chunk(prefix: string, folder: string, path: string, result: LoadResult): LoadResult {
+    const name = decodeURI(path.split(/[?#]/, 1)[0] ?? path);
+    const file = prefix + name;
     const first = this.#index === undefined;
     const { chunks } = this.index();
     if (first) this.#warnOfMissing();
@@ -341,7 +360,10 @@ export class Core {
     const source = textOf(result.source);
     if (source === undefined) return result;
     // The index only says where to look: what is replaced is decided by the text that runs.
-    const { found } = findFunctions(source, this.#functions(), importsOf(join(this.install.root, file)));
+    const own = this.#functions().filter((target) =>
+      prefix === "dist/" ? target.package === undefined : prefix === `${target.package}/dist/`,
+    );
+    const { found } = findFunctions(source, own, importsOf(join(folder, name)));
     const head = found
       .map(
         ({ name, binding }) =>

@@ -69,7 +69,11 @@ function writeLoader(names) {
     .replace("/* @version */", manifest.version)
     .replace(
       /^module\.exports = native;.*$/m,
-      names.map((name) => `exports.${name} = native.${name};`).join("\n"),
+      [
+        ...names.map((name) => `exports.${name} = native.${name};`),
+        "// What dist/ uses beside the package's interface.",
+        'Object.defineProperty(exports, "__native", { value: native });',
+      ].join("\n"),
     );
   writeFileSync(join(root, "index.js"), loader);
 }

@@ -108,7 +108,7 @@ describe("stock OpenClaw with the core", () => {
       assert.equal(modules.config.attached, "native");
       assert.equal(modules.config.how, "swap");
       assert.equal(modules.events.attached, "native");
-      assert.equal(modules.providers.attached, "typescript");
+      assert.equal(modules.sandbox.attached, "typescript");
     }
     assert.ok(sums.parseConfigJson5.native >= commands.length, JSON.stringify(sums));
     assert.ok(sums.parseConfigJson5.bytes >= CONFIG.length);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use napi::bindgen_prelude::{
-    ClassInstance, FnArgs, FromNapiValue, JavaScriptClassExt, JsObjectValue, Object, Uint32Array, Unknown,
+    ClassInstance, FnArgs, FromNapiValue, JavaScriptClassExt, JsObjectValue, Object, Uint8Array, Uint32Array,
+    Unknown,
 };
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
@@ -28,11 +29,14 @@ use crate::memory::{Owner, owned};
 use crate::providers::builder::Batch;
 use crate::providers::call::{Outcome, Timeouts};
 use crate::providers::cost::Prices;
+use crate::providers::decoder::Decoder;
 use crate::providers::failover::{Candidate, FailedAttempt, FailoverProvider};
 use crate::providers::queue::EventQueue;
+use crate::providers::relay::Relay;
 use crate::providers::request::CompletionRequest;
 use crate::providers::{
     Api, CallOptions, Provider, ProviderOptions, anthropic, gemini, ollama, openai_chat, openai_responses,
+    sse,
 };
 use crate::runtime::runtime;
 use crate::{Code, CoreError, Result};
@@ -533,6 +537,77 @@ impl Drop for NativeStream {
     fn drop(&mut self) {
         self.shared.cancel.cancel();
         self.shared.queue.close();
+    }
+}
+
+/// A [`Relay`]: what the load hook puts between OpenClaw's connection to a model and OpenClaw's own readers.
+#[napi(js_name = "__Relay")]
+pub struct NativeRelay {
+    relay: Relay,
+}
+
+#[napi]
+impl NativeRelay {
+    /// For one answer.
+    #[napi(catch_unwind, constructor)]
+    #[expect(clippy::new_without_default, reason = "made by JavaScript only")]
+    pub fn new() -> Self {
+        Self { relay: Relay::new(sse::LINE_BYTES) }
+    }
+
+    /// The next bytes. Returns 0 if there is nothing to take, 1 if what there is may wait for more, 2 if it may not.
+    #[napi(catch_unwind)]
+    pub fn push(&mut self, env: &Env, bytes: &[u8]) -> napi::Result<u32> {
+        let urgent = guard(env, || self.relay.push(bytes))?;
+        Ok(if urgent { 2 } else { u32::from(self.relay.is_waiting()) })
+    }
+
+    /// The stream has ended.
+    #[napi(catch_unwind)]
+    pub fn end(&mut self, env: &Env) -> napi::Result<()> {
+        guard(env, || self.relay.end())
+    }
+
+    /// The events that have come.
+    #[napi(catch_unwind)]
+    pub fn take(&mut self) -> Uint8Array {
+        Uint8Array::new(self.relay.take())
+    }
+}
+
+/// A [`Decoder`], for the shadow: the message that the bytes of an answer make.
+#[napi(js_name = "__Decoder")]
+pub struct NativeDecoder {
+    decoder: Decoder,
+    failed: Option<CoreError>,
+}
+
+#[napi]
+impl NativeDecoder {
+    /// For one answer of an API.
+    #[napi(catch_unwind, constructor)]
+    pub fn new(env: &Env, api_id: String, provider: String, model: String) -> napi::Result<Self> {
+        let api = guard(env, || {
+            api(&api_id)
+                .ok_or_else(|| CoreError::new(Code::Validation, format!("there is no API {api_id:?}")))
+        })?;
+        Ok(Self { decoder: Decoder::new(api.as_ref(), &provider, &model, 0, sse::LINE_BYTES), failed: None })
+    }
+
+    /// The next bytes.
+    #[napi(catch_unwind)]
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.decoder.push(bytes).err();
+            self.decoder.out.take_events();
+        }
+    }
+
+    /// The message as JSON text; throws what was wrong with the answer.
+    #[napi(catch_unwind)]
+    pub fn finish(&mut self, env: &Env) -> napi::Result<String> {
+        let failed = self.failed.take();
+        guard(env, || failed.map_or_else(|| Ok(self.decoder.finish()?.to_json()), Err))
     }
 }
 

@@ -60,6 +60,12 @@ impl Fixture {
     }
 }
 
+/// The recorded answers that are event streams.
+pub(super) fn event_streams() -> Vec<(&'static dyn Api, String, Vec<u8>)> {
+    let sse = fixtures().into_iter().filter(|fixture| fixture.api.framing() == Framing::Sse);
+    sse.map(|fixture| (fixture.api, fixture.name, fixture.bytes)).collect()
+}
+
 /// The blocks of the events themselves, as JavaScript would put them together.
 fn content_of_events(read: &Read) -> Vec<(Op, String)> {
     let mut blocks: Vec<(Op, String)> = Vec::new();

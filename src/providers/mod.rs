@@ -21,6 +21,7 @@ pub mod openai_responses;
 pub mod pace;
 pub mod provider;
 pub mod queue;
+pub mod relay;
 pub mod request;
 pub mod sse;
 
