@@ -2,8 +2,8 @@
 //!
 //! TLS is rustls with ring. Trusted are the certificate authorities of the system (or those of `SSL_CERT_FILE` and
 //! `SSL_CERT_DIR`, which replace them), those of `NODE_EXTRA_CA_CERTS`, as in Node, and those of
-//! [`HttpOptions::ca_file`]. A client follows no redirect and decompresses nothing: a caller who wants either says
-//! where to, and how much.
+//! [`HttpOptions::ca_file`]. A client follows no redirect: a caller who wants that says where to. It decompresses only where
+//! the caller reads a body as it comes, and so needs no room for all of it.
 //!
 //! Building a client may read files: do it off the JavaScript thread, once, and keep the client, which is cheap to
 //! clone and holds the connections.
@@ -40,6 +40,8 @@ pub struct HttpOptions {
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Whether connections are kept for the next request. Default: yes.
     pub keep_alive: bool,
+    /// Whether to ask for gzip, brotli and zstd, and to undo them. Default: no; a few bytes may become gigabytes.
+    pub decompress: bool,
     /// Default: `openclaw-core/` and the version.
     pub user_agent: String,
 }
@@ -54,6 +56,7 @@ impl Default for HttpOptions {
             total_timeout: None,
             resolver: None,
             keep_alive: true,
+            decompress: false,
             user_agent: concat!("openclaw-core/", env!("CARGO_PKG_VERSION")).into(),
         }
     }
@@ -95,6 +98,9 @@ pub fn client(options: &HttpOptions) -> Result<Client> {
         .tls_backend_preconfigured(tls(options.ca_file.as_deref())?)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(options.connect_timeout)
+        .gzip(options.decompress)
+        .brotli(options.decompress)
+        .zstd(options.decompress)
         .user_agent(options.user_agent.as_str());
     match &options.proxy {
         Proxy::Environment => {

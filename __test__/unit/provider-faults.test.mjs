@@ -1,11 +1,9 @@
-// What servers do to a client: storms of errors, redirects, silence of several kinds, other people's certificates.
+// What servers do to a client: storms of errors, redirects, silence of several kinds.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createServer, request as httpRequest } from "node:http";
+import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import core from "../../index.js";
-import { APIS, baseUrl, fixture, startModelApis } from "../sim/models/server.mjs";
+import { APIS, fixture, startModelApis } from "../sim/models/server.mjs";
 
 const CLASSES = {
   "anthropic-messages": "AnthropicProvider",
@@ -15,7 +13,6 @@ const CLASSES = {
   ollama: "OllamaProvider",
 };
 const CHAT = "openai-completions";
-const tlsFile = (name) => fileURLToPath(new URL(`../sim/tls/${name}`, import.meta.url));
 
 let server;
 before(async () => {
@@ -117,60 +114,4 @@ describe("silence", () => {
       });
     }
   }
-});
-
-describe("TLS", () => {
-  let secure;
-  before(async () => {
-    secure = await startModelApis({
-      apiKey: server.apiKey,
-      tls: { key: readFileSync(tlsFile("server.key.pem")), cert: readFileSync(tlsFile("server.pem")) },
-    });
-  });
-  after(() => secure.close());
-
-  test("a certificate that nobody vouches for is refused, and nothing is sent", async () => {
-    const error = await failure(provider(CHAT, {}, { baseUrl: secure.url(CHAT) }), "text");
-    assert.equal(error.code, "NETWORK", error.stack);
-    assert.match(error.message, /certificate/i);
-    assert.equal(secure.requests.length, 0);
-  });
-
-  test("an authority of one's own is taken from caFile", async () => {
-    const client = provider(CHAT, {}, { baseUrl: secure.url(CHAT), caFile: tlsFile("ca.pem") });
-    assert.equal((await ask(client, "text")).stopReason, "stop");
-  });
-});
-
-test("a server on IPv6 is reached", async (t) => {
-  let six;
-  try {
-    six = await startModelApis({ host: "::1", apiKey: server.apiKey });
-  } catch (error) {
-    return t.skip(`there is no IPv6 here: ${error.message}`);
-  }
-  const client = provider(CHAT, {}, { baseUrl: six.url(CHAT) });
-  assert.equal((await ask(client, "text")).stopReason, "stop");
-  await six.close();
-});
-
-test("a proxy is asked for the way, and no other", async () => {
-  const through = [];
-  const proxy = createServer((request, response) => {
-    through.push(request.url);
-    const { method, headers } = request;
-    request.pipe(
-      httpRequest(request.url, { method, headers }, (answer) => {
-        response.writeHead(answer.statusCode, answer.headers);
-        answer.pipe(response);
-      }),
-    );
-  }).listen(0, "127.0.0.1");
-  await new Promise((resolve) => proxy.once("listening", resolve));
-  const url = `http://127.0.0.1:${proxy.address().port}`;
-  assert.equal((await ask(provider(CHAT, {}, { proxy: url }), "text")).stopReason, "stop");
-  assert.deepEqual(through, [`${baseUrl(server.origin, CHAT)}/chat/completions`]);
-  proxy.close();
-  const error = await failure(provider(CHAT, {}, { proxy: url }), "text");
-  assert.equal(error.code, "NETWORK", error.stack);
 });

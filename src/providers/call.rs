@@ -327,8 +327,6 @@ impl Caller<'_> {
         };
         let headers = &mut request.headers;
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        // The core does not decompress.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if !request.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -460,7 +458,7 @@ impl Caller<'_> {
         let encoding = text(header::CONTENT_ENCODING);
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
             return wrong(format!(
-                "{} compresses its answer ({encoding}), though told not to",
+                "{} compresses its answer in a way that it was not asked for ({encoding})",
                 self.provider
             ));
         }

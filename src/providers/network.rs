@@ -39,7 +39,7 @@ impl Network {
         if let Some(client) = known(&lock()) {
             return Ok(client);
         }
-        let options = HttpOptions { connect_timeout: connect, ..self.options.clone() };
+        let options = HttpOptions { connect_timeout: connect, decompress: true, ..self.options.clone() };
         let built = blocking(move || http::client(&options)).await?;
         let mut clients = lock();
         if let Some(client) = known(&clients) {

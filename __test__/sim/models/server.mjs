@@ -16,6 +16,8 @@
  *   cutEvents       the body ends after so many events; `cutBytes`: after so many bytes
  *   after           how it ends there: "end" (default), "reset", "hang", or "ping" (comments or pings for ever)
  *   tokens          how long `long` is; `perSecond`: how fast
+ *   encode          "gzip", "br" or "zstd": the body is compressed, each write so that it can be read at once, if the
+ *                   request accepts it
  *   status, headers, contentType, body   in place of the fixture's own; `fixture`: in place of the model
  *   fail            the first so many requests of a key get `fail.model` instead: { key, times, model }
  *   dribble         the head comes a byte at a time, for ever, with so many milliseconds between
@@ -23,12 +25,14 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createSecureServer } from "node:http2";
 import { createServer as createTlsServer } from "node:https";
 import { fileURLToPath } from "node:url";
 import { anthropicMessages } from "../model/anthropic.mjs";
 import { ApiError } from "../model/error.mjs";
 import { openaiChat } from "../model/openai-chat.mjs";
 import { openaiResponses } from "../model/openai-responses.mjs";
+import { encoder } from "./encoding.mjs";
 import { gemini } from "./gemini.mjs";
 import { ollama } from "./ollama.mjs";
 import { longStream } from "./streams.mjs";
@@ -95,10 +99,14 @@ export function baseUrl(origin, api, plan = {}) {
   return `${origin}/~${Buffer.from(JSON.stringify(plan)).toString("base64url")}${base[api]}`;
 }
 
-/** Starts the APIs on a free port of 127.0.0.1. `requests` is the log, one record a request, in order of arrival. */
+/**
+ * Starts the APIs on a free port of 127.0.0.1. `requests` is the log, one record a request, in order of arrival. With
+ * `http2`, which needs `tls`, HTTP/2 is spoken with whoever offers it.
+ */
 export async function startModelApis({
   apiKey = `sk-sim-${randomBytes(12).toString("hex")}`,
   tls,
+  http2 = false,
   host = "127.0.0.1",
 } = {}) {
   const state = {
@@ -109,7 +117,8 @@ export async function startModelApis({
   };
   const requests = [];
   const listener = (request, response) => {
-    const record = { method: request.method, path: request.url, headers: request.headers };
+    const { method, url: path, headers, httpVersion } = request;
+    const record = { method, path, headers, httpVersion };
     requests.push(record);
     record.closed = new Promise((resolve) => {
       response.once("close", () => {
@@ -123,7 +132,18 @@ export async function startModelApis({
       response.destroy();
     });
   };
-  const server = tls ? createTlsServer(tls, listener) : createServer(listener);
+  const server = http2
+    ? createSecureServer({ ...tls, allowHTTP1: true }, listener)
+    : tls
+      ? createTlsServer(tls, listener)
+      : createServer(listener);
+  const connections = new Set();
+  let opened = 0;
+  server.on("connection", (socket) => {
+    opened++;
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
   await new Promise((resolve, reject) => server.once("error", reject).listen(0, host, resolve));
   const origin = `${tls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${server.address().port}`;
   return {
@@ -131,10 +151,12 @@ export async function startModelApis({
     apiKey,
     requests,
     port: server.address().port,
+    /** How many connections there have been. */
+    connections: () => opened,
     url: (api, plan) => baseUrl(origin, api, plan),
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
+      for (const socket of connections) socket.destroy();
       await closed;
     },
   };
@@ -207,6 +229,9 @@ async function serve(state, api, plan, model, response, record) {
         ? "application/x-ndjson"
         : "text/event-stream; charset=utf-8";
   const head = { "content-type": plan.contentType ?? type, "cache-control": "no-cache", ...plan.headers };
+  const accepted = String(record.headers["accept-encoding"] ?? "").split(/\s*,\s*/);
+  const coding = accepted.includes(plan.encode) ? encoder(plan.encode) : undefined;
+  if (coding) head["content-encoding"] = plan.encode;
   if (plan.headersMs) await pause(plan.headersMs, response);
   response.socket?.setNoDelay(true);
   response.writeHead(status, head);
@@ -222,7 +247,8 @@ async function serve(state, api, plan, model, response, record) {
   );
   const every = plan.perSecond ? (1000 * (plan.eventsPerWrite ?? 1)) / plan.perSecond : plan.delayMs;
   const began = performance.now();
-  for (const [index, bytes] of writes.entries()) {
+  for (const [index, piece] of writes.entries()) {
+    const bytes = coding ? await coding.push(piece) : piece;
     if (response.destroyed) return;
     record.sentBytes = (record.sentBytes ?? 0) + bytes.length;
     const room = response.write(bytes);
@@ -231,7 +257,8 @@ async function serve(state, api, plan, model, response, record) {
     // Writes of one turn of the loop leave as one.
     else if (plan.chunkBytes || plan.splitAt || plan.eventsPerWrite) await new Promise(setImmediate);
   }
-  if (!cut || !plan.after || plan.after === "end") return void response.end();
+  if (!cut || !plan.after || plan.after === "end")
+    return void response.end(coding && !cut ? await coding.end() : undefined);
   if (plan.after === "reset") return void response.socket?.resetAndDestroy();
   if (plan.after === "ping") {
     const ping =
