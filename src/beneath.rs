@@ -130,6 +130,7 @@ fn last_name(path: &Path) -> Option<OsString> {
 #[derive(Debug)]
 enum Failure {
     Escape,
+    #[cfg(unix)]
     Endless,
     System(std::io::Error),
 }
@@ -142,6 +143,7 @@ impl Failure {
         };
         match self {
             Self::Escape => escape("leads out of"),
+            #[cfg(unix)]
             Self::Endless => escape("runs in circles, or through a link that is none, in"),
             Self::System(error) => CoreError::io("follow", path, error),
         }

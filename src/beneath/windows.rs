@@ -21,6 +21,7 @@ impl Root {
         Ok(Self { _held: hold(path)? })
     }
 
+    #[expect(clippy::unused_self, reason = "the walk begins at the path, which what is held keeps in place")]
     pub(super) fn open_file(&self, root: &Path, path: &Path, access: Access) -> Result<File, Failure> {
         let (held, found) = walk(root, path)?;
         let mut options = OpenOptions::new();
@@ -39,6 +40,7 @@ impl Root {
         Ok(file)
     }
 
+    #[expect(clippy::unused_self, reason = "as `open_file`")]
     pub(super) fn resolve(&self, root: &Path, path: &Path) -> Result<PathBuf, Failure> {
         let (_held, found) = walk(root, path)?;
         match std::fs::symlink_metadata(&found) {

@@ -842,31 +842,8 @@ pub(super) struct Slots<'s> {
 impl<'s> Slots<'s> {
     /// Those with `from <= seq < to`.
     pub(super) fn new(storage: &'s dyn Storage, session: &'s str, from: u64, to: u64) -> Self {
-        Self::ordered(storage, session, from, to, false)
-    }
-
-    /// As [`Self::new`], from the last to the first if `reverse`.
-    pub(super) fn ordered(
-        storage: &'s dyn Storage,
-        session: &'s str,
-        from: u64,
-        to: u64,
-        reverse: bool,
-    ) -> Self {
         let (from, to) = keys::events(session, from, to);
-        Self { storage, session, pairs: storage.scan(from, to, reverse) }
-    }
-
-    fn slot(&self, key: &[u8], value: &[u8]) -> Result<(u64, Slot)> {
-        let seq = keys::trailing_number(key)?;
-        let at = |error: CoreError| at_place(&error, self.session, seq);
-        let slot = record::decode(value, |number| self.storage.get(&keys::part(key, number))).map_err(at)?;
-        match &slot {
-            Slot::Event(event) if event.seq != seq || event.session_key != self.session => {
-                Err(at(record::damaged("it belongs elsewhere")))
-            }
-            _ => Ok((seq, slot)),
-        }
+        Self { storage, session, pairs: storage.scan(from, to, false) }
     }
 }
 
@@ -879,10 +856,32 @@ impl Iterator for Slots<'_> {
             match self.pairs.next()? {
                 // Parts of a record are read with it.
                 Ok((key, _)) if key.len() != length => {}
-                Ok((key, value)) => return Some(self.slot(&key, &value)),
+                Ok((key, value)) => {
+                    let slot = keys::trailing_number(&key)
+                        .and_then(|seq| Ok((seq, read_slot(self.storage, self.session, seq, &key, &value)?)));
+                    return Some(slot);
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+}
+
+/// The place of a session's log with a number; none if nothing is there.
+pub(super) fn slot_at(storage: &dyn Storage, session: &str, seq: u64) -> Result<Option<Slot>> {
+    let key = keys::event(session, seq);
+    let value = storage.get(&key).map_err(|error| at_place(&error, session, seq))?;
+    value.map(|value| read_slot(storage, session, seq, &key, &value)).transpose()
+}
+
+fn read_slot(storage: &dyn Storage, session: &str, seq: u64, key: &[u8], value: &[u8]) -> Result<Slot> {
+    let at = |error: CoreError| at_place(&error, session, seq);
+    let slot = record::decode(value, |number| storage.get(&keys::part(key, number))).map_err(at)?;
+    match &slot {
+        Slot::Event(event) if event.seq != seq || event.session_key != session => {
+            Err(at(record::damaged("it belongs elsewhere")))
+        }
+        _ => Ok(slot),
     }
 }
 

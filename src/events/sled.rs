@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use sled::IVec;
+
 use super::storage::{Batch, Pair, Storage};
 use crate::{Code, CoreError, Result, runtime};
 
@@ -320,6 +322,91 @@ pub(super) fn reclaim() {
     }
 }
 
+/// So many pairs are read at once by who goes backward.
+const BACKWARD: usize = 32;
+/// Keys that have more bits than this in common are not told apart by halving.
+const HALVINGS: usize = 8 << 10;
+
+impl Sled {
+    /// The pairs of a range from the last to the first, found by reading forward: sled's own way back has a key of a
+    /// megabyte in it, which would be a twelfth of the addon.
+    fn backward<'s>(
+        &'s self,
+        db: &'s sled::Db,
+        from: Vec<u8>,
+        mut to: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(IVec, IVec)>> + 's {
+        let mut ready = Vec::new();
+        std::iter::from_fn(move || {
+            if ready.is_empty() {
+                ready = match self.read(|| last_pairs(db, &from, &to)) {
+                    Ok(pairs) => pairs,
+                    Err(error) => return Some(Err(error)),
+                };
+                to = ready.first()?.0.to_vec();
+            }
+            ready.pop().map(Ok)
+        })
+    }
+}
+
+/// Some of the last pairs of a range, in order; none if the range is empty.
+fn last_pairs(db: &sled::Db, from: &[u8], to: &[u8]) -> sled::Result<Vec<(IVec, IVec)>> {
+    // The last pair is in `low..high`; beyond that there is nothing.
+    let (mut low, mut high) = (from.to_vec(), to.to_vec());
+    let mut halvings = 0;
+    loop {
+        let pairs: Vec<_> =
+            db.range(low.as_slice()..high.as_slice()).take(BACKWARD + 1).collect::<sled::Result<_>>()?;
+        if pairs.is_empty() && low.as_slice() > from {
+            // What was there a moment ago has been removed.
+            high = std::mem::replace(&mut low, from.to_vec());
+            continue;
+        }
+        if pairs.len() <= BACKWARD {
+            return Ok(pairs);
+        }
+        loop {
+            let middle = between(&low, &high);
+            halvings += 1;
+            if middle >= high || halvings > HALVINGS {
+                // As where keys differ in nothing but zeros at their end.
+                return db.range(low..high).collect();
+            }
+            match db.range(middle.as_slice()..high.as_slice()).next().transpose()? {
+                Some((key, _)) => {
+                    low = key.to_vec();
+                    break;
+                }
+                None => high = middle,
+            }
+        }
+    }
+}
+
+/// Half way between two keys, read as binary fractions.
+fn between(low: &[u8], high: &[u8]) -> Vec<u8> {
+    let digits = low.len().max(high.len()) + 1;
+    let digit = |key: &[u8], at: usize| u16::from(key.get(at).copied().unwrap_or(0));
+    let mut sum = Vec::with_capacity(digits);
+    let mut carry = 0;
+    for at in (0..digits).rev() {
+        let digits = digit(low, at) + digit(high, at) + carry;
+        sum.push(digits.to_le_bytes()[0]);
+        carry = digits >> 8;
+    }
+    let mut half = Vec::with_capacity(digits);
+    for digit in sum.into_iter().rev() {
+        let whole = carry << 8 | u16::from(digit);
+        half.push((whole >> 1).to_le_bytes()[0]);
+        carry = whole & 1;
+    }
+    while half.len() > low.len() + 1 && half.last() == Some(&0) {
+        half.pop();
+    }
+    half
+}
+
 impl Storage for Sled {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = self.read(|| self.db()?.get(key))?;
@@ -327,16 +414,26 @@ impl Storage for Sled {
     }
 
     fn scan(&self, from: Vec<u8>, to: Vec<u8>, reverse: bool) -> Box<dyn Iterator<Item = Result<Pair>> + '_> {
-        let mut pairs = self.db.as_deref().map(|db| db.range(from..to));
+        let mut pairs: Box<dyn Iterator<Item = Result<(IVec, IVec)>> + '_> = match self.db.as_deref() {
+            Some(db) if reverse => Box::new(self.backward(db, from, to)),
+            Some(db) => {
+                let mut pairs = db.range(from..to);
+                Box::new(std::iter::from_fn(move || self.read(|| pairs.next().transpose()).transpose()))
+            }
+            None => Box::new(std::iter::empty()),
+        };
         let mut broken = false;
         Box::new(std::iter::from_fn(move || {
-            let pairs = pairs.as_mut().filter(|_| !broken)?;
+            if broken {
+                return None;
+            }
             loop {
-                let next = self.read(|| if reverse { pairs.next_back() } else { pairs.next() }.transpose());
-                broken = next.is_err();
-                let (key, value) = match next.transpose()? {
+                let (key, value) = match pairs.next()? {
                     Ok(pair) => pair,
-                    Err(error) => return Some(Err(error)),
+                    Err(error) => {
+                        broken = true;
+                        return Some(Err(error));
+                    }
                 };
                 // Pieces come with the value that they are of.
                 if key.first() == Some(&PIECES) {
@@ -426,4 +523,54 @@ fn convert(folder: &Path, error: sled::Error) -> CoreError {
 fn damaged(folder: &Path, why: &str) -> CoreError {
     let message = format!("the event store in {} is damaged: {why}", folder.display());
     CoreError::new(Code::StoreCorrupt, message).in_file(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+
+    use super::*;
+
+    fn keys() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let any_key = prop::collection::vec(any::<u8>(), 0..6);
+        let near = (0_u64..5000).prop_map(|number| [b"r".as_slice(), &number.to_be_bytes()].concat());
+        let zeros = (0_usize..40).prop_map(|count| vec![0; count]);
+        prop::collection::vec(prop_oneof![any_key, near, zeros], 0..300)
+    }
+
+    #[test]
+    fn backward_is_forward_read_from_its_end() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let end = || prop::collection::vec(any::<u8>(), 0..4);
+        let check = |(keys, from, to): (Vec<Vec<u8>>, Vec<u8>, Vec<u8>)| {
+            db.clear().unwrap();
+            let mut model = BTreeMap::new();
+            for (value, key) in keys.into_iter().enumerate() {
+                let value = value.to_be_bytes().to_vec();
+                db.insert(&key, value.clone()).unwrap();
+                model.insert(key, value);
+            }
+            for (from, to) in [(from, to), (Vec::new(), vec![0xFF; 8]), (b"r".to_vec(), b"s".to_vec())] {
+                let mut found = Vec::new();
+                let mut end = to.clone();
+                loop {
+                    let pairs = last_pairs(&db, &from, &end).unwrap();
+                    let Some((first, _)) = pairs.first() else { break };
+                    end = first.to_vec();
+                    found.extend(pairs.into_iter().rev().map(|(key, value)| (key.to_vec(), value.to_vec())));
+                }
+                let expected: Vec<_> = if from < to {
+                    model.range(from..to).rev().map(|(key, value)| (key.clone(), value.clone())).collect()
+                } else {
+                    Vec::new()
+                };
+                prop_assert_eq!(found, expected);
+            }
+            Ok(())
+        };
+        TestRunner::new(Config::with_cases(64)).run(&(keys(), end(), end()), check).unwrap();
+    }
 }

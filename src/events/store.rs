@@ -642,7 +642,13 @@ fn read_live(
     let (mut expected, mut bytes) = (if range.reverse { to - 1 } else { from }, 0);
     // Damage behind the last of them is no matter here.
     let count = usize::try_from(to - from).unwrap_or(usize::MAX);
-    for slot in Slots::ordered(storage, session, from, to, range.reverse).take(count) {
+    let slots: Box<dyn Iterator<Item = Result<(u64, Slot)>>> = if range.reverse {
+        let slot = |seq| Ok(log::slot_at(storage, session, seq)?.map(|slot| (seq, slot)));
+        Box::new((from..to).rev().map_while(move |seq| slot(seq).transpose()))
+    } else {
+        Box::new(Slots::new(storage, session, from, to))
+    };
+    for slot in slots.take(count) {
         let (seq, slot) = slot?;
         if seq != expected {
             return Ok(Err(expected));

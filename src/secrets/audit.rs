@@ -134,6 +134,7 @@ impl Findings {
 
     // What a folder of a profile inherits, others cannot read.
     #[cfg(not(unix))]
+    #[expect(clippy::unused_self, reason = "as on Unix")]
     fn modes(&mut self, _path: &Path, _found: &fs::Metadata, _wide: u32, _mend: &str) {}
 
     /// Authenticates the whole file, then each entry, without what is cached.
