@@ -550,7 +550,6 @@ pub struct NativeRelay {
 impl NativeRelay {
     /// For one answer.
     #[napi(catch_unwind, constructor)]
-    #[expect(clippy::new_without_default, reason = "made by JavaScript only")]
     pub fn new() -> Self {
         Self { relay: Relay::new(sse::LINE_BYTES) }
     }
@@ -586,6 +585,7 @@ pub struct NativeDecoder {
 impl NativeDecoder {
     /// For one answer of an API.
     #[napi(catch_unwind, constructor)]
+    #[allow(clippy::needless_pass_by_value, reason = "as Node-API gives them")]
     pub fn new(env: &Env, api_id: String, provider: String, model: String) -> napi::Result<Self> {
         let api = guard(env, || {
             api(&api_id)

@@ -390,13 +390,14 @@ impl Caller<'_> {
         let mut progress = 0;
         let beat = self.pace.join();
         loop {
-            let chunk = match next.take() {
-                Some(chunk) => chunk,
-                None => tokio::select! {
+            let chunk = if let Some(chunk) = next.take() {
+                chunk
+            } else {
+                tokio::select! {
                     biased;
                     chunk = answer.body.chunk() => chunk?,
                     () = until(idle) => return Err(self.late("idle", "has fallen silent", times.idle).into()),
-                },
+                }
             };
             let Some(chunk) = chunk else { return Ok(()) };
             let (decoder, queue) = match goal {
