@@ -307,12 +307,12 @@ mod tests {
         let mut all = vec![
             json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
         ];
-        all.extend((0..500).map(|at| delta(&format!("\u{1F389}\n{at} "))));
+        let pieces: Vec<_> = (0..500).map(|at| format!("\u{1F389}\n{at} ")).collect();
+        all.extend(pieces.iter().map(|piece| delta(piece)));
         all.push(json!({ "type": "content_block_stop", "index": 0 }));
         let out = events(&relayed([&stream(&all)[..]]));
         assert_eq!(out.len(), 3);
-        let text = "\u{1F389}\n500 ".repeat(500);
-        assert_eq!(serde_json::from_str::<Value>(&out[1]).unwrap(), delta(&text));
+        assert_eq!(serde_json::from_str::<Value>(&out[1]).unwrap(), delta(&pieces.concat()));
         assert_eq!(out[2], all.last().unwrap().to_string());
     }
 
