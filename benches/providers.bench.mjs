@@ -6,7 +6,9 @@ import { createRequire } from "node:module";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { startModelApis } from "../__test__/sim/models/server.mjs";
+import { createHome } from "../__test__/host/fixture.mjs";
+import { askTransports } from "../__test__/host/transport-probe.mjs";
+import { baseUrl, startModelApis } from "../__test__/sim/models/server.mjs";
 import { longText } from "../__test__/sim/models/streams.mjs";
 import { quantile, row } from "./measure.mjs";
 import { readAll, reader } from "./streams.mjs";
@@ -247,10 +249,60 @@ async function timerRows() {
   return rows;
 }
 
+/** OpenClaw's own transports, with native code between them and the connection, and without. */
+async function insideRows(server) {
+  const home = await createHome({ config: "{}" });
+  const jobs = Object.keys(OFFICIAL).map((api) => ({
+    api,
+    id: "long",
+    baseUrl: baseUrl(server.origin, api, { tokens: TOKENS, eventsPerWrite: 8 }),
+    apiKey: server.apiKey,
+    times: 8,
+  }));
+  const core = fileURLToPath(new URL("..", import.meta.url));
+  const ways = {
+    "with the swap": { core, env: { OPENCLAW_CORE: "require" } },
+    "as it is": {},
+  };
+  const rounds = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
+  try {
+    for (let turn = 0; turn < 5; turn++) {
+      const names = Object.keys(ways);
+      for (const name of turn % 2 ? names : names.reverse()) {
+        const { results } = await askTransports(home, jobs, ways[name]);
+        for (const { message } of results) {
+          const text = message.content.map((block) => block.text ?? "").join("");
+          exact(text, TOKENS, `OpenClaw ${name}`);
+        }
+        rounds[name].push(results);
+      }
+    }
+  } finally {
+    await home.remove();
+  }
+  return jobs.map(({ api }, index) =>
+    row({
+      title: `OpenClaw's own transport of ${api}: CPU a token`,
+      unit: "µs",
+      samples: Object.fromEntries(
+        Object.entries(rounds).map(([name, results]) => [
+          name,
+          results.map((jobs) => (jobs[index].cpuMs * 1000) / TOKENS),
+        ]),
+      ),
+      target: {
+        text: "not slower than as it is",
+        met: ({ ratios }) => ratios["as it is"].high >= 1,
+      },
+    }),
+  );
+}
+
 export async function run() {
   const server = await serverApart();
   try {
     const rows = await singleRows(server);
+    rows.push(...(await insideRows(server)));
     for (const api of ["anthropic-messages", "openai-completions"]) rows.push(...(await atOnce(api, server)));
     for (const api of ["anthropic-messages", "openai-completions"]) rows.push(memoryRow(api, server));
     for (const api of ["anthropic-messages", "openai-completions"]) rows.push(await abortRow(api));
