@@ -392,8 +392,12 @@ function retention({ api }: Family, { baseUrl, compat }: Model, options: Options
 }
 
 function isOpenAi(baseUrl: string): boolean {
-  const { protocol, hostname } = URL.parse(baseUrl) ?? {};
-  return protocol === "https:" && /(?:^|\.)api\.openai\.com$/.test(hostname ?? "");
+  const { protocol, hostname } = address(baseUrl);
+  return protocol === "https:" && /(?:^|\.)api\.openai\.com$/.test(hostname);
+}
+
+function address(url: string): { protocol: string; hostname: string } {
+  return URL.canParse(url) ? new URL(url) : { protocol: "", hostname: "" };
 }
 
 const takesCacheKey = ({ baseUrl, compat }: { baseUrl: string; compat: Json | undefined }) =>
@@ -465,7 +469,7 @@ function ollamaExtra(model: Model, options: Options): Json {
   for (const [name, value] of Object.entries(asked)) if (value !== undefined) own[name] = value;
   // Greedy, whatever the model's own file says.
   if (own.temperature === 0) own.top_p = 1;
-  const isLocal = !/(?:^|\.)ollama\.com$/.test(URL.parse(model.baseUrl)?.hostname ?? "");
+  const isLocal = !/(?:^|\.)ollama\.com$/.test(address(model.baseUrl).hostname);
   return {
     // A prompt that is too long is an error, which OpenClaw answers by compaction; cut, it would be another prompt.
     ...(isLocal && !/[:-]cloud$/.test(model.id) && { truncate: false, shift: false }),

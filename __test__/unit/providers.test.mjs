@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 import {
   AnthropicProvider,
   ApiKey,
@@ -160,6 +161,145 @@ test("an abort ends the stream with its reason, closes the connection, and no ot
     return true;
   });
   await assert.rejects(anthropic().listModels({ signal: AbortSignal.abort("no") }), (error) => error === "no");
+});
+
+test("an abort is the end of what has come as well, if nobody has read it yet", async () => {
+  const aborted = (controller, more) => [["error", "aborted", controller.signal.reason, "aborted"], ...more];
+  const rest = async (stream) =>
+    (await collect(stream)).map(({ type, reason, cause, error }) => [type, reason, cause, error?.stopReason]);
+  // All of it has crossed, and the reader is at its first words.
+  const controller = new AbortController();
+  let stream = anthropic().stream(ask("tools"), { signal: controller.signal });
+  for (;;) {
+    const { value } = await stream.next();
+    if (value.type === "text_delta") break;
+  }
+  await last().closed;
+  controller.abort();
+  assert.deepEqual(await rest(stream), aborted(controller, []));
+  const message = await stream.result();
+  assert.equal(message.stopReason, "aborted");
+  // Nobody has seen the end of the calls, so they are not made.
+  assert.deepEqual(
+    message.content.map(({ type }) => type),
+    ["text"],
+  );
+  // The message is known, and nothing was read.
+  const late = new AbortController();
+  stream = anthropic().stream(ask("text"), { signal: late.signal });
+  assert.equal((await stream.result()).stopReason, "stop");
+  late.abort();
+  assert.deepEqual(await rest(stream), aborted(late, []));
+  // Nothing was read at all: no hook is called.
+  const early = new AbortController();
+  const heads = [];
+  const onResponse = ({ status }) => heads.push(status);
+  const before = server.requests.length;
+  stream = anthropic().stream(ask("text"), { signal: early.signal, onResponse });
+  while (server.requests.length === before) await new Promise(setImmediate);
+  await last().closed;
+  early.abort();
+  assert.deepEqual([await rest(stream), heads], [aborted(early, []), []]);
+});
+
+test("an abort and the time for the whole call end a hook that does not come back", async () => {
+  const never = () => new Promise(() => {});
+  for (const hook of ["onPayload", "onResponse"]) {
+    const signal = AbortSignal.timeout(20);
+    const aborts = anthropic().stream(ask("text"), { signal, [hook]: never });
+    assert.deepEqual(
+      (await collect(aborts)).map(({ type, reason, cause }) => [type, reason, cause]),
+      [["error", "aborted", signal.reason]],
+    );
+    assert.equal((await aborts.result()).stopReason, "aborted");
+    const late = anthropic().stream(ask("text"), { timeouts: { totalMs: 20 }, [hook]: never });
+    const events = await collect(late);
+    assert.deepEqual(
+      events.map(({ reason, cause }) => [reason, cause.code, cause.phase]),
+      [["error", "TIMEOUT", "total"]],
+    );
+    assert.equal(await late.result(), events[0].error);
+    await assert.rejects(anthropic().complete(ask("text"), { timeouts: { totalMs: 20 }, [hook]: never }), {
+      code: "TIMEOUT",
+    });
+  }
+});
+
+test("result settles whatever a reader has begun, and no event is lost or given twice by it", async () => {
+  const slow = () => anthropic({ eventsPerWrite: 1, delayMs: 5 }).stream(ask("text"));
+  const types = (await collect(slow())).map(({ type }) => type);
+  for (const begin of [
+    (stream) => stream[Symbol.asyncIterator]() && [],
+    async (stream) => [await stream.next()],
+    (stream) => Promise.all([stream.next(), stream.result()]).then(([first]) => [first]),
+    async (stream) => {
+      stream.result();
+      return [await stream.next(), await stream.next()];
+    },
+  ]) {
+    const stream = slow();
+    const read = await begin(stream);
+    const message = await stream.result();
+    assert.equal(message.stopReason, "stop");
+    const events = [...read.map(({ value }) => value), ...(await collect(stream))];
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      types,
+    );
+    assert.equal(events.at(-1).message, message);
+  }
+});
+
+test("an answer that is left holds no call whose arguments are not all there", async () => {
+  const stream = anthropic({ cutEvents: 8, after: "hang" }).stream(ask("tools"));
+  for await (const { type } of stream) if (type === "toolcall_delta") break;
+  const { stopReason, content } = await stream.result();
+  assert.deepEqual([stopReason, content.map(({ type }) => type)], ["aborted", ["text"]]);
+});
+
+test("a copy of an event is the event", async () => {
+  for (const event of await collect(anthropic().stream(ask("tools")))) {
+    if (event.type === "done") continue;
+    assert.ok(Object.hasOwn(event, "partial") && { ...event }.partial === event.partial, event.type);
+    assert.deepEqual(structuredClone(event), { ...event });
+  }
+});
+
+test("each thread has clients of its own, and one that is ended in the middle lets go of its connection", async () => {
+  const source = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    const { AnthropicProvider } = require(workerData.core);
+    (async () => {
+      const provider = new AnthropicProvider({ apiKey: workerData.apiKey, baseUrl: workerData.baseUrl, proxy: "" });
+      let text = "";
+      for await (const event of provider.stream({ model: workerData.model, messages: [{ role: "user", content: "Hi" }] })) {
+        if (event.type === "text_delta") text += event.delta;
+        if (event.type === "text_delta" && workerData.model === "long") parentPort.postMessage("begun");
+        if (event.type === "done") parentPort.postMessage({ text, content: event.message.content });
+        if (event.type === "error") throw event.cause;
+      }
+    })();`;
+  const start = (model, plan) =>
+    new Worker(source, {
+      eval: true,
+      workerData: {
+        model,
+        apiKey: server.apiKey,
+        baseUrl: server.url("anthropic-messages", plan),
+        core: fileURLToPath(new URL("../../index.js", import.meta.url)),
+      },
+    });
+  const { content } = await anthropic().complete(ask("text"));
+  const workers = Array.from({ length: 3 }, () => start("text", { chunkBytes: 7 }));
+  const ends = workers.map((worker) => Promise.all([once(worker, "message"), once(worker, "exit")]));
+  for (const [[answer], [code]] of await Promise.all(ends))
+    assert.deepEqual([answer, code], [{ text: content[0].text, content }, 0]);
+  const ended = start("long", { tokens: 100_000, perSecond: 500 });
+  await once(ended, "message");
+  const request = last();
+  await ended.terminate();
+  await request.closed;
+  assert.equal(request.aborted, true);
 });
 
 test("break closes the connection", async () => {
