@@ -355,7 +355,8 @@ function howMuch(
   // Ollama's limit is the model's own, unless one is asked for.
   const maxTokens = options.maxTokens ?? (api === "ollama" ? undefined : most);
   const { reasoning } = options;
-  if (!model.reasoning || !reasoning || reasoning === "off") return maxTokens === undefined ? {} : { maxTokens };
+  if (!model.reasoning || !reasoning || reasoning === "off")
+    return maxTokens === undefined ? {} : { maxTokens };
   const level = reachable(model, reasoning);
   const upToHigh = level === "xhigh" || level === "max" ? "high" : level;
   if (api === "anthropic-messages" && !ADAPTIVE.test(model.id)) {
@@ -506,9 +507,7 @@ function anthropicExtra(
   const extra: Json = {};
   if (typeof options.metadata?.user_id === "string") extra.metadata = { user_id: options.metadata.user_id };
   const mark =
-    cache === "none"
-      ? {}
-      : { cache_control: { type: "ephemeral", ...(cache === "long" && { ttl: "1h" }) } };
+    cache === "none" ? {} : { cache_control: { type: "ephemeral", ...(cache === "long" && { ttl: "1h" }) } };
   const split = systemPrompt ? runtime.splitSystemPromptCacheBoundary(systemPrompt) : undefined;
   const isOauth = isSubscription(family, options);
   if (!isOauth && !split) return extra;

@@ -35,7 +35,10 @@ function model(id, more = {}, { plan = {}, from = server, named = "text" } = {})
   return offered[id].resolveDynamicModel({ modelId: named, config });
 }
 
-function ask(id, { options = {}, context = {}, describe, plan, from = server, wrap = (streamFn) => streamFn }) {
+function ask(
+  id,
+  { options = {}, context = {}, describe, plan, from = server, wrap = (streamFn) => streamFn },
+) {
   const streamFn = wrap(offered[id].createStreamFn());
   const conversation = { systemPrompt: "Be brief.", messages: user("hi"), ...context };
   return streamFn(model(id, describe, plan), conversation, { apiKey: from.apiKey, ...options });
@@ -51,16 +54,18 @@ async function sent(id, asked) {
 }
 const body = async (id, options, more) => (await sent(id, { options, ...more })).body;
 
-const ALL = [
-  ...["core-anthropic", "core-openai", "core-openai-responses", "core-google", "core-ollama"],
-];
+const ALL = [...["core-anthropic", "core-openai", "core-openai-responses", "core-google", "core-ollama"]];
 
 test("no option of OpenClaw's makes a call fail", async () => {
   for (const id of ALL)
     for (const options of [
       ...["none", "short", "long"].map((cacheRetention) => ({ cacheRetention })),
-      ...["off", "minimal", "low", "medium", "high", "xhigh", "max", "adaptive"].map((reasoning) => ({ reasoning })),
-      ...["auto", "any", "none", "required", { type: "tool", name: "read" }].map((toolChoice) => ({ toolChoice })),
+      ...["off", "minimal", "low", "medium", "high", "xhigh", "max", "adaptive"].map((reasoning) => ({
+        reasoning,
+      })),
+      ...["auto", "any", "none", "required", { type: "tool", name: "read" }].map((toolChoice) => ({
+        toolChoice,
+      })),
       { toolChoice: { type: "function", function: { name: "read" } }, reasoning: "low", temperature: 0.5 },
       { serviceTier: "priority", stop: ["END"], sessionId: "s".repeat(80), metadata: { user_id: "u" } },
       { responseFormat: { type: "json_object" } },
@@ -160,8 +165,23 @@ test("images, a user's and a tool's, go to models that see, and to no other", as
     const { api } = FAMILIES.find((one) => one.id === id);
     const messages = [
       ...user([{ type: "text", text: "look" }, image]),
-      { role: "assistant", content: [call], api, provider: id, model: "text", stopReason: "toolUse", timestamp: 2 },
-      { role: "toolResult", toolCallId: "call_1", toolName: "read", content: [image], isError: false, timestamp: 3 },
+      {
+        role: "assistant",
+        content: [call],
+        api,
+        provider: id,
+        model: "text",
+        stopReason: "toolUse",
+        timestamp: 2,
+      },
+      {
+        role: "toolResult",
+        toolCallId: "call_1",
+        toolName: "read",
+        content: [image],
+        isError: false,
+        timestamp: 3,
+      },
     ];
     const count = async (input) => {
       const { body } = await sent(id, { describe: { input }, context: { messages, tools } });
@@ -180,7 +200,11 @@ test("a Claude subscription's token speaks as Claude Code does, with the caller'
     assert.equal(headers.authorization, `Bearer ${own.apiKey}`);
     assert.equal(headers["anthropic-beta"], "claude-code-20250219,oauth-2025-04-20,context-1m-2025-08-07");
     assert.match(body.system[1].text, /^You are Claude Code/);
-    assert.deepEqual(body.system[2], { type: "text", text: "Be brief.", cache_control: { type: "ephemeral" } });
+    assert.deepEqual(body.system[2], {
+      type: "text",
+      text: "Be brief.",
+      cache_control: { type: "ephemeral" },
+    });
   } finally {
     await own.close();
   }
@@ -198,7 +222,10 @@ test("calls one after another share a connection", async () => {
 });
 
 test("OpenClaw's own wrappers of a stream find what they look for in its events", async () => {
-  const wrapStreamFn = await stockFunction("src/agents/plugin-text-transforms.ts", "wrapStreamFnTextTransforms");
+  const wrapStreamFn = await stockFunction(
+    "src/agents/plugin-text-transforms.ts",
+    "wrapStreamFnTextTransforms",
+  );
   const plan = { named: "tools", plan: { eventsPerWrite: 1 } };
   const { content } = await (await ask("core-openai", { plan })).result();
   const [word] = content.find(({ type }) => type === "text").text.split(/\W/);
@@ -210,7 +237,8 @@ test("OpenClaw's own wrappers of a stream find what they look for in its events"
     else assert.equal(event.partial?.role, "assistant", event.type);
     if (event.type === "text_end") assert.match(event.partial.content[0].text, /^Changed/);
   }
-  for (const type of ["start", "text_delta", "text_end", "toolcall_end", "done"]) assert.ok(types.includes(type), type);
+  for (const type of ["start", "text_delta", "text_end", "toolcall_end", "done"])
+    assert.ok(types.includes(type), type);
 });
 
 test("the message comes whatever was read before, and says why a call has failed", async () => {

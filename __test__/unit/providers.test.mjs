@@ -130,7 +130,9 @@ test("calls of next that are not waited for are answered in order", async () => 
 test("an abort ends the stream with its reason, closes the connection, and no other event follows", async () => {
   const reason = new Error("enough");
   const controller = new AbortController();
-  const stream = anthropic({ tokens: 100_000, perSecond: 500 }).stream(ask("long"), { signal: controller.signal });
+  const stream = anthropic({ tokens: 100_000, perSecond: 500 }).stream(ask("long"), {
+    signal: controller.signal,
+  });
   const events = [];
   let aborted = false;
   for await (const event of stream) {
@@ -160,7 +162,10 @@ test("an abort ends the stream with its reason, closes the connection, and no ot
     assert.equal(error, signal.reason);
     return true;
   });
-  await assert.rejects(anthropic().listModels({ signal: AbortSignal.abort("no") }), (error) => error === "no");
+  await assert.rejects(
+    anthropic().listModels({ signal: AbortSignal.abort("no") }),
+    (error) => error === "no",
+  );
 });
 
 test("an abort is the end of what has come as well, if nobody has read it yet", async () => {
@@ -346,7 +351,10 @@ test("onPayload may change what is sent, and onResponse sees each head before th
     onResponse: ({ status, headers }) => seen.push(status, headers["content-type"]),
     retries: 1,
   };
-  const stream = anthropic({ fail: { key: "hooks", times: 1, model: "overloaded" } }).stream(ask("tools"), options);
+  const stream = anthropic({ fail: { key: "hooks", times: 1, model: "overloaded" } }).stream(
+    ask("tools"),
+    options,
+  );
   for await (const event of stream) {
     if (event.type === "start")
       assert.deepEqual(seen, ["tools", 529, "application/json", 200, "text/event-stream; charset=utf-8"]);
@@ -356,7 +364,10 @@ test("onPayload may change what is sent, and onResponse sees each head before th
   seen.length = 0;
   await anthropic().complete(ask("tools"), options);
   assert.deepEqual(seen, ["tools", 200, "text/event-stream; charset=utf-8"]);
-  assert.equal((await anthropic().complete(ask("tools"), { onPayload: () => undefined })).stopReason, "toolUse");
+  assert.equal(
+    (await anthropic().complete(ask("tools"), { onPayload: () => undefined })).stopReason,
+    "toolUse",
+  );
   // What a hook throws ends the call.
   const thrown = new Error("mine");
   const fails = () => {
@@ -389,12 +400,15 @@ test("errors of the server have their status, type, body and time, and never the
   await once(echo, "listening");
   const secret = "sk-ant-api03-very-secret-very-secret-very-secret";
   const baseUrl = `http://127.0.0.1:${echo.address().port}`;
-  await assert.rejects(new AnthropicProvider({ apiKey: secret, baseUrl, proxy: "" }).complete(ask("x")), (error) => {
-    assert.equal(error.status, 401);
-    assert.match(error.body, /^you sent /);
-    assert.doesNotMatch(`${error.stack}${error.body}`, /very-secret/);
-    return true;
-  });
+  await assert.rejects(
+    new AnthropicProvider({ apiKey: secret, baseUrl, proxy: "" }).complete(ask("x")),
+    (error) => {
+      assert.equal(error.status, 401);
+      assert.match(error.body, /^you sent /);
+      assert.doesNotMatch(`${error.stack}${error.body}`, /very-secret/);
+      return true;
+    },
+  );
   echo.close();
 });
 
@@ -408,7 +422,11 @@ test("timers end what they watch, and say which one it was", async () => {
     [{ tokens: 100_000, perSecond: 100, fixture: "long" }, { totalMs: 100 }, "total"],
   ]) {
     const end = (await collect(anthropic(plan).stream(ask("text"), { timeouts, retries: 0 }))).at(-1);
-    assert.deepEqual([end.type, end.cause?.code, end.cause?.phase], ["error", "TIMEOUT", phase], JSON.stringify(plan));
+    assert.deepEqual(
+      [end.type, end.cause?.code, end.cause?.phase],
+      ["error", "TIMEOUT", phase],
+      JSON.stringify(plan),
+    );
     await last().closed;
     assert.equal(last().aborted, true);
   }
@@ -445,7 +463,10 @@ test("requests and options that are wrong say where", async () => {
     [ask(""), "model"],
     [ask("m", { topK: 3 }), "topK"],
     [{ model: "m" }, "messages"],
-    [ask("m", { messages: [{ role: "user", content: [{ type: "image", data: "x" }] }] }), "messages[0].content[0].mimeType"],
+    [
+      ask("m", { messages: [{ role: "user", content: [{ type: "image", data: "x" }] }] }),
+      "messages[0].content[0].mimeType",
+    ],
   ]) {
     await assert.rejects(provider.complete(request), { code: "PROVIDER_REQUEST", path });
     const [end] = await collect(provider.stream(request));
@@ -465,11 +486,22 @@ test("requests and options that are wrong say where", async () => {
     { headers: { a: 1 } },
     { signal: {} },
   ]) {
-    await assert.rejects(provider.complete(ask("text"), options), { code: "VALIDATION" }, JSON.stringify(options));
-    assert.throws(() => provider.stream(ask("text"), options), { code: "VALIDATION" }, JSON.stringify(options));
+    await assert.rejects(
+      provider.complete(ask("text"), options),
+      { code: "VALIDATION" },
+      JSON.stringify(options),
+    );
+    assert.throws(
+      () => provider.stream(ask("text"), options),
+      { code: "VALIDATION" },
+      JSON.stringify(options),
+    );
   }
   assert.throws(() => new Provider({ apiKey: "k" }), { code: "VALIDATION" });
-  assert.throws(() => new AnthropicProvider({ baseUrl: "nowhere" }), { code: "PROVIDER_REQUEST", path: "baseUrl" });
+  assert.throws(() => new AnthropicProvider({ baseUrl: "nowhere" }), {
+    code: "PROVIDER_REQUEST",
+    path: "baseUrl",
+  });
   assert.throws(() => new AnthropicProvider({ apiKey: 7 }), { code: "VALIDATION" });
   assert.throws(() => new AnthropicProvider({ prices: { m: { input: 1 } } }), { code: "VALIDATION" });
 });
@@ -489,7 +521,9 @@ test("a key may be a string, bytes, an ApiKey, or none; headers and ids are the 
 });
 
 test("half of a surrogate pair is left out of what is sent, and whole pairs are not", async () => {
-  await anthropic().complete(ask("text", { messages: [{ role: "user", content: "a\ud83cb🎉\udc00 \\ud83c" }] }));
+  await anthropic().complete(
+    ask("text", { messages: [{ role: "user", content: "a\ud83cb🎉\udc00 \\ud83c" }] }),
+  );
   assert.deepEqual(last().body.messages[0].content, [{ type: "text", text: "ab🎉 \\ud83c" }]);
 });
 
@@ -516,7 +550,11 @@ test("prices make costs, and sums are kept by model", async () => {
 
 test("failover asks the next one, says why, and leaves the failed one alone for a while", async () => {
   const busy = make("anthropic-messages", { fixture: "overloaded" }, { id: "busy" });
-  const limited = make("openai-completions", { fixture: "rate-limited", headers: { "retry-after": "90" } }, { id: "limited" });
+  const limited = make(
+    "openai-completions",
+    { fixture: "rate-limited", headers: { "retry-after": "90" } },
+    { id: "limited" },
+  );
   const good = make("ollama", {}, { id: "good" });
   const failover = new FailoverProvider(
     [
@@ -567,10 +605,14 @@ test("a stream that nobody reads does not keep the process alive", () => {
     const provider = new AnthropicProvider({ apiKey: "k", baseUrl: process.argv[1], proxy: "" });
     provider.stream({ model: "text", messages: [{ role: "user", content: "x" }] });
   `;
-  const run = spawnSync(process.execPath, ["-e", script, server.url("anthropic-messages", { headersMs: 600_000 })], {
-    encoding: "utf8",
-    timeout: 60_000,
-  });
+  const run = spawnSync(
+    process.execPath,
+    ["-e", script, server.url("anthropic-messages", { headersMs: 600_000 })],
+    {
+      encoding: "utf8",
+      timeout: 60_000,
+    },
+  );
   assert.deepEqual([run.status, run.stderr], [0, ""]);
 });
 
