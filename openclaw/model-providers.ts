@@ -387,9 +387,9 @@ function retention({ api }: Family, { baseUrl, compat }: Model, options: Options
   const wanted = options.cacheRetention ?? "short";
   if (wanted !== "long") return wanted;
   if (api === "anthropic-messages") return compat?.supportsLongCacheRetention === false ? "short" : "long";
-  if (api === "google-generative-ai" || api === "ollama") return "short";
-  const known = compat?.supportsLongCacheRetention ?? isOpenAi(baseUrl);
-  return known && takesCacheKey({ baseUrl, compat }) ? "long" : "short";
+  // What other servers than OpenAI's own take is said with the key.
+  const isOpenAis = api === "openai-completions" || api === "openai-responses";
+  return isOpenAis && isOpenAi(baseUrl) && keepsLong({ baseUrl, compat }) ? "long" : "short";
 }
 
 function isOpenAi(baseUrl: string): boolean {
@@ -404,7 +404,10 @@ function address(url: string): { protocol: string; hostname: string } {
 const takesCacheKey = ({ baseUrl, compat }: { baseUrl: string; compat: Json | undefined }) =>
   (compat?.supportsPromptCacheKey ?? isOpenAi(baseUrl)) === true;
 
-/** The API of each choice, OpenClaw's or another API's, in the words of a request. What is none is left out. */
+const keepsLong = ({ baseUrl, compat }: { baseUrl: string; compat: Json | undefined }) =>
+  takesCacheKey({ baseUrl, compat }) && (compat?.supportsLongCacheRetention ?? isOpenAi(baseUrl)) === true;
+
+/** A choice, in the words of whatever API, in those of a request; none for what says nothing. */
 function readToolChoice(choice: unknown): CompletionRequest["toolChoice"] {
   if (choice === "auto" || choice === "none" || choice === "required") return choice;
   if (choice === "any") return "required";
@@ -487,6 +490,10 @@ function openaiExtra({ baseUrl, compat, api }: Model, options: Options): Json {
     prompt_cache_key:
       key && options.cacheRetention !== "none" && takesCacheKey({ baseUrl, compat })
         ? [...key].slice(0, 64).join("")
+        : undefined,
+    prompt_cache_retention:
+      options.cacheRetention === "long" && !isOpenAi(baseUrl) && keepsLong({ baseUrl, compat })
+        ? "24h"
         : undefined,
     top_p: options.topP,
     frequency_penalty: chat ? options.frequencyPenalty : undefined,
