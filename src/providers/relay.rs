@@ -407,8 +407,7 @@ data: {"choices":[{"index":0,"delta":{"content":"\ude00b"}}]}
             "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }],
             "obfuscation": padding })
         };
-        let out =
-            events(&relayed([&stream(&[delta("a", "Xq"), delta("b", "x\"y z9"), delta("c", "")])[..]]));
+        let out = events(&relayed([&stream(&[delta("a", "Xq"), delta("b", "x\"y z9"), delta("c", "")])[..]]));
         assert_eq!(out.len(), 1);
         assert_eq!(serde_json::from_str::<Value>(&out[0]).unwrap(), delta("abc", "Xq"));
     }
