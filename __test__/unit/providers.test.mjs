@@ -207,6 +207,32 @@ test("an abort is the end of what has come as well, if nobody has read it yet", 
   assert.deepEqual([await rest(stream), heads], [aborted(early, []), []]);
 });
 
+test("an abort ends the handshake of TLS, and a request that is on its way", async () => {
+  const messages = [{ role: "user", content: "x".repeat(8 << 20) }];
+  for (const scheme of ["https", "http"]) {
+    // It accepts, and reads nothing.
+    const mute = createTcpServer({ pauseOnConnect: true }).listen(0, "127.0.0.1");
+    await once(mute, "listening");
+    const baseUrl = `${scheme}://127.0.0.1:${mute.address().port}`;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const provider = new AnthropicProvider({ apiKey: "k", baseUrl, proxy: "" });
+    const events = collect(provider.stream(ask("text", { messages }), { signal }));
+    const [socket] = await once(mute, "connection");
+    socket.on("error", () => {});
+    controller.abort();
+    assert.deepEqual(
+      (await events).map(({ type, reason, cause }) => [type, reason, cause]),
+      [["error", "aborted", signal.reason]],
+      scheme,
+    );
+    const closed = once(socket, "close");
+    socket.resume();
+    await closed;
+    mute.close();
+  }
+});
+
 test("an abort and the time for the whole call end a hook that does not come back", async () => {
   const never = () => new Promise(() => {});
   for (const hook of ["onPayload", "onResponse"]) {
