@@ -372,7 +372,9 @@ function howMuch(
     return { ...limit, thinking: { budgetTokens } };
   const mapped = model.thinkingLevelMap?.[level];
   const effort = mapped ?? (api === "google-generative-ai" || api === "ollama" ? upToHigh : level);
-  // Models that were not asked decide by themselves, which is what this level means.
+  // At Anthropic the model decides within the API's own limit; models of others do if they are not asked.
+  if (effort === "adaptive" && api === "anthropic-messages")
+    return { ...limit, thinking: { effort: "high" } };
   return effort === "adaptive" ? limit : { ...limit, thinking: { effort } };
 }
 

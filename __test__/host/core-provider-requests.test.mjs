@@ -112,6 +112,12 @@ test("levels of thinking that a model has not come down to those it has", async 
   assert.equal(await effort("max", { max: null, xhigh: null }), "high");
   assert.equal(await effort("high", { high: "xhigh" }), "xhigh");
   assert.equal(await effort("adaptive"), undefined);
+  const claude = { named: "claude-opus-4-6", plan: { fixture: "text" } };
+  const adaptive = await body("core-anthropic", { reasoning: "adaptive" }, { plan: claude });
+  assert.deepEqual([adaptive.thinking.type, adaptive.output_config.effort], ["adaptive", "high"]);
+  const claudes = { named: "claude-sonnet-4-5", plan: { fixture: "text" } };
+  const counted = await body("core-anthropic", { reasoning: "max" }, { plan: claudes });
+  assert.equal(counted.thinking.type, "enabled");
 });
 
 test("a prompt's cache has the key and the time that the server knows", async () => {
