@@ -112,11 +112,12 @@ test("levels of thinking that a model has not come down to those it has", async 
   assert.equal(await effort("max", { max: null, xhigh: null }), "high");
   assert.equal(await effort("high", { high: "xhigh" }), "xhigh");
   assert.equal(await effort("adaptive"), undefined);
-  const claude = { named: "claude-opus-4-6", plan: { fixture: "text" } };
-  const adaptive = await body("core-anthropic", { reasoning: "adaptive" }, { plan: claude });
+  // The server has no models of such names.
+  const onPayload = (payload) => ({ ...payload, model: "text" });
+  const claude = (named, reasoning) => body("core-anthropic", { reasoning, onPayload }, { plan: { named } });
+  const adaptive = await claude("claude-opus-4-6", "adaptive");
   assert.deepEqual([adaptive.thinking.type, adaptive.output_config.effort], ["adaptive", "high"]);
-  const claudes = { named: "claude-sonnet-4-5", plan: { fixture: "text" } };
-  const counted = await body("core-anthropic", { reasoning: "max" }, { plan: claudes });
+  const counted = await claude("claude-sonnet-4-5", "max");
   assert.equal(counted.thinking.type, "enabled");
 });
 
