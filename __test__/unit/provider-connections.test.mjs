@@ -5,8 +5,8 @@ import { createServer, request as httpRequest } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import core from "../../index.js";
-import { longText } from "../sim/models/streams.mjs";
 import { APIS, baseUrl, expectations, startModelApis } from "../sim/models/server.mjs";
+import { longText } from "../sim/models/streams.mjs";
 
 const CLASSES = {
   "anthropic-messages": "AnthropicProvider",
@@ -113,7 +113,13 @@ describe("a body that is compressed", () => {
         assert.deepEqual(coded.content, expectations(api).text.content);
         assert.deepEqual(coded.usage, plain.usage);
         // The rest never comes: what has come must be read without it.
-        const stream = provider(api, { encode, tokens: 500, eventsPerWrite: 1, cutEvents: 60, after: "hang" });
+        const stream = provider(api, {
+          encode,
+          tokens: 500,
+          eventsPerWrite: 1,
+          cutEvents: 60,
+          after: "hang",
+        });
         let text = "";
         for await (const event of stream.stream(request("long"), { retries: 0 })) {
           if (event.type !== "text_delta") continue;

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 import {
   AnthropicProvider,
   ApiKey,
@@ -129,7 +130,9 @@ test("calls of next that are not waited for are answered in order", async () => 
 test("an abort ends the stream with its reason, closes the connection, and no other event follows", async () => {
   const reason = new Error("enough");
   const controller = new AbortController();
-  const stream = anthropic({ tokens: 100_000, perSecond: 500 }).stream(ask("long"), { signal: controller.signal });
+  const stream = anthropic({ tokens: 100_000, perSecond: 500 }).stream(ask("long"), {
+    signal: controller.signal,
+  });
   const events = [];
   let aborted = false;
   for await (const event of stream) {
@@ -159,7 +162,175 @@ test("an abort ends the stream with its reason, closes the connection, and no ot
     assert.equal(error, signal.reason);
     return true;
   });
-  await assert.rejects(anthropic().listModels({ signal: AbortSignal.abort("no") }), (error) => error === "no");
+  await assert.rejects(
+    anthropic().listModels({ signal: AbortSignal.abort("no") }),
+    (error) => error === "no",
+  );
+});
+
+test("an abort is the end of what has come as well, if nobody has read it yet", async () => {
+  const aborted = (controller, more) => [["error", "aborted", controller.signal.reason, "aborted"], ...more];
+  const rest = async (stream) =>
+    (await collect(stream)).map(({ type, reason, cause, error }) => [type, reason, cause, error?.stopReason]);
+  // All of it has crossed, and the reader is at its first words.
+  const controller = new AbortController();
+  let stream = anthropic().stream(ask("tools"), { signal: controller.signal });
+  for (;;) {
+    const { value } = await stream.next();
+    if (value.type === "text_delta") break;
+  }
+  await last().closed;
+  controller.abort();
+  assert.deepEqual(await rest(stream), aborted(controller, []));
+  const message = await stream.result();
+  assert.equal(message.stopReason, "aborted");
+  // Nobody has seen the end of the calls, so they are not made.
+  assert.deepEqual(
+    message.content.map(({ type }) => type),
+    ["text"],
+  );
+  // The message is known, and nothing was read.
+  const late = new AbortController();
+  stream = anthropic().stream(ask("text"), { signal: late.signal });
+  assert.equal((await stream.result()).stopReason, "stop");
+  late.abort();
+  assert.deepEqual(await rest(stream), aborted(late, []));
+  // Nothing was read at all: no hook is called.
+  const early = new AbortController();
+  const heads = [];
+  const onResponse = ({ status }) => heads.push(status);
+  const before = server.requests.length;
+  stream = anthropic().stream(ask("text"), { signal: early.signal, onResponse });
+  while (server.requests.length === before) await new Promise(setImmediate);
+  await last().closed;
+  early.abort();
+  assert.deepEqual([await rest(stream), heads], [aborted(early, []), []]);
+});
+
+test("an abort ends the handshake of TLS, and a request that is on its way", async () => {
+  const messages = [{ role: "user", content: "x".repeat(8 << 20) }];
+  for (const scheme of ["https", "http"]) {
+    // It accepts, and reads nothing.
+    const mute = createTcpServer({ pauseOnConnect: true }).listen(0, "127.0.0.1");
+    await once(mute, "listening");
+    const baseUrl = `${scheme}://127.0.0.1:${mute.address().port}`;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const provider = new AnthropicProvider({ apiKey: "k", baseUrl, proxy: "" });
+    const events = collect(provider.stream(ask("text", { messages }), { signal }));
+    const [socket] = await once(mute, "connection");
+    socket.on("error", () => {});
+    controller.abort();
+    assert.deepEqual(
+      (await events).map(({ type, reason, cause }) => [type, reason, cause]),
+      [["error", "aborted", signal.reason]],
+      scheme,
+    );
+    const closed = once(socket, "close");
+    socket.resume();
+    await closed;
+    mute.close();
+  }
+});
+
+test("an abort and the time for the whole call end a hook that does not come back", async () => {
+  const never = () => new Promise(() => {});
+  for (const hook of ["onPayload", "onResponse"]) {
+    const signal = AbortSignal.timeout(20);
+    const aborts = anthropic().stream(ask("text"), { signal, [hook]: never });
+    assert.deepEqual(
+      (await collect(aborts)).map(({ type, reason, cause }) => [type, reason, cause]),
+      [["error", "aborted", signal.reason]],
+    );
+    assert.equal((await aborts.result()).stopReason, "aborted");
+    const late = anthropic().stream(ask("text"), { timeouts: { totalMs: 20 }, [hook]: never });
+    const events = await collect(late);
+    assert.deepEqual(
+      events.map(({ reason, cause }) => [reason, cause.code, cause.phase]),
+      [["error", "TIMEOUT", "total"]],
+    );
+    assert.equal(await late.result(), events[0].error);
+    await assert.rejects(anthropic().complete(ask("text"), { timeouts: { totalMs: 20 }, [hook]: never }), {
+      code: "TIMEOUT",
+    });
+  }
+});
+
+test("result settles whatever a reader has begun, and no event is lost or given twice by it", async () => {
+  const slow = () => anthropic({ eventsPerWrite: 1, delayMs: 5 }).stream(ask("text"));
+  const types = (await collect(slow())).map(({ type }) => type);
+  for (const begin of [
+    (stream) => stream[Symbol.asyncIterator]() && [],
+    async (stream) => [await stream.next()],
+    (stream) => Promise.all([stream.next(), stream.result()]).then(([first]) => [first]),
+    async (stream) => {
+      stream.result();
+      return [await stream.next(), await stream.next()];
+    },
+  ]) {
+    const stream = slow();
+    const read = await begin(stream);
+    const message = await stream.result();
+    assert.equal(message.stopReason, "stop");
+    const events = [...read.map(({ value }) => value), ...(await collect(stream))];
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      types,
+    );
+    assert.equal(events.at(-1).message, message);
+  }
+});
+
+test("an answer that is left holds no call whose arguments are not all there", async () => {
+  const stream = anthropic({ cutEvents: 8, after: "hang" }).stream(ask("tools"));
+  for await (const { type } of stream) if (type === "toolcall_delta") break;
+  const { stopReason, content } = await stream.result();
+  assert.deepEqual([stopReason, content.map(({ type }) => type)], ["aborted", ["text"]]);
+});
+
+test("a copy of an event is the event", async () => {
+  for (const event of await collect(anthropic().stream(ask("tools")))) {
+    if (event.type === "done") continue;
+    assert.ok(Object.hasOwn(event, "partial") && { ...event }.partial === event.partial, event.type);
+    assert.deepEqual(structuredClone(event), { ...event });
+  }
+});
+
+test("each thread has clients of its own, and one that is ended in the middle lets go of its connection", async () => {
+  const source = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    const { AnthropicProvider } = require(workerData.core);
+    (async () => {
+      const provider = new AnthropicProvider({ apiKey: workerData.apiKey, baseUrl: workerData.baseUrl, proxy: "" });
+      let text = "";
+      for await (const event of provider.stream({ model: workerData.model, messages: [{ role: "user", content: "Hi" }] })) {
+        if (event.type === "text_delta") text += event.delta;
+        if (event.type === "text_delta" && workerData.model === "long") parentPort.postMessage("begun");
+        if (event.type === "done") parentPort.postMessage({ text, content: event.message.content });
+        if (event.type === "error") throw event.cause;
+      }
+    })();`;
+  const start = (model, plan) =>
+    new Worker(source, {
+      eval: true,
+      workerData: {
+        model,
+        apiKey: server.apiKey,
+        baseUrl: server.url("anthropic-messages", plan),
+        core: fileURLToPath(new URL("../../index.js", import.meta.url)),
+      },
+    });
+  const { content } = await anthropic().complete(ask("text"));
+  const workers = Array.from({ length: 3 }, () => start("text", { chunkBytes: 7 }));
+  const ends = workers.map((worker) => Promise.all([once(worker, "message"), once(worker, "exit")]));
+  for (const [[answer], [code]] of await Promise.all(ends))
+    assert.deepEqual([answer, code], [{ text: content[0].text, content }, 0]);
+  const ended = start("long", { tokens: 100_000, perSecond: 500 });
+  await once(ended, "message");
+  const request = last();
+  await ended.terminate();
+  await request.closed;
+  assert.equal(request.aborted, true);
 });
 
 test("break closes the connection", async () => {
@@ -206,7 +377,10 @@ test("onPayload may change what is sent, and onResponse sees each head before th
     onResponse: ({ status, headers }) => seen.push(status, headers["content-type"]),
     retries: 1,
   };
-  const stream = anthropic({ fail: { key: "hooks", times: 1, model: "overloaded" } }).stream(ask("tools"), options);
+  const stream = anthropic({ fail: { key: "hooks", times: 1, model: "overloaded" } }).stream(
+    ask("tools"),
+    options,
+  );
   for await (const event of stream) {
     if (event.type === "start")
       assert.deepEqual(seen, ["tools", 529, "application/json", 200, "text/event-stream; charset=utf-8"]);
@@ -216,7 +390,10 @@ test("onPayload may change what is sent, and onResponse sees each head before th
   seen.length = 0;
   await anthropic().complete(ask("tools"), options);
   assert.deepEqual(seen, ["tools", 200, "text/event-stream; charset=utf-8"]);
-  assert.equal((await anthropic().complete(ask("tools"), { onPayload: () => undefined })).stopReason, "toolUse");
+  assert.equal(
+    (await anthropic().complete(ask("tools"), { onPayload: () => undefined })).stopReason,
+    "toolUse",
+  );
   // What a hook throws ends the call.
   const thrown = new Error("mine");
   const fails = () => {
@@ -249,12 +426,15 @@ test("errors of the server have their status, type, body and time, and never the
   await once(echo, "listening");
   const secret = "sk-ant-api03-very-secret-very-secret-very-secret";
   const baseUrl = `http://127.0.0.1:${echo.address().port}`;
-  await assert.rejects(new AnthropicProvider({ apiKey: secret, baseUrl, proxy: "" }).complete(ask("x")), (error) => {
-    assert.equal(error.status, 401);
-    assert.match(error.body, /^you sent /);
-    assert.doesNotMatch(`${error.stack}${error.body}`, /very-secret/);
-    return true;
-  });
+  await assert.rejects(
+    new AnthropicProvider({ apiKey: secret, baseUrl, proxy: "" }).complete(ask("x")),
+    (error) => {
+      assert.equal(error.status, 401);
+      assert.match(error.body, /^you sent /);
+      assert.doesNotMatch(`${error.stack}${error.body}`, /very-secret/);
+      return true;
+    },
+  );
   echo.close();
 });
 
@@ -268,7 +448,11 @@ test("timers end what they watch, and say which one it was", async () => {
     [{ tokens: 100_000, perSecond: 100, fixture: "long" }, { totalMs: 100 }, "total"],
   ]) {
     const end = (await collect(anthropic(plan).stream(ask("text"), { timeouts, retries: 0 }))).at(-1);
-    assert.deepEqual([end.type, end.cause?.code, end.cause?.phase], ["error", "TIMEOUT", phase], JSON.stringify(plan));
+    assert.deepEqual(
+      [end.type, end.cause?.code, end.cause?.phase],
+      ["error", "TIMEOUT", phase],
+      JSON.stringify(plan),
+    );
     await last().closed;
     assert.equal(last().aborted, true);
   }
@@ -305,7 +489,10 @@ test("requests and options that are wrong say where", async () => {
     [ask(""), "model"],
     [ask("m", { topK: 3 }), "topK"],
     [{ model: "m" }, "messages"],
-    [ask("m", { messages: [{ role: "user", content: [{ type: "image", data: "x" }] }] }), "messages[0].content[0].mimeType"],
+    [
+      ask("m", { messages: [{ role: "user", content: [{ type: "image", data: "x" }] }] }),
+      "messages[0].content[0].mimeType",
+    ],
   ]) {
     await assert.rejects(provider.complete(request), { code: "PROVIDER_REQUEST", path });
     const [end] = await collect(provider.stream(request));
@@ -325,11 +512,22 @@ test("requests and options that are wrong say where", async () => {
     { headers: { a: 1 } },
     { signal: {} },
   ]) {
-    await assert.rejects(provider.complete(ask("text"), options), { code: "VALIDATION" }, JSON.stringify(options));
-    assert.throws(() => provider.stream(ask("text"), options), { code: "VALIDATION" }, JSON.stringify(options));
+    await assert.rejects(
+      provider.complete(ask("text"), options),
+      { code: "VALIDATION" },
+      JSON.stringify(options),
+    );
+    assert.throws(
+      () => provider.stream(ask("text"), options),
+      { code: "VALIDATION" },
+      JSON.stringify(options),
+    );
   }
   assert.throws(() => new Provider({ apiKey: "k" }), { code: "VALIDATION" });
-  assert.throws(() => new AnthropicProvider({ baseUrl: "nowhere" }), { code: "PROVIDER_REQUEST", path: "baseUrl" });
+  assert.throws(() => new AnthropicProvider({ baseUrl: "nowhere" }), {
+    code: "PROVIDER_REQUEST",
+    path: "baseUrl",
+  });
   assert.throws(() => new AnthropicProvider({ apiKey: 7 }), { code: "VALIDATION" });
   assert.throws(() => new AnthropicProvider({ prices: { m: { input: 1 } } }), { code: "VALIDATION" });
 });
@@ -349,7 +547,9 @@ test("a key may be a string, bytes, an ApiKey, or none; headers and ids are the 
 });
 
 test("half of a surrogate pair is left out of what is sent, and whole pairs are not", async () => {
-  await anthropic().complete(ask("text", { messages: [{ role: "user", content: "a\ud83cb🎉\udc00 \\ud83c" }] }));
+  await anthropic().complete(
+    ask("text", { messages: [{ role: "user", content: "a\ud83cb🎉\udc00 \\ud83c" }] }),
+  );
   assert.deepEqual(last().body.messages[0].content, [{ type: "text", text: "ab🎉 \\ud83c" }]);
 });
 
@@ -376,7 +576,11 @@ test("prices make costs, and sums are kept by model", async () => {
 
 test("failover asks the next one, says why, and leaves the failed one alone for a while", async () => {
   const busy = make("anthropic-messages", { fixture: "overloaded" }, { id: "busy" });
-  const limited = make("openai-completions", { fixture: "rate-limited", headers: { "retry-after": "90" } }, { id: "limited" });
+  const limited = make(
+    "openai-completions",
+    { fixture: "rate-limited", headers: { "retry-after": "90" } },
+    { id: "limited" },
+  );
   const good = make("ollama", {}, { id: "good" });
   const failover = new FailoverProvider(
     [
@@ -427,10 +631,14 @@ test("a stream that nobody reads does not keep the process alive", () => {
     const provider = new AnthropicProvider({ apiKey: "k", baseUrl: process.argv[1], proxy: "" });
     provider.stream({ model: "text", messages: [{ role: "user", content: "x" }] });
   `;
-  const run = spawnSync(process.execPath, ["-e", script, server.url("anthropic-messages", { headersMs: 600_000 })], {
-    encoding: "utf8",
-    timeout: 60_000,
-  });
+  const run = spawnSync(
+    process.execPath,
+    ["-e", script, server.url("anthropic-messages", { headersMs: 600_000 })],
+    {
+      encoding: "utf8",
+      timeout: 60_000,
+    },
+  );
   assert.deepEqual([run.status, run.stderr], [0, ""]);
 });
 

@@ -12,7 +12,11 @@ interface Model {
   id: string;
 }
 type Sanitize = (response: Response, options?: unknown) => Response;
-type StreamFn = (model: Model, context: unknown, options?: { signal?: AbortSignal }) => Stream;
+type StreamFn = (
+  model: Model,
+  context: unknown,
+  options?: { signal?: AbortSignal },
+) => Stream | PromiseLike<Stream>;
 interface Stream {
   result(): Promise<Message>;
 }
@@ -45,8 +49,8 @@ const natives = (addon: Addon) =>
 /** One call of a transport. */
 interface Call {
   stats: FunctionStats;
-  /** In shadow mode: the bytes of the answer. */
-  chunks?: Uint8Array[];
+  /** In shadow mode: the bytes of the answer, unless there are too many. */
+  chunks?: Uint8Array[] | undefined;
 }
 
 /** Deltas wait at most so long for others that go with them: as long as a screen shows one picture. */
@@ -74,7 +78,8 @@ export function providerReplacements(runtime: ModuleRuntime): Record<string, (or
         const call: Call = { stats: runtime.begin(name) };
         if (runtime.mode === "shadow" && runtime.addon()) call.chunks = [];
         const stream = calls.run(call, () => streamFn(model, context, options));
-        if (call.chunks) compare(runtime, { name, api, model, call, signal: options?.signal }, stream);
+        if (call.chunks)
+          compare(runtime, { name, api, model, call, signal: options?.signal }, stream).catch(() => {});
         return stream;
       };
     };
@@ -126,9 +131,11 @@ function relayed(body: Body, relay: Relay, stats?: FunctionStats): Body {
   const reader = body.getReader();
   let coming: ReturnType<typeof reader.read> | undefined;
   let begun = false;
+  let broken: { error: unknown } | undefined;
   let timer: NodeJS.Timeout | undefined;
   return new ReadableStream({
     async pull(controller) {
+      if (broken) return controller.error(broken.error);
       try {
         let beat: Promise<void> | undefined;
         for (;;) {
@@ -159,7 +166,11 @@ function relayed(body: Body, relay: Relay, stats?: FunctionStats): Body {
         controller.enqueue(relay.take());
       } catch (error) {
         reader.cancel(error).catch(() => {});
-        controller.error(error);
+        // An error drops what is queued, so what came before it is read first.
+        const rest = held(relay);
+        if (rest.length === 0) return controller.error(error);
+        broken = { error };
+        controller.enqueue(rest);
       } finally {
         clearTimeout(timer);
       }
@@ -169,6 +180,15 @@ function relayed(body: Body, relay: Relay, stats?: FunctionStats): Body {
       await reader.cancel(reason).catch(() => {});
     },
   });
+}
+
+/** What the relay still has, if it can tell. */
+function held(relay: Relay): Uint8Array {
+  try {
+    return relay.take();
+  } catch {
+    return new Uint8Array();
+  }
 }
 
 /** The body as it is; what passes is kept for the shadow. */
@@ -181,6 +201,8 @@ function watched(body: Body, call: Call): Body {
       transform(chunk, controller) {
         bytes += chunk.length;
         if (bytes <= MAX_SHADOW_BYTES) chunks.push(chunk.slice());
+        // A part of an answer says nothing about the whole.
+        else call.chunks = undefined;
         controller.enqueue(chunk);
       },
     }),
@@ -196,8 +218,13 @@ interface Watched {
 }
 
 /** Holds OpenClaw's message against the one that native code makes of the same bytes. */
-async function compare(runtime: ModuleRuntime, watch: Watched, stream: Stream): Promise<void> {
+async function compare(
+  runtime: ModuleRuntime,
+  watch: Watched,
+  coming: Stream | PromiseLike<Stream>,
+): Promise<void> {
   const { name, api, model, call, signal } = watch;
+  const stream = await coming;
   const message = await stream.result().catch(() => undefined);
   const bytes = Buffer.concat(call.chunks ?? []);
   // A call that was broken off, or never came to an answer, says nothing about who reads answers better.

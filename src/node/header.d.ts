@@ -100,7 +100,10 @@ export type StreamEvent =
   | { type: 'error'; reason: 'aborted' | 'error'; error: AssistantMessage; cause: unknown }
 /** How a call is made. */
 export interface CallOptions {
-  /** Aborts the call: the connection is closed, and no event follows but the last. */
+  /**
+   * Aborts the call: the connection is closed, a hook is not waited for, and no event follows but the last, even if more
+   * had come.
+   */
   signal?: AbortSignal
   /**
    * Milliseconds; 0 for no limit. `connectMs`: until a connection stands, TLS included (10,000). `firstByteMs`: from the
@@ -144,7 +147,10 @@ export interface ProviderOptions {
 /** An answer that streams: its events, once, and its message. Reading slowly holds the server back; `break` ends the call. */
 export interface ProviderStream<M = AssistantMessage> extends AsyncIterableIterator<StreamEvent, undefined> {
   return(): Promise<IteratorReturnResult<undefined>>
-  /** The message, whether good or not; never rejects. */
+  /**
+   * The message, whether good or not; never rejects. The stream is read for it, as fast as it comes; events that nobody
+   * has read yet are kept for whoever reads on.
+   */
   result(): Promise<M>
   [Symbol.asyncDispose](): Promise<void>
 }

@@ -196,75 +196,61 @@
       return options;
     }
 
-    /** Part of an answer; `partial` is the message so far, and grows with it. */
-    class Delta {
-      #message;
-      constructor(type, contentIndex, delta, message) {
-        this.type = type;
-        this.contentIndex = contentIndex;
-        this.delta = delta;
-        this.#message = message;
-      }
-      get partial() {
-        return this.#message.value;
-      }
-    }
-
-    /** The beginning or the end of a block. */
-    class Mark {
-      #message;
-      constructor(type, message) {
-        this.type = type;
-        this.#message = message;
-      }
-      get partial() {
-        return this.#message.value;
-      }
-    }
-
-    /** The message while it grows, as far as it was handed on. Arguments of a tool call are there once they are whole. */
+    /**
+     * The message while it grows, as far as it was handed on. Arguments of a tool call are there once they are whole.
+     * Each event has it as `partial`, a property like any other: OpenClaw copies events.
+     */
     class Growing {
+      /** The arguments of each tool call, as text; null once it has ended. */
       #arguments = [];
 
       constructor(value) {
         this.value = { role: "assistant", content: [], ...value, timestamp: Date.now() };
       }
 
+      /** A message that was broken off: a call that the reader has not seen the end of is no part of it. */
+      broken(message, more) {
+        const whole = ({ type }, index) => type !== "toolCall" || this.#arguments[index] === null;
+        return { ...message, content: message.content.filter(whole), ...more };
+      }
+
       /** The event of an entry; undefined if it is none. */
       apply(op, index, text) {
-        const { content } = this.value;
+        const partial = this.value;
+        const { content } = partial;
         switch (op) {
           case 2:
             content[index].text += text;
-            return new Delta("text_delta", index, text, this);
+            return { type: "text_delta", contentIndex: index, delta: text, partial };
           case 5:
             content[index].thinking += text;
-            return new Delta("thinking_delta", index, text, this);
+            return { type: "thinking_delta", contentIndex: index, delta: text, partial };
           case 8:
             this.#arguments[index] += text;
-            return new Delta("toolcall_delta", index, text, this);
+            return { type: "toolcall_delta", contentIndex: index, delta: text, partial };
           case 0:
-            return new Mark("start", this);
+            return { type: "start", partial };
           case 1:
             content[index] = { type: "text", text: "" };
-            return this.#mark("text_start", index);
+            return { type: "text_start", contentIndex: index, partial };
           case 3:
-            return this.#mark("text_end", index, { content: content[index].text });
+            return { type: "text_end", contentIndex: index, content: content[index].text, partial };
           case 4:
             content[index] = { type: "thinking", thinking: "" };
-            return this.#mark("thinking_start", index);
+            return { type: "thinking_start", contentIndex: index, partial };
           case 6:
-            return this.#mark("thinking_end", index, { content: content[index].thinking });
+            return { type: "thinking_end", contentIndex: index, content: content[index].thinking, partial };
           case 7:
             content[index] = { type: "toolCall", id: text, name: "", arguments: {} };
             this.#arguments[index] = "";
             return undefined;
           case 10:
             content[index].name = text;
-            return this.#mark("toolcall_start", index, { id: content[index].id, name: text });
+            return { type: "toolcall_start", contentIndex: index, id: content[index].id, name: text, partial };
           case 9: {
             content[index].arguments = JSON.parse(text || this.#arguments[index]);
-            return this.#mark("toolcall_end", index, { toolCall: content[index] });
+            this.#arguments[index] = null;
+            return { type: "toolcall_end", contentIndex: index, toolCall: content[index], partial };
           }
           case 11: {
             const name = { text: "textSignature", thinking: "thinkingSignature", toolCall: "thoughtSignature" }[
@@ -279,34 +265,39 @@
             return undefined;
         }
       }
-
-      #mark(type, contentIndex, more) {
-        const event = new Mark(type, this);
-        event.contentIndex = contentIndex;
-        return more ? Object.assign(event, more) : event;
-      }
     }
 
     const DONE = { done: true, value: undefined };
+
+    const ABORTED = { stopReason: "aborted", errorMessage: "the call was aborted" };
+    /** More milliseconds than these are one to `setTimeout`. */
+    const MAX_TIMER = 2 ** 31 - 1;
 
     /** An answer that streams: its events, once, and its message. */
     class ProviderStream {
       #native;
       #options;
+      #signal;
       #unlisten;
       #growing;
       /** Batches that have crossed and were not read to their end, the first of them from `#at` and `#from` on. */
       #batches = [];
       #at = 0;
       #from = 0;
+      /** The last event, once it has crossed. */
       #last;
       #over = false;
+      #aborted = false;
+      /** The wait for the next batch. */
       #pending;
-      #reading = false;
+      /** What ends the wait for a hook, which nothing else can: an abort, or the end of the time for the whole call. */
+      #cut;
+      #timer;
       #result;
       #settle;
+      #asked = false;
 
-      /** `begin` gives the native stream, at once or later. */
+      /** `begin` gives the native stream, at once or, after a hook, later; none if it `isStopped` by then. */
       constructor(options, who, begin) {
         this.#options = options;
         this.#growing = new Growing(who);
@@ -316,39 +307,58 @@
         const signal = options?.signal ?? undefined;
         if (signal !== undefined && typeof signal.addEventListener !== "function")
           throw wrong("`signal` must be an AbortSignal");
-        this.#native = begin();
+        this.#signal = signal;
+        this.#native = begin(() => this.#over || this.#last !== undefined || this.#aborted);
         // A failure is the first that a reader gets.
         this.#native.catch?.(() => {});
+        const weak = new WeakRef(this);
+        if (typeof (options?.onPayload ?? options?.onResponse) === "function") {
+          this.#cut = deferred();
+          this.#cut.promise.catch(() => {});
+          const totalMs = options.timeouts?.totalMs;
+          if (totalMs > 0 && totalMs <= MAX_TIMER)
+            this.#timer = setTimeout(() => weak.deref()?.#expire(totalMs), totalMs).unref();
+        }
         if (signal === undefined) return;
         // The signal may live longer than the stream, and is not to keep it.
-        const weak = new WeakRef(this);
         const listener = () => weak.deref()?.#abort();
         this.#unlisten = () => signal.removeEventListener("abort", listener);
         if (signal.aborted) this.#abort();
         else signal.addEventListener("abort", listener, { once: true });
       }
 
-      #aborted = false;
-
       async #abort() {
         this.#aborted = true;
         // What was not read yet does not follow an abort.
-        this.#batches.length = 0;
+        this.#batches.length = this.#at = this.#from = 0;
+        if (this.#last !== undefined) {
+          const { message } = this.#last;
+          if (message) this.#end(this.#growing.broken(message, ABORTED), this.#signal.reason);
+          return;
+        }
+        this.#cut?.settle(false, this.#signal.reason);
         try {
           (await this.#native)?.abort();
         } catch {}
       }
 
+      #expire(totalMs) {
+        const words = `the call has not ended after ${totalMs} ms, and waits for a hook`;
+        this.#cut.settle(false, Object.assign(new Error(words), { code: "TIMEOUT", phase: "total" }));
+      }
+
+      /** Nobody listens to the signal once the end has crossed: until it is read, whoever reads on looks. */
+      #look() {
+        if (this.#last !== undefined && !this.#aborted && this.#signal?.aborted) this.#abort();
+      }
+
       next() {
-        this.#reading = true;
         if (this.#pending !== undefined) return this.#pending.then(() => this.next());
+        this.#look();
         const event = this.#take();
         if (event !== undefined) return Promise.resolve({ done: false, value: event });
         if (this.#over) return Promise.resolve(DONE);
-        this.#pending = this.#fill().finally(() => {
-          this.#pending = undefined;
-        });
-        return this.#pending.then(() => this.next());
+        return this.#wait().then(() => this.next());
       }
 
       /** The next event of what has crossed. */
@@ -371,25 +381,35 @@
         if (last !== undefined) {
           this.#last = undefined;
           this.#over = true;
+          this.#settle(last.message ?? last.error);
         }
         return last;
+      }
+
+      #wait() {
+        this.#pending ??= this.#fill().finally(() => {
+          this.#pending = undefined;
+        });
+        return this.#pending;
       }
 
       /** Waits for the next batch. */
       async #fill() {
         let crossed;
         try {
-          const native = await this.#native;
-          crossed = await native.next();
+          if (typeof this.#native.then === "function") this.#native = await this.#unlessCut(this.#native);
+          crossed = await this.#native.next();
           if (crossed === null) throw Object.assign(new Error("the stream ended without an outcome"), { code: "INTERNAL" });
           if (crossed[2] !== undefined && typeof this.#options?.onResponse === "function")
-            for (const response of JSON.parse(`[${crossed[2]}]`)) await this.#options.onResponse(response);
+            for (const response of JSON.parse(`[${crossed[2]}]`)) {
+              if (this.#aborted) break;
+              await this.#unlessCut(this.#options.onResponse(response));
+            }
         } catch (error) {
           if (!this.#over) {
-            const message = crossed?.[3] === undefined ? { ...this.#growing.value } : JSON.parse(crossed[3]);
-            message.stopReason = this.#aborted ? "aborted" : "error";
-            message.errorMessage ??= String(error?.message ?? error);
-            this.#end(message, this.#aborted ? this.#options.signal.reason : error);
+            const message = crossed?.[3] === undefined ? this.#growing.value : JSON.parse(crossed[3]);
+            const why = { stopReason: "error", errorMessage: message.errorMessage ?? String(error?.message ?? error) };
+            this.#end(this.#growing.broken(message, this.#aborted ? ABORTED : why), this.#aborted ? this.#signal.reason : error);
             this.#close();
           }
           return;
@@ -397,16 +417,28 @@
         if (this.#over) return;
         if (!this.#aborted && crossed[0].length > 0) this.#batches.push(crossed);
         if (crossed[3] === undefined) return;
-        const message = JSON.parse(crossed[3]);
-        this.#end(message, message.stopReason === "aborted" ? this.#options.signal.reason : crossed[4]);
+        let message = JSON.parse(crossed[3]);
+        // The answer may have ended while the abort was on its way.
+        if (this.#aborted && message.stopReason !== "error") message = this.#growing.broken(message, ABORTED);
+        this.#end(message, message.stopReason === "aborted" ? this.#signal.reason : crossed[4]);
+      }
+
+      #unlessCut(hook) {
+        return this.#cut === undefined ? hook : Promise.race([this.#cut.promise, hook]);
       }
 
       #end(message, cause) {
-        this.#unlisten?.();
+        this.#release();
         const reason = message.stopReason;
         const failed = reason === "error" || reason === "aborted";
         this.#last = failed ? { type: "error", reason, error: message, cause } : { type: "done", reason, message };
-        this.#settle(message);
+        if (this.#asked) this.#settle(message);
+      }
+
+      /** Nothing that outlives the stream refers to it any more. */
+      #release() {
+        this.#unlisten?.();
+        clearTimeout(this.#timer);
       }
 
       async #close() {
@@ -417,21 +449,23 @@
 
       return() {
         if (!this.#over) {
+          this.#look();
           this.#over = true;
           this.#batches.length = 0;
-          this.#unlisten?.();
-          if (this.#last === undefined) {
-            const message = { ...this.#growing.value, stopReason: "aborted", errorMessage: "nobody read on" };
-            this.#settle(message);
-          }
+          this.#release();
+          const last = this.#last;
           this.#last = undefined;
+          this.#settle(
+            last
+              ? (last.message ?? last.error)
+              : this.#growing.broken(this.#growing.value, { stopReason: "aborted", errorMessage: "nobody read on" }),
+          );
           this.#close();
         }
         return Promise.resolve(DONE);
       }
 
       [Symbol.asyncIterator]() {
-        this.#reading = true;
         return this;
       }
 
@@ -439,19 +473,19 @@
         await this.return();
       }
 
-      /** The message, whether good or not. Without a reader, the stream is read for it, and kept for one. */
+      /** The message, whether good or not. The stream is read for it, and what comes is kept for whoever reads events. */
       result() {
-        if (!this.#reading && this.#pending === undefined) this.#pump();
+        if (!this.#asked) {
+          this.#asked = true;
+          this.#look();
+          if (this.#last === undefined) this.#pump();
+          else this.#settle(this.#last.message ?? this.#last.error);
+        }
         return this.#result;
       }
 
       async #pump() {
-        while (!this.#reading && !this.#over && this.#last === undefined) {
-          this.#pending ??= this.#fill().finally(() => {
-            this.#pending = undefined;
-          });
-          await this.#pending;
-        }
+        while (!this.#over && this.#last === undefined) await this.#wait();
       }
     }
 
@@ -487,10 +521,11 @@
         const { onPayload } = hooks(options) ?? {};
         const who = { api: native.api, provider: native.id, model: request.model };
         if (onPayload === undefined) return new ProviderStream(options, who, () => native.start(json, options));
-        return new ProviderStream(options, who, async () => {
+        return new ProviderStream(options, who, async (isStopped) => {
           const payload = await native.encode(json);
+          if (isStopped()) return undefined;
           const changed = await onPayload(JSON.parse(payload));
-          if (options.signal?.aborted) throw options.signal.reason;
+          if (isStopped()) return undefined;
           return native.start(json, options, changed === undefined ? payload : JSON.stringify(changed));
         });
       }

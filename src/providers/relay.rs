@@ -164,7 +164,10 @@ fn delta(event: &str) -> Option<(Range<usize>, Vec<u8>)> {
             let logprobs = top.get("logprobs").is_none_or(|list| matches!(list.get(), "null" | "[]"));
             top.get("delta").filter(|_| logprobs)?
         }
-        None => chat(&top)?,
+        None => {
+            free = [top.get("obfuscation").filter(|value| is_text(value)), None];
+            chat(&top)?
+        }
         Some(_) => return None,
     };
     let place = place(event, text)?;
@@ -395,6 +398,18 @@ data: {"choices":[{"index":0,"delta":{"content":"\ude00b"}}]}
             ]));
         assert_eq!(out.len(), 1);
         assert_eq!(serde_json::from_str::<Value>(&out[0]).unwrap(), delta("a\"bc", 4, "xx"));
+    }
+
+    #[test]
+    fn openais_padding_does_not_keep_the_deltas_of_a_chat_apart() {
+        let delta = |text: &str, padding: &str| {
+            json!({ "id": "c", "object": "chat.completion.chunk",
+            "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }],
+            "obfuscation": padding })
+        };
+        let out = events(&relayed([&stream(&[delta("a", "Xq"), delta("b", "x\"y z9"), delta("c", "")])[..]]));
+        assert_eq!(out.len(), 1);
+        assert_eq!(serde_json::from_str::<Value>(&out[0]).unwrap(), delta("abc", "Xq"));
     }
 
     #[test]

@@ -31,7 +31,11 @@ function rawZstd() {
   const BLOCK = 128 << 10;
   let begun = false;
   // Magic number, no checksum, no content size, a window of 1 MiB.
-  const head = () => (begun ? [] : ((begun = true), [Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50])]));
+  const head = () => {
+    if (begun) return [];
+    begun = true;
+    return [Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50])];
+  };
   const block = (bytes, last) => {
     const header = Buffer.alloc(3);
     header.writeUIntLE((bytes.length << 3) | (last ? 1 : 0), 0, 3);
@@ -40,7 +44,8 @@ function rawZstd() {
   return {
     async push(bytes) {
       const parts = head();
-      for (let at = 0; at < bytes.length; at += BLOCK) parts.push(...block(bytes.subarray(at, at + BLOCK), false));
+      for (let at = 0; at < bytes.length; at += BLOCK)
+        parts.push(...block(bytes.subarray(at, at + BLOCK), false));
       return Buffer.concat(parts);
     },
     async end() {

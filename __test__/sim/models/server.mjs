@@ -100,17 +100,20 @@ export function baseUrl(origin, api, plan = {}) {
 }
 
 /**
- * Starts the APIs on a free port of 127.0.0.1. `requests` is the log, one record a request, in order of arrival. With
+ * Starts the APIs on a free port of 127.0.0.1. Whoever comes with `busyKey` is told 529, and to come again in an hour.
+ * `requests` is the log, one record a request, in order of arrival. With
  * `http2`, which needs `tls`, HTTP/2 is spoken with whoever offers it.
  */
 export async function startModelApis({
   apiKey = `sk-sim-${randomBytes(12).toString("hex")}`,
+  busyKey,
   tls,
   http2 = false,
   host = "127.0.0.1",
 } = {}) {
   const state = {
     apiKey,
+    busyKey,
     responses: new Map(),
     failures: new Map(),
     nextId: (prefix) => `${prefix}${randomBytes(12).toString("hex")}`,
@@ -189,11 +192,15 @@ async function answer(state, request, response, record) {
     if (!api || (request.method !== "POST" && !list))
       throw family.unknownUrl(request.method, path, api !== undefined);
     const own = { ...state, models: ["long", ...fixtureNames(api)] };
-    family.authenticate(own, request.headers, url);
+    const busy =
+      state.busyKey && Object.values(request.headers).some((value) => value.includes(state.busyKey));
+    if (!busy) family.authenticate(own, request.headers, url);
     if (list) return sendJson(response, 200, family.listModels(own));
     const body = parseBody(await readBody(request, family), request.headers, family);
     const model = named ?? body.model;
     Object.assign(record, { body, model });
+    if (busy)
+      throw new ApiError(529, "overloaded_error", "Overloaded", { headers: { "retry-after": "3600" } });
     family.check(own, body);
     if (api === "google-generative-ai") {
       if (verb !== "streamGenerateContent" || url.searchParams.get("alt") !== "sse")
