@@ -172,6 +172,16 @@ impl CoreError {
         self
     }
 
+    /// Passes everything of it that a server may have written through `change`; what caused it goes.
+    pub(crate) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
+        self.message = change(&self.message);
+        for text in [&mut self.details.body, &mut self.details.error_type].into_iter().flatten() {
+            *text = change(text);
+        }
+        self.source = None;
+        self
+    }
+
     /// Adds the underlying error.
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

@@ -103,14 +103,16 @@ impl Provider {
         transport: Box<dyn Transport>,
         surroundings: Surroundings,
     ) -> Result<Self> {
+        let id = options.id.unwrap_or_else(|| api.provider().into());
         let endpoint = Endpoint {
+            provider: id.clone(),
             base_url: options.base_url.unwrap_or_else(|| api.base_url().into()),
             key: options.key.filter(|key| !key.is_empty()),
             headers: options.headers,
         };
         endpoint.url("", &[])?;
         Ok(Self {
-            id: options.id.unwrap_or_else(|| api.provider().into()),
+            id,
             api,
             endpoint,
             transport,
@@ -219,8 +221,10 @@ impl Provider {
     }
 
     fn price(&self, message: &mut AssistantMessage) {
+        // With half of the counts a sum would only look whole.
         if let Some(prices) = self.prices.get(&message.model)
-            && !message.usage.is_empty()
+            && message.usage.input.is_some()
+            && message.usage.output.is_some()
         {
             message.usage.cost = Some(cost(&message.usage, prices));
         }
