@@ -97,7 +97,7 @@ pub struct Details {
     pub retry_after_ms: Option<u64>,
     /// `PROVIDER_HTTP`: the status.
     pub status: Option<u16>,
-    /// `PROVIDER_HTTP`: the beginning of the answer's body, redacted.
+    /// `PROVIDER_HTTP`, and `PROVIDER_STREAM` where the answer is no stream: the beginning of the body, redacted.
     pub body: Option<String>,
     /// `PROVIDER_HTTP`, `PROVIDER_STREAM`: the API's own word, such as `overloaded_error`.
     pub error_type: Option<String>,

@@ -214,7 +214,11 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
         }
         Some(Thinking::Effort(word)) => {
             // As OpenClaw maps them: the API has no lower word.
-            let word = if word == "minimal" { "low" } else { word };
+            let word = match word.as_str() {
+                "minimal" => "low",
+                "xhigh" if request.model.contains("4-6") => "high",
+                word => word,
+            };
             payload.insert("thinking".into(), json!({ "type": "adaptive", "display": "summarized" }));
             output.insert("effort".into(), word.into());
         }
@@ -242,24 +246,22 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
     Ok(payload)
 }
 
-/// Whether a model decides itself how much it thinks, by the word it is given: OpenClaw's `supportsClaudeAdaptiveThinking`.
-/// Older ones refuse that, and know budgets.
+/// Whether a model decides itself how much it thinks, by the word it is given, as OpenClaw tells it from the name
+/// (`supportsClaudeAdaptiveThinking`). Older ones refuse that, and models of others may: they know budgets.
 fn adapts(model: &str) -> bool {
     let name = model.to_ascii_lowercase().replace(['.', '_'], "-");
-    let Some(at) = name.find("claude-") else { return true };
-    let family = name.get(at + "claude-".len()..).unwrap_or_default();
-    // Dates have eight digits, versions one or two.
+    if matches!(name.as_str(), "opus" | "opus-5" | "opus-5-5") {
+        return true;
+    }
+    let Some((_, family)) = name.split_once("claude-") else { return false };
     let mut parts = family.split(|char: char| !char.is_ascii_alphanumeric());
     let first = parts.next().unwrap_or_default();
+    // Dates have eight digits, versions one or two. In Claude 3 and before, the number is first.
     let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).filter(|number| *number < 100);
     match first {
-        "opus" | "sonnet" | "haiku" => {
-            let version = (number().unwrap_or_default(), number().unwrap_or_default());
-            version >= if first == "haiku" { (5, 0) } else { (4, 6) }
-        }
-        // Claude 3 and before have the number first; families that are still to come adapt.
-        "instant" => false,
-        other => other.parse::<u32>().is_err(),
+        "opus" | "sonnet" => (number(), number()) >= (Some(4), Some(6)),
+        "fable" | "mythos" => true,
+        _ => number() >= Some(5),
     }
 }
 

@@ -246,7 +246,13 @@ fn thinking(model: &str, effort: &str) -> Result<Value> {
     Ok(if old {
         json!({ "includeThoughts": true, "thinkingBudget": budget })
     } else {
-        json!({ "includeThoughts": true, "thinkingLevel": effort.to_ascii_uppercase() })
+        // The greater ones know two degrees, as OpenClaw has it.
+        let level = match effort {
+            "minimal" | "low" if model.contains("-pro") => "LOW",
+            "medium" | "high" if model.contains("-pro") => "HIGH",
+            _ => &effort.to_ascii_uppercase(),
+        };
+        json!({ "includeThoughts": true, "thinkingLevel": level })
     })
 }
 

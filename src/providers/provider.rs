@@ -220,6 +220,19 @@ impl Provider {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Calls with another key, and headers.
+    #[cfg(test)]
+    pub(super) fn set_endpoint<const N: usize>(
+        &mut self,
+        key: &str,
+        headers: [(&'static str, reqwest::header::HeaderValue); N],
+    ) {
+        self.endpoint.key = Some(Secret::copy_of(key.as_bytes()));
+        for (name, value) in headers {
+            self.endpoint.headers.insert(name, value);
+        }
+    }
+
     fn price(&self, message: &mut AssistantMessage) {
         // With half of the counts a sum would only look whole.
         if let Some(prices) = self.prices.get(&message.model)

@@ -80,14 +80,11 @@ impl TagFilter {
                 Some(mark @ (b'`' | b'~')) if self.depth == 0 => self.run(mark, tail, before, shown),
                 Some(_) => {
                     // A blank line ends the paragraph, and what looked like code in it.
-                    let after = tail.get(1..).unwrap_or_default();
-                    let line = after.trim_start_matches([' ', '\t', '\r']);
-                    if matches!(self.code, Code::Inline(_))
-                        && tail.starts_with('\n')
-                        && line.starts_with('\n')
-                    {
+                    let blank = last_line(before, shown).iter().all(|part| part.trim().is_empty());
+                    if tail.starts_with('\n') && blank && matches!(self.code, Code::Inline(_)) {
                         self.code = Code::None;
                     }
+                    let after = tail.get(1..).unwrap_or_default();
                     self.append(tail.get(..1).unwrap_or_default(), shown);
                     after
                 }
@@ -166,10 +163,6 @@ impl TagFilter {
             return "";
         }
         // A fence stands at the beginning of its line, behind at most the marks of a list or a quotation.
-        let line = match shown.rsplit_once('\n') {
-            Some((_, line)) => [line, ""],
-            None => [before.rsplit_once('\n').map_or(before, |(_, line)| line), shown.as_str()],
-        };
         let first = line
             .iter()
             .all(|part| part.bytes().all(|byte| b" \t>*+-.)".contains(&byte) || byte.is_ascii_digit()));
@@ -182,6 +175,14 @@ impl TagFilter {
         };
         shown.push_str(run);
         rest
+    }
+}
+
+/// The line that is being written, in two parts.
+fn last_line<'t>(before: &'t str, shown: &'t str) -> [&'t str; 2] {
+    match shown.rsplit_once('\n') {
+        Some((_, line)) => [line, ""],
+        None => [before.rsplit_once('\n').map_or(before, |(_, line)| line), shown],
     }
 }
 
