@@ -261,7 +261,7 @@ fn adapts(model: &str) -> bool {
     match first {
         "opus" | "sonnet" => (number(), number()) >= (Some(4), Some(6)),
         "fable" | "mythos" => true,
-        _ => number() >= Some(5),
+        _ => first.parse::<u32>().is_err() && number() >= Some(5),
     }
 }
 

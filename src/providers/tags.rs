@@ -163,7 +163,7 @@ impl TagFilter {
             return "";
         }
         // A fence stands at the beginning of its line, behind at most the marks of a list or a quotation.
-        let first = line
+        let first = last_line(before, shown)
             .iter()
             .all(|part| part.bytes().all(|byte| b" \t>*+-.)".contains(&byte) || byte.is_ascii_digit()));
         self.code = match self.code {

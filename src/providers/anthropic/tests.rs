@@ -294,7 +294,7 @@ fn two_turns_with_tools_thinking_and_images_are_encoded_as_the_reference_says() 
         ],
         "messages": [
             { "role": "user", "content": "Hi", "timestamp": 1 },
-            { "role": "assistant", "api": "anthropic-messages", "model": "claude-x", "provider": "anthropic",
+            { "role": "assistant", "api": "anthropic-messages", "model": "claude-x", "provider": "p",
                 "stopReason": "toolUse", "usage": {}, "content": [
                 { "type": "thinking", "thinking": "Hm", "thinkingSignature": "sig" },
                 { "type": "thinking", "thinking": "[Reasoning redacted]", "thinkingSignature": "opaque", "redacted": true },
