@@ -164,19 +164,19 @@ describe("failover with auth profiles", () => {
   test("a profile that is out of credit is left alone by every FailoverProvider that is made later", async () => {
     const fail = { key: "billing", times: 1000, model: "rate-limited" };
     const broke = { fail, status: 402 };
-    const first = new core.FailoverProvider({ candidates: candidates([broke, {}]), profiles });
+    const first = new core.FailoverProvider(candidates([broke, {}]), { profiles });
     const message = await first.complete(request, { retries: 0 });
     assert.deepEqual([message.provider, message.attempts.map(({ reason }) => reason)], ["p1", ["billing"]]);
     assert.equal(asked("billing"), 1);
-    const [, until] = [0, message.attempts[0].cooldownUntilMs];
-    const second = new core.FailoverProvider({ candidates: candidates([broke, {}]), profiles });
+    const until = message.attempts[0].cooldownUntilMs;
+    const second = new core.FailoverProvider(candidates([broke, {}]), { profiles });
     const again = await second.complete(request, { retries: 0 });
     assert.deepEqual(again.attempts.map(({ reason }) => reason), ["cooldown"]);
     assert.ok(Math.abs(again.attempts[0].cooldownUntilMs - until) < 60_000);
     assert.equal(asked("billing"), 1);
     // What is known to work again is asked again.
     await profiles.markSuccess("one");
-    const third = new core.FailoverProvider({ candidates: candidates([{}, {}]), profiles });
+    const third = new core.FailoverProvider(candidates([{}, {}]), { profiles });
     assert.equal((await third.complete(request, { retries: 0 })).provider, "p0");
   });
 });
@@ -184,7 +184,7 @@ describe("failover with auth profiles", () => {
 test("one total holds for all candidates of a failover", async () => {
   const hanging = () => ({ provider: provider(CHAT, { headersMs: 3_600_000 }), model: "text" });
   const from = server.requests.length;
-  const failover = new core.FailoverProvider({ candidates: [hanging(), hanging(), hanging()] });
+  const failover = new core.FailoverProvider([hanging(), hanging(), hanging()]);
   const request = { model: "", messages: [{ role: "user", content: "hello" }] };
   const error = await failover.complete(request, { retries: 0, timeouts: { totalMs: 200 } }).catch((e) => e);
   assert.deepEqual([error.code, error.phase], ["TIMEOUT", "total"]);
