@@ -159,7 +159,7 @@ describe("failover with auth profiles", () => {
       model: "text",
       profileId: ["one", "two"][at],
     }));
-  const request = { model: "", messages: [{ role: "user", content: "hello" }] };
+  const request = { model: "any", messages: [{ role: "user", content: "hello" }] };
 
   test("a profile that is out of credit is left alone by every FailoverProvider that is made later", async () => {
     const fail = { key: "billing", times: 1000, model: "rate-limited" };
@@ -185,7 +185,7 @@ test("one total holds for all candidates of a failover", async () => {
   const hanging = () => ({ provider: provider(CHAT, { headersMs: 3_600_000 }), model: "text" });
   const from = server.requests.length;
   const failover = new core.FailoverProvider([hanging(), hanging(), hanging()]);
-  const request = { model: "", messages: [{ role: "user", content: "hello" }] };
+  const request = { model: "any", messages: [{ role: "user", content: "hello" }] };
   const error = await failover.complete(request, { retries: 0, timeouts: { totalMs: 200 } }).catch((e) => e);
   assert.deepEqual([error.code, error.phase], ["TIMEOUT", "total"]);
   assert.equal(server.requests.length - from, 1);
