@@ -126,31 +126,7 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
         CacheRetention::Long => Some(json!({ "type": "ephemeral", "ttl": "1h" })),
     };
     payload.insert("model".into(), request.model.as_str().into());
-    let mut most = request.max_tokens;
-    let budget = match &request.thinking {
-        Some(Thinking::Budget(tokens)) if *tokens < LEAST => {
-            return Err(refused("thinking.budgetTokens", "must be at least 1024 at Anthropic"));
-        }
-        Some(Thinking::Budget(tokens)) => Some(*tokens),
-        Some(Thinking::Effort(effort)) if effort != "none" && !adapts(&request.model) => {
-            // What is thought counts as output here, and some is to be left for the answer.
-            let mut tokens = budget_of(effort)?;
-            if let Some(most) = most.filter(|most| *most <= tokens) {
-                tokens = most.saturating_sub(LEAST);
-            }
-            if tokens < LEAST {
-                let words =
-                    "leaves less than 1024 tokens to think: this model has budgets only, within `maxTokens`";
-                return Err(refused("thinking.effort", words));
-            }
-            Some(tokens)
-        }
-        _ => None,
-    };
-    let most = *most.get_or_insert_with(|| MAX_TOKENS.saturating_add(budget.unwrap_or_default()));
-    if budget.is_some_and(|budget| budget >= most) {
-        return Err(refused("thinking.budgetTokens", "must be less than `maxTokens`, which includes it"));
-    }
+    let (budget, most) = limits(request)?;
     let thinks = request.thinking.as_ref().is_some_and(|how| *how != Thinking::Effort("none".into()));
     if thinks && matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Tool(_))) {
         return Err(refused(
@@ -205,24 +181,8 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
         payload.insert("stop_sequences".into(), request.stop.clone().into());
     }
     let mut output = Map::new();
-    match &request.thinking {
-        Some(Thinking::Effort(word)) if word == "none" => {
-            payload.insert("thinking".into(), json!({ "type": "disabled" }));
-        }
-        Some(_) if budget.is_some() => {
-            payload.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
-        }
-        Some(Thinking::Effort(word)) => {
-            // As OpenClaw maps them: the API has no lower word.
-            let word = match word.as_str() {
-                "minimal" => "low",
-                "xhigh" if request.model.contains("4-6") => "high",
-                word => word,
-            };
-            payload.insert("thinking".into(), json!({ "type": "adaptive", "display": "summarized" }));
-            output.insert("effort".into(), word.into());
-        }
-        Some(Thinking::Budget(_)) | None => {}
+    if let Some(thinking) = thinking(request, budget, &mut output) {
+        payload.insert("thinking".into(), thinking);
     }
     match &request.response_format {
         Some(ResponseFormat::Schema { schema, strict, .. }) => {
@@ -244,6 +204,59 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
         payload.insert("service_tier".into(), tier.as_str().into());
     }
     Ok(payload)
+}
+
+/// How many tokens the model may think, if that is said in tokens, and how many its answer may have in all.
+fn limits(request: &CompletionRequest) -> Result<(Option<u64>, u64)> {
+    let mut most = request.max_tokens;
+    let budget = match &request.thinking {
+        Some(Thinking::Budget(tokens)) if *tokens < LEAST => {
+            return Err(refused("thinking.budgetTokens", "must be at least 1024 at Anthropic"));
+        }
+        Some(Thinking::Budget(tokens)) => Some(*tokens),
+        Some(Thinking::Effort(effort)) if effort != "none" && !adapts(&request.model) => {
+            // What is thought counts as output here, and some is to be left for the answer.
+            let mut tokens = budget_of(effort)?;
+            if let Some(most) = most.filter(|most| *most <= tokens) {
+                tokens = most.saturating_sub(LEAST);
+            }
+            if tokens < LEAST {
+                let words =
+                    "leaves less than 1024 tokens to think: this model has budgets only, within `maxTokens`";
+                return Err(refused("thinking.effort", words));
+            }
+            Some(tokens)
+        }
+        _ => None,
+    };
+    let most = *most.get_or_insert_with(|| MAX_TOKENS.saturating_add(budget.unwrap_or_default()));
+    if budget.is_some_and(|budget| budget >= most) {
+        return Err(refused("thinking.budgetTokens", "must be less than `maxTokens`, which includes it"));
+    }
+    Ok((budget, most))
+}
+
+/// What says whether, and how much, the model thinks; a word for it goes into `output`.
+fn thinking(
+    request: &CompletionRequest,
+    budget: Option<u64>,
+    output: &mut Map<String, Value>,
+) -> Option<Value> {
+    match &request.thinking {
+        Some(Thinking::Effort(word)) if word == "none" => Some(json!({ "type": "disabled" })),
+        Some(_) if budget.is_some() => Some(json!({ "type": "enabled", "budget_tokens": budget })),
+        Some(Thinking::Effort(word)) => {
+            // As OpenClaw maps them: the API has no lower word.
+            let word = match word.as_str() {
+                "minimal" => "low",
+                "xhigh" if request.model.contains("4-6") => "high",
+                word => word,
+            };
+            output.insert("effort".into(), word.into());
+            Some(json!({ "type": "adaptive", "display": "summarized" }))
+        }
+        Some(Thinking::Budget(_)) | None => None,
+    }
 }
 
 /// Whether a model decides itself how much it thinks, by the word it is given, as OpenClaw tells it from the name

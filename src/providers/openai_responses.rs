@@ -243,10 +243,8 @@ struct Item {
     number: Option<u64>,
     id: String,
     block: usize,
-    /// Whether anything of it has come in pieces.
-    streamed: bool,
-    /// Whether that was reasoning itself, and not its summary.
-    raw: bool,
+    /// If anything of it has come in pieces: whether that was reasoning itself, and not its summary.
+    streamed: Option<bool>,
     /// Its pieces came before it did.
     implied: bool,
     done: bool,
@@ -279,8 +277,7 @@ impl Reducer for Responses {
             }
             "response.reasoning_summary_part.added" => {
                 if let Some(item) = self.find(Kind::Thinking, number, id)
-                    && item.streamed
-                    && !item.raw
+                    && item.streamed == Some(false)
                 {
                     out.thinking_delta(item.block, "\n\n")?;
                 }
@@ -355,10 +352,8 @@ impl Responses {
     ) -> Result<()> {
         let Some(delta) = delta else { return Ok(()) };
         if let Some(item) = self.find(kind, number, id) {
-            if !std::mem::replace(&mut item.streamed, true) {
-                item.raw = raw;
-            }
-            return if item.raw == raw { out.delta_json(item.block, delta) } else { Ok(()) };
+            let first = *item.streamed.get_or_insert(raw);
+            return if first == raw { out.delta_json(item.block, delta) } else { Ok(()) };
         }
         let ended = |item: &Item| {
             item.kind == kind
@@ -381,8 +376,7 @@ impl Responses {
             number,
             id: id.into(),
             block,
-            streamed: true,
-            raw,
+            streamed: Some(raw),
             implied: true,
             done: false,
         })?;
@@ -436,12 +430,11 @@ impl Responses {
                 out.tool_start(&call, name.trim())?
             }
         };
-        let mut item =
-            Item { kind, number, id, block, streamed: false, raw: false, implied: false, done: false };
+        let mut item = Item { kind, number, id, block, streamed: None, implied: false, done: false };
         if let (Kind::Call, Some(arguments)) = (kind, arguments.filter(|arguments| arguments.get() != "\"\""))
         {
             out.delta_json(block, arguments)?;
-            item.streamed = true;
+            item.streamed = Some(false);
         }
         self.push(item).map(Some)
     }
@@ -495,7 +488,7 @@ impl Responses {
                 out.text_end(block);
             }
             Kind::Thinking => {
-                if !item.streamed {
+                if item.streamed.is_none() {
                     let mut whole = words(summary, "\n\n");
                     if whole.is_empty() {
                         whole = words(content, "\n\n");
