@@ -93,7 +93,7 @@ fn a_call_that_a_server_was_told_to_make_ends_with_stop_and_is_a_call_all_the_sa
 
 #[test]
 fn a_limit_leaves_what_is_whole_and_no_call_that_it_cut() {
-    let call = |id: &str, arguments: &str| json!({ "tool_calls": [{ "index": if id == "a" { 0 } else { 1 }, "id": id, "function": { "name": "f", "arguments": arguments } }] });
+    let call = |id: &str, arguments: &str| json!({ "tool_calls": [{ "index": i32::from(id != "a"), "id": id, "function": { "name": "f", "arguments": arguments } }] });
     let read = chat(&[json!({ "content": "x" }), call("a", "{\"n\":1}"), call("b", "{\"n\":")], "length");
     let message = read.message();
     assert_eq!(message["stopReason"], "length");

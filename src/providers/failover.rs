@@ -157,15 +157,12 @@ impl FailoverProvider {
             let reason = classify(&failure.error);
             // With the time of all used up by others, it says nothing about this one.
             let late = failure.error.details().phase == Some("total");
-            let until = match reason.cools().filter(|_| !late || last.is_none()) {
-                Some(cools) => {
-                    release.keep();
-                    Some(self.cool(at, candidate, cools, &failure.error).await)
-                }
-                None => {
-                    self.release_profile(candidate, claimed).await;
-                    None
-                }
+            let until = if let Some(cools) = reason.cools().filter(|_| !late || last.is_none()) {
+                release.keep();
+                Some(self.cool(at, candidate, cools, &failure.error).await)
+            } else {
+                self.release_profile(candidate, claimed).await;
+                None
             };
             tracing::info!(
                 provider = provider.id(),

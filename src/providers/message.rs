@@ -54,7 +54,7 @@ impl Usage {
     }
 
     /// Takes over what is counted later; what is not counted again stays.
-    pub fn update(&mut self, later: Self) {
+    pub fn update(&mut self, later: &Self) {
         let pairs = [
             (&mut self.input, later.input),
             (&mut self.output, later.output),

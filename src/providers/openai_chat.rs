@@ -312,7 +312,7 @@ impl Reducer for Chat {
             }
         }
         if let Some(counts) = counts.or(inner) {
-            out.usage().update(usage(counts));
+            out.usage().update(&usage(counts));
         }
         Ok(Flow::Continue)
     }

@@ -216,7 +216,6 @@ fn parse(text: &str) -> Tag {
     for (at, char) in rest.char_indices() {
         match (quote, char) {
             (Some(open), _) if open == char => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(char),
             (None, '<') => return Tag::No,
             (None, '>') => {
