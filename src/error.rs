@@ -97,7 +97,7 @@ pub struct Details {
     pub retry_after_ms: Option<u64>,
     /// `PROVIDER_HTTP`: the status.
     pub status: Option<u16>,
-    /// `PROVIDER_HTTP`: the beginning of the answer's body, redacted.
+    /// `PROVIDER_HTTP`, and `PROVIDER_STREAM` where the answer is no stream: the beginning of the body, redacted.
     pub body: Option<String>,
     /// `PROVIDER_HTTP`, `PROVIDER_STREAM`: the API's own word, such as `overloaded_error`.
     pub error_type: Option<String>,
@@ -169,6 +169,16 @@ impl CoreError {
     /// Adds the timer that ran out.
     pub fn in_phase(mut self, phase: &'static str) -> Self {
         self.details.phase = Some(phase);
+        self
+    }
+
+    /// Passes everything of it that a server may have written through `change`; what caused it goes.
+    pub(crate) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
+        self.message = change(&self.message);
+        for text in [&mut self.details.body, &mut self.details.error_type].into_iter().flatten() {
+            *text = change(text);
+        }
+        self.source = None;
         self
     }
 

@@ -372,7 +372,21 @@ impl AuthProfiles {
         .await
     }
 
-    async fn release(&self, id: &str) -> Result<()> {
+    /// Whether a call with this profile may be made now; [`Availability::Probe`] is claimed with the answer.
+    pub(crate) async fn admit(&self, id: &str) -> Result<Availability> {
+        let now = self.now();
+        let found = availability(self.state().await?.record(id)?, now);
+        if found != Availability::Probe || self.claim(id).await? {
+            return Ok(found);
+        }
+        // Another caller was faster, and has this long.
+        Ok(match availability(self.state().await?.record(id)?, now) {
+            Availability::Probe => Availability::Cooling(now),
+            found => found,
+        })
+    }
+
+    pub(crate) async fn release(&self, id: &str) -> Result<()> {
         self.update(id, |entries, id| {
             let mut state = State::read(entries)?;
             let Some(record) = state.profiles.get_mut(id) else { return Ok(()) };

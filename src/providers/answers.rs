@@ -89,8 +89,79 @@ fn a_call_that_a_server_was_told_to_make_ends_with_stop_and_is_a_call_all_the_sa
     assert_eq!(chat(std::slice::from_ref(&delta), "stop").message()["stopReason"], "toolUse");
     // Without a call there is none, whatever the server says.
     assert_eq!(chat(&[json!({ "content": "x" })], "tool_calls").message()["stopReason"], "stop");
-    // One that the limit of tokens may have cut is not run, however whole it looks.
-    assert!(error(&chat(&[delta], "length")).contains("is incomplete"));
+}
+
+#[test]
+fn a_limit_leaves_what_is_whole_and_no_call_that_it_cut() {
+    let call = |id: &str, arguments: &str| json!({ "tool_calls": [{ "index": i32::from(id != "a"), "id": id, "function": { "name": "f", "arguments": arguments } }] });
+    let read = chat(&[json!({ "content": "x" }), call("a", "{\"n\":1}"), call("b", "{\"n\":")], "length");
+    let message = read.message();
+    assert_eq!(message["stopReason"], "length");
+    assert_eq!(
+        message["content"],
+        json!([{ "type": "text", "text": "x" }, { "type": "toolCall", "id": "a", "name": "f", "arguments": { "n": 1 } }])
+    );
+    let ended: Vec<_> =
+        read.events.iter().filter(|event| event.0 == Op::ToolEnd).map(|event| event.1).collect();
+    assert_eq!(ended, [1]);
+    assert_eq!(chat(&[call("a", "")], "length").message()["content"], json!([]));
+    // Where calls come whole, they are.
+    let google = json!({ "candidates": [{ "content": { "parts": [{ "functionCall": { "name": "f", "args": { "n": 1 } } }] }, "finishReason": "MAX_TOKENS" }] });
+    let ollama = [
+        json!({ "message": { "tool_calls": [{ "function": { "name": "f", "arguments": { "n": 1 } } }] } }),
+        json!({ "done": true, "done_reason": "length" }),
+    ];
+    for message in [
+        read_all_ways(&Gemini, &frames(&Gemini, &[google])).message(),
+        read_all_ways(&Ollama, &frames(&Ollama, &ollama)).message(),
+    ] {
+        assert_eq!(
+            (&message["stopReason"], &message["content"][0]["arguments"]),
+            (&json!("length"), &json!({ "n": 1 }))
+        );
+    }
+    let item = json!({ "type": "function_call", "id": "f", "call_id": "k", "name": "n", "arguments": "" });
+    let cut = responses(&[
+        json!({ "type": "response.output_item.added", "output_index": 0, "item": item }),
+        json!({ "type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "f", "delta": "{\"x\":" }),
+        json!({ "type": "response.incomplete", "response": { "status": "incomplete", "incomplete_details": { "reason": "max_output_tokens" } } }),
+    ]);
+    assert_eq!((&cut.message()["stopReason"], &cut.message()["content"]), (&json!("length"), &json!([])));
+}
+
+#[test]
+fn reasoning_between_tags_is_dropped_and_calls_come_after_it() {
+    let content = |text: &str| json!({ "content": text });
+    let text = |deltas: &[Value], reason: &str| chat(deltas, reason).message()["content"].clone();
+    let hello = json!([{ "type": "text", "text": "hello" }]);
+    assert_eq!(text(&[content("<think>x</think>hello")], "stop"), hello);
+    assert_eq!(
+        text(&[content("<thi"), content("nk>x < y`"), content("</think>hel"), content("lo")], "stop"),
+        hello
+    );
+    assert_eq!(text(&[content("use `<think>` "), content("<b>")], "stop")[0]["text"], "use `<think>` <b>");
+    // Never closed: it was none.
+    assert_eq!(text(&[content("<think>hello")], "stop"), json!([{ "type": "text", "text": "hello" }]));
+    let call =
+        json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } }] });
+    let blocks = text(&[content("<think>x</think>a <"), call], "tool_calls");
+    assert_eq!((&blocks[0]["text"], &blocks[1]["name"]), (&json!("a <"), &json!("f")));
+    assert_eq!(text(&[content("<think>x</think>hello")], "length"), hello);
+}
+
+#[test]
+fn a_message_is_one_answer_however_many_were_asked_for() {
+    let choice = |number: u32, text: &str| json!({ "index": number, "delta": { "content": text }, "finish_reason": "stop" });
+    let events = [
+        json!({ "choices": [choice(1, "No"), choice(0, "Yes")] }),
+        json!({ "choices": [choice(1, " way")] }),
+        json!({ "choices": [choice(0, " sir")] }),
+    ];
+    let message = read_all_ways(&OpenAiChat, &(frames(&OpenAiChat, &events) + "data: [DONE]\n\n")).message();
+    assert_eq!(message["content"][0]["text"], "Yes sir");
+    let candidate = |number: u32, text: &str| json!({ "candidates": [{ "index": number, "content": { "parts": [{ "text": text }] }, "finishReason": "STOP" }] });
+    let events = [candidate(0, "Yes"), candidate(1, "No"), candidate(0, " sir")];
+    assert_eq!(read_all_ways(&Gemini, &frames(&Gemini, &events)).message()["content"][0]["text"], "Yes sir");
 }
 
 #[test]
@@ -201,6 +272,16 @@ fn counts_are_those_of_openclaw() {
         ),
         json!({ "input": 0, "output": 0, "cacheRead": 5, "totalTokens": 5 })
     );
+    // What is counted once is not forgotten.
+    let chunk = |usage: Value| json!({ "choices": [{ "delta": { "content": "x" }, "finish_reason": "stop" }], "usage": usage });
+    let events = [
+        chunk(json!({ "prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6 })),
+        chunk(json!({ "completion_tokens": 2 })),
+        chunk(json!({})),
+    ];
+    let answer = frames(&OpenAiChat, &events) + "data: [DONE]\n\n";
+    let usage = read(&OpenAiChat, [answer.as_bytes()]).message()["usage"].clone();
+    assert_eq!(usage, json!({ "input": 5, "output": 2, "totalTokens": 7 }));
     for nonsense in [json!({}), json!(7), json!({ "prompt_tokens": -1 }), json!({ "prompt_tokens": "9" })] {
         assert_eq!(counts(nonsense.clone()), Value::Null, "{nonsense}");
     }
@@ -247,6 +328,83 @@ fn arguments_that_are_said_in_full_count_over_those_in_pieces() {
     );
     assert!(error(&responses(&events("{\"x\":2}", "incomplete"))).contains("is incomplete"));
     assert!(error(&responses(&events("", "completed"))).contains("no complete JSON object"));
+}
+
+#[test]
+fn text_of_responses_is_neither_doubled_nor_lost() {
+    let added = |number: u32, item: Value| json!({ "type": "response.output_item.added", "output_index": number, "item": item });
+    let done = |number: u32, item: Value| json!({ "type": "response.output_item.done", "output_index": number, "item": item });
+    let delta = |number: u32, id: &str, text: &str| json!({ "type": "response.output_text.delta", "output_index": number, "item_id": id, "delta": text });
+    let end = |output: Value| json!({ "type": "response.completed", "response": { "status": "completed", "output": output } });
+    let item = |id: &str, text: &str| json!({ "type": "message", "id": id, "content": [{ "type": "output_text", "text": text }] });
+    let begun = json!({ "type": "message", "id": "m1", "content": [] });
+    let reasoning = json!({ "type": "reasoning", "id": "rs", "summary": [] });
+    for (what, events) in [
+        (
+            "the end names and counts the items otherwise",
+            vec![
+                added(0, reasoning.clone()),
+                done(0, reasoning.clone()),
+                added(1, begun.clone()),
+                delta(1, "m1", "Hello"),
+                end(json!([item("other", "Hello")])),
+            ],
+        ),
+        (
+            "a delta before its item",
+            vec![
+                delta(0, "m1", "Hel"),
+                added(0, begun.clone()),
+                delta(0, "m1", "lo"),
+                done(0, item("m1", "Hello")),
+                end(json!([item("m1", "Hello")])),
+            ],
+        ),
+        ("no items at all", vec![delta(0, "m1", "Hello"), end(json!([]))]),
+        ("no items at all, but at the end", vec![delta(0, "m1", "Hello"), end(json!([item("m1", "Hello")]))]),
+        (
+            "the item's end says more than its deltas",
+            vec![
+                added(0, begun.clone()),
+                delta(0, "m1", "Hel"),
+                done(0, item("m1", "Hello")),
+                end(json!([])),
+            ],
+        ),
+    ] {
+        let read = responses(&events);
+        let content = read.message()["content"].clone();
+        let texts: Vec<_> =
+            content.as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect();
+        assert_eq!(texts, ["Hello"], "{what}");
+        assert_eq!(read.text(Op::TextDelta), "Hello", "{what}");
+    }
+    // A second item of a kind is another one.
+    let events = [
+        added(0, begun.clone()),
+        delta(0, "m1", "a"),
+        done(0, item("m1", "a")),
+        end(json!([item("m1", "a"), item("m2", "b")])),
+    ];
+    assert_eq!(responses(&events).message()["content"][1]["text"], "b");
+    // Of reasoning and its summary, that counts which comes first.
+    let thought = |kind: &str, text: &str| json!({ "type": format!("response.{kind}.delta"), "output_index": 0, "item_id": "rs", "delta": text });
+    let both = json!({ "type": "reasoning", "id": "rs", "summary": [{ "text": "sum" }], "content": [{ "text": "raw" }] });
+    for (first, second, expected) in [
+        (thought("reasoning_text", "raw"), thought("reasoning_summary_text", "sum"), "raw"),
+        (thought("reasoning_summary_text", "sum"), thought("reasoning_text", "raw"), "sum"),
+    ] {
+        let events = [added(0, reasoning.clone()), first, second, done(0, both.clone()), end(json!([both]))];
+        assert_eq!(responses(&events).message()["content"][0]["thinking"], expected);
+    }
+    // Arguments without their call are no call without arguments.
+    let call = json!({ "type": "function_call", "id": "f", "call_id": "k", "name": "n" });
+    let events = [
+        json!({ "type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "f", "delta": "{\"x\":1}" }),
+        done(0, call),
+        end(json!([])),
+    ];
+    assert!(error(&responses(&events)).contains("has not begun"));
 }
 
 #[test]
@@ -333,6 +491,15 @@ fn calls_of_gemini_have_ids_of_their_own() {
 }
 
 #[test]
+fn a_call_of_gemini_that_comes_after_the_reason_is_a_call() {
+    let events = [
+        json!({ "candidates": [{ "content": { "parts": [{ "text": "x" }] }, "finishReason": "STOP" }] }),
+        json!({ "candidates": [{ "content": { "parts": [{ "functionCall": { "name": "f" } }] } }] }),
+    ];
+    assert_eq!(read_all_ways(&Gemini, &frames(&Gemini, &events)).message()["stopReason"], "toolUse");
+}
+
+#[test]
 fn gemini_repeats_its_counts_and_the_last_known_are_kept() {
     let chunk = |counts: Value, reason: Value| {
         json!({ "usageMetadata": counts,
@@ -354,6 +521,17 @@ fn ollama_ends_with_the_line_that_says_so() {
     assert!(error(&read(&Ollama, [frames(&Ollama, &[line]).as_bytes()])).contains("incomplete"));
     let answer = "{\"message\":{\"content\":\"x\"},\"done\":true}\n";
     assert_eq!(read_all_ways(&Ollama, answer).message()["stopReason"], "stop");
+}
+
+#[test]
+fn calls_of_ollama_come_behind_all_text() {
+    let say = |text: &str| json!({ "message": { "content": text } });
+    let call = json!({ "message": { "content": "", "tool_calls": [{ "id": "a", "function": { "name": "f", "arguments": { "x": 1 } } }] } });
+    let answer = frames(&Ollama, &[say("a"), call, say("b"), json!({ "done": true, "done_reason": "stop" })]);
+    assert_eq!(
+        read_all_ways(&Ollama, &answer).message()["content"],
+        json!([{ "type": "text", "text": "ab" }, { "type": "toolCall", "id": "a", "name": "f", "arguments": { "x": 1 } }])
+    );
 }
 
 #[test]

@@ -23,13 +23,16 @@ use super::api::{
 use super::builder::MessageBuilder;
 use super::message::{StopReason, Usage};
 use super::request::{
-    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, refused,
+    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, check_strict,
+    refused,
 };
 use crate::{Code, CoreError, Result};
 
 const ID: &str = "anthropic-messages";
 /// The API wants a limit; this is one that every model since Claude 3 allows.
 const MAX_TOKENS: u64 = 4096;
+/// The least that a model may think.
+const LEAST: u64 = 1024;
 /// Keys that are OAuth tokens go into another header, and need this.
 const OAUTH_BETA: HeaderValue = HeaderValue::from_static("oauth-2025-04-20");
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -54,8 +57,8 @@ impl Api for Anthropic {
     }
 
     fn request(&self, request: &CompletionRequest, endpoint: &Endpoint) -> Result<HttpRequest> {
-        let call =
-            HttpRequest::post(versioned(endpoint, "/messages", &[])?, payload(request)?, &request.extra);
+        let url = versioned(endpoint, "/messages", &[])?;
+        let call = HttpRequest::post(url, payload(request, endpoint)?, &request.extra);
         authorized(call, endpoint)
     }
 
@@ -115,7 +118,7 @@ fn authorized(call: HttpRequest, endpoint: &Endpoint) -> Result<HttpRequest> {
 
 // ── the request ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
+fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<String, Value>> {
     let mut payload = Map::new();
     let cache = match request.cache {
         CacheRetention::None => None,
@@ -123,16 +126,13 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         CacheRetention::Long => Some(json!({ "type": "ephemeral", "ttl": "1h" })),
     };
     payload.insert("model".into(), request.model.as_str().into());
-    let budget = match &request.thinking {
-        Some(Thinking::Budget(tokens)) if *tokens < 1024 => {
-            return Err(refused("thinking.budgetTokens", "must be at least 1024 at Anthropic"));
-        }
-        Some(Thinking::Budget(tokens)) => Some(*tokens),
-        _ => None,
-    };
-    let most = request.max_tokens.unwrap_or_else(|| MAX_TOKENS.saturating_add(budget.unwrap_or_default()));
-    if budget.is_some_and(|budget| budget >= most) {
-        return Err(refused("thinking.budgetTokens", "must be less than `maxTokens`, which includes it"));
+    let (budget, most) = limits(request)?;
+    let thinks = request.thinking.as_ref().is_some_and(|how| *how != Thinking::Effort("none".into()));
+    if thinks && matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Tool(_))) {
+        return Err(refused(
+            "toolChoice",
+            "can only be \"auto\" or \"none\" at Anthropic while the model thinks",
+        ));
     }
     payload.insert("max_tokens".into(), most.into());
     payload.insert("stream".into(), true.into());
@@ -141,7 +141,7 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         mark(&mut block, cache.as_ref());
         payload.insert("system".into(), Value::Array(vec![block]));
     }
-    let mut messages = messages(request)?;
+    let mut messages = messages(request, endpoint)?;
     // The prompt up to here is what the next turn begins with.
     let last =
         messages.iter_mut().rev().find(|message| message.get("role").is_some_and(|role| role == "user"));
@@ -172,7 +172,7 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         payload.insert("tool_choice".into(), choice);
     }
     if let Some(temperature) = request.temperature {
-        if budget.is_some() {
+        if thinks {
             return Err(refused("temperature", "cannot be set at Anthropic while the model thinks"));
         }
         payload.insert("temperature".into(), temperature.into());
@@ -181,23 +181,12 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         payload.insert("stop_sequences".into(), request.stop.clone().into());
     }
     let mut output = Map::new();
-    match &request.thinking {
-        Some(Thinking::Budget(tokens)) => {
-            payload.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": tokens }));
-        }
-        Some(Thinking::Effort(word)) if word == "none" => {
-            payload.insert("thinking".into(), json!({ "type": "disabled" }));
-        }
-        Some(Thinking::Effort(word)) => {
-            // As OpenClaw maps them: the API has no lower word.
-            let word = if word == "minimal" { "low" } else { word };
-            payload.insert("thinking".into(), json!({ "type": "adaptive", "display": "summarized" }));
-            output.insert("effort".into(), word.into());
-        }
-        None => {}
+    if let Some(thinking) = thinking(request, budget, &mut output) {
+        payload.insert("thinking".into(), thinking);
     }
     match &request.response_format {
-        Some(ResponseFormat::Schema { schema, .. }) => {
+        Some(ResponseFormat::Schema { schema, strict, .. }) => {
+            check_strict(*strict)?;
             output.insert("format".into(), json!({ "type": "json_schema", "schema": schema }));
         }
         Some(ResponseFormat::Json) => {
@@ -215,6 +204,94 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         payload.insert("service_tier".into(), tier.as_str().into());
     }
     Ok(payload)
+}
+
+/// How many tokens the model may think, if that is said in tokens, and how many its answer may have in all.
+fn limits(request: &CompletionRequest) -> Result<(Option<u64>, u64)> {
+    let mut most = request.max_tokens;
+    let budget = match &request.thinking {
+        Some(Thinking::Budget(tokens)) if *tokens < LEAST => {
+            return Err(refused("thinking.budgetTokens", "must be at least 1024 at Anthropic"));
+        }
+        Some(Thinking::Budget(tokens)) => Some(*tokens),
+        Some(Thinking::Effort(effort)) if effort != "none" && !adapts(&request.model) => {
+            // What is thought counts as output here, and some is to be left for the answer.
+            let mut tokens = budget_of(effort)?;
+            if let Some(most) = most.filter(|most| *most <= tokens) {
+                tokens = most.saturating_sub(LEAST);
+            }
+            if tokens < LEAST {
+                let words =
+                    "leaves less than 1024 tokens to think: this model has budgets only, within `maxTokens`";
+                return Err(refused("thinking.effort", words));
+            }
+            Some(tokens)
+        }
+        _ => None,
+    };
+    let most = *most.get_or_insert_with(|| MAX_TOKENS.saturating_add(budget.unwrap_or_default()));
+    if budget.is_some_and(|budget| budget >= most) {
+        return Err(refused("thinking.budgetTokens", "must be less than `maxTokens`, which includes it"));
+    }
+    Ok((budget, most))
+}
+
+/// What says whether, and how much, the model thinks; a word for it goes into `output`.
+fn thinking(
+    request: &CompletionRequest,
+    budget: Option<u64>,
+    output: &mut Map<String, Value>,
+) -> Option<Value> {
+    match &request.thinking {
+        Some(Thinking::Effort(word)) if word == "none" => Some(json!({ "type": "disabled" })),
+        Some(_) if budget.is_some() => Some(json!({ "type": "enabled", "budget_tokens": budget })),
+        Some(Thinking::Effort(word)) => {
+            // As OpenClaw maps them: the API has no lower word.
+            let word = match word.as_str() {
+                "minimal" => "low",
+                "xhigh" if request.model.contains("4-6") => "high",
+                word => word,
+            };
+            output.insert("effort".into(), word.into());
+            Some(json!({ "type": "adaptive", "display": "summarized" }))
+        }
+        Some(Thinking::Budget(_)) | None => None,
+    }
+}
+
+/// Whether a model decides itself how much it thinks, by the word it is given, as OpenClaw tells it from the name
+/// (`supportsClaudeAdaptiveThinking`). Older ones refuse that, and models of others may: they know budgets.
+fn adapts(model: &str) -> bool {
+    let name = model.to_ascii_lowercase().replace(['.', '_'], "-");
+    if matches!(name.as_str(), "opus" | "opus-5" | "opus-5-5") {
+        return true;
+    }
+    let Some((_, family)) = name.split_once("claude-") else { return false };
+    let mut parts = family.split(|char: char| !char.is_ascii_alphanumeric());
+    let first = parts.next().unwrap_or_default();
+    // Dates have eight digits, versions one or two. In Claude 3 and before, the number is first.
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).filter(|number| *number < 100);
+    match first {
+        "opus" | "sonnet" => (number(), number()) >= (Some(4), Some(6)),
+        "fable" | "mythos" => true,
+        _ => first.parse::<u32>().is_err() && number() >= Some(5),
+    }
+}
+
+/// OpenClaw's budgets (`adjustMaxTokensForThinking`), whose words end at `high`.
+fn budget_of(effort: &str) -> Result<u64> {
+    Ok(match effort {
+        "minimal" => LEAST,
+        "low" => 2048,
+        "medium" => 8192,
+        "high" | "xhigh" | "max" => 16384,
+        _ => {
+            return Err(refused(
+                "thinking.effort",
+                "is no degree of thinking that this model of Anthropic's has",
+            ));
+        }
+    })
 }
 
 fn mark(block: &mut Value, cache: Option<&Value>) {
@@ -252,7 +329,7 @@ fn tool_id(id: &str) -> String {
     id.chars().take(64).map(plain).collect()
 }
 
-fn messages(request: &CompletionRequest) -> Result<Vec<Value>> {
+fn messages(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Vec<Value>> {
     let mut messages: Vec<Value> = Vec::new();
     // Results of calls that were made in one turn go back in one message.
     let mut results: Vec<Value> = Vec::new();
@@ -262,8 +339,8 @@ fn messages(request: &CompletionRequest) -> Result<Vec<Value>> {
         }
         let (role, content) = match message {
             Message::User { content } => ("user", visible(at, content)?),
-            Message::Assistant { content, api, .. } => {
-                let own = api.as_deref().is_none_or(|api| api == ID);
+            Message::Assistant { content, source } => {
+                let own = source.is(ID, endpoint, request);
                 let blocks: Vec<Value> = content.iter().filter_map(|part| assistant(part, own)).collect();
                 ("assistant", blocks)
             }
@@ -320,7 +397,7 @@ fn visible(at: usize, content: &[Content]) -> Result<Vec<Value>> {
     Ok(blocks)
 }
 
-/// A part of an earlier answer; `own` if it came by this API, so that its signatures hold.
+/// A part of an earlier answer; `own` if this model gave it here, so that its signatures hold.
 fn assistant(part: &Content, own: bool) -> Option<Value> {
     Some(match part {
         Content::Text { text, .. } if text.trim().is_empty() => return None,
@@ -349,6 +426,8 @@ fn assistant(part: &Content, own: bool) -> Option<Value> {
 struct Stream {
     /// The block of the message for each block of the API that is open.
     open: Vec<(u64, Open)>,
+    /// The arguments that came with the start of a call, for which none have come in deltas yet.
+    whole: Vec<(usize, String)>,
     begun: bool,
 }
 
@@ -394,7 +473,12 @@ impl Reducer for Stream {
                 match at.map(|at| self.open.swap_remove(at).1) {
                     Some(Open::Text(block)) => out.text_end(block),
                     Some(Open::Thinking(block)) => out.thinking_end(block),
-                    Some(Open::Tool(block)) => out.tool_end(block),
+                    Some(Open::Tool(block)) => {
+                        if let Some(at) = self.whole.iter().position(|whole| whole.0 == block) {
+                            out.tool_delta(block, &self.whole.swap_remove(at).1)?;
+                        }
+                        out.tool_end(block);
+                    }
                     Some(Open::Other) | None => {}
                 }
             }
@@ -428,7 +512,9 @@ impl Reducer for Stream {
                 }
             }
             "message_stop" => {
-                if self.open.iter().any(|open| matches!(open.1, Open::Tool(_))) {
+                // A limit may cut a call: what there is of the answer is good all the same.
+                let cut = out.stopped() == Some(StopReason::Length);
+                if !cut && self.open.iter().any(|open| matches!(open.1, Open::Tool(_))) {
                     return Err(malformed(ID, "the message ends within a tool call"));
                 }
                 return Ok(Flow::End);
@@ -486,9 +572,9 @@ impl Stream {
             "redacted_thinking" => Open::Thinking(out.redacted_thinking(REDACTED, &word(data))?),
             "tool_use" => {
                 let at = out.tool_start(&word(id), &word(name))?;
-                // The API sends `{}` here and the arguments in deltas; others that speak it send them whole.
+                // The API sends `{}` here and the arguments in deltas; others that speak it send them whole, or both.
                 if let Some(input) = input.map(RawValue::get).filter(|input| !is_empty_object(input)) {
-                    out.tool_delta(at, input)?;
+                    self.whole.push((at, input.to_owned()));
                 }
                 Open::Tool(at)
             }
@@ -511,7 +597,9 @@ impl Stream {
                 thinking.map_or(Ok(()), |thinking| out.delta_json(at, thinking))
             }
             ("input_json_delta", Some(Open::Tool(at))) => {
-                json.map_or(Ok(()), |json| out.delta_json(at, json))
+                let Some(json) = json.filter(|json| json.get() != "\"\"") else { return Ok(()) };
+                self.whole.retain(|whole| whole.0 != at);
+                out.delta_json(at, json)
             }
             ("signature_delta", Some(Open::Thinking(at))) => match signature.and_then(lossy_text) {
                 Some(signature) => out.signature(at, &signature),

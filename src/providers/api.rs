@@ -77,6 +77,8 @@ pub enum Framing {
 /// Where an API is, and who calls.
 #[derive(Clone)]
 pub struct Endpoint {
+    /// The provider's id: what is signed goes back to it only.
+    pub provider: String,
     /// Without a slash at the end.
     pub base_url: String,
     /// The API key, or none for servers that want none.

@@ -203,6 +203,13 @@ impl MessageBuilder {
         &mut self.message.usage
     }
 
+    /// The model has said something that is not shown, or not yet.
+    pub fn unseen(&mut self, bytes: usize) -> Result<()> {
+        self.start();
+        self.progress += 1;
+        self.grow(bytes)
+    }
+
     /// The message so far.
     pub fn message(&self) -> &AssistantMessage {
         &self.message
@@ -378,7 +385,8 @@ impl MessageBuilder {
     }
 
     /// Ends a good answer: blocks that are open are closed, tool calls are checked and ended. `PROVIDER_STREAM` if the
-    /// API gave no reason or a bad one, or if a tool call's arguments are no complete JSON object.
+    /// API gave no reason or a bad one, or if a tool call's arguments are no complete JSON object. Only where the answer
+    /// has as many tokens as it may ([`StopReason::Length`]), such calls are left out instead.
     pub fn finish(&mut self) -> Result<AssistantMessage> {
         let reason = match self.stop {
             Some(StopReason::Error | StopReason::Aborted) => {
@@ -397,12 +405,19 @@ impl MessageBuilder {
                 _ => {}
             }
         }
+        let mut cut = Vec::new();
         for (index, block) in self.message.content.iter_mut().enumerate() {
             let Block::ToolCall { arguments, name, .. } = block else { continue };
             let broken = |words: &str| {
                 Err(CoreError::new(Code::ProviderStream, format!("the call of the tool {name:?} {words}")))
             };
-            if !self.states.get(index).is_some_and(|state| state.ended) {
+            if reason == StopReason::Length {
+                // What is whole stays. What is not, the limit cut: it is no call.
+                if name.is_empty() || !is_object(arguments) {
+                    cut.push(index);
+                    continue;
+                }
+            } else if !self.states.get(index).is_some_and(|state| state.ended) {
                 return broken("is incomplete: the answer ended within it");
             }
             if name.is_empty() {
@@ -414,6 +429,9 @@ impl MessageBuilder {
                 return broken("has arguments that are no complete JSON object");
             }
             self.batch.push(Op::ToolEnd, index, arguments);
+        }
+        for index in cut.into_iter().rev() {
+            self.message.content.remove(index);
         }
         self.message.stop_reason = reason;
         Ok(self.message.clone())

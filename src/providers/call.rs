@@ -10,6 +10,8 @@
 //! jitter"), behind what `retry-after-ms` or `Retry-After` (RFC 9110, 10.2.3) ask for. If they ask for more than a cap,
 //! the call fails at once: somebody else may answer sooner.
 //!
+//! Whatever fails, the error is cleaned in one place: a server may repeat what it was sent, and errors end in transcripts.
+//!
 //! Dropping the future, which an abort does, closes the connection.
 
 use std::fmt;
@@ -29,6 +31,7 @@ use super::decoder::Decoder;
 use super::message::{AssistantMessage, StopReason};
 use super::pace::Pace;
 use super::queue::EventQueue;
+use super::request::refused;
 use super::sse::LINE_BYTES;
 use crate::redact;
 use crate::{Code, CoreError, Result};
@@ -114,6 +117,8 @@ pub struct CallOptions {
     pub on_response: Option<Arc<ResponseHook>>,
     /// Whether events are held until there is content, so that a failure before it leaves no trace.
     pub hold_start: bool,
+    /// When everything is to be over, if the call is one of several that share [`Timeouts::total`].
+    pub deadline: Option<Instant>,
 }
 
 impl Default for CallOptions {
@@ -126,6 +131,7 @@ impl Default for CallOptions {
             on_payload: None,
             on_response: None,
             hold_start: false,
+            deadline: None,
         }
     }
 }
@@ -248,6 +254,23 @@ const ERROR_BYTES: usize = 64 << 10;
 const KEPT_BYTES: usize = 4 << 10;
 /// A list of models has at most so many bytes a page.
 const PAGE_BYTES: usize = 16 << 20;
+/// The body of an error may take so long. The status is what counts.
+const ERROR_WAIT: Duration = Duration::from_secs(2);
+/// Shorter ones are no secrets, and stand in any text.
+const SECRET_BYTES: usize = 8;
+/// What a caller's headers must not say: it would contradict the connection or the body.
+const NOT_THE_CALLERS: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
+/// Headers that hold no secrets, whatever they say.
+const OPEN_HEADERS: [&str; 8] = [
+    "accept",
+    "anthropic-beta",
+    "anthropic-version",
+    "content-type",
+    "http-referer",
+    "openai-beta",
+    "user-agent",
+    "x-title",
+];
 /// No more is gathered for a batch.
 const BATCH_BYTES: usize = 64 << 10;
 /// For the end of a body after the API's end mark, so that the connection can be used again.
@@ -276,6 +299,7 @@ impl Caller<'_> {
             },
             Err(error) => error,
         };
+        let failure = self.clean(failure, options);
         let reason = if cancel.is_cancelled() { StopReason::Aborted } else { StopReason::Error };
         let message = decoder.out.fail(reason, failure.message());
         let had_content = decoder.out.has_content();
@@ -285,7 +309,8 @@ impl Caller<'_> {
     /// The body of an answer to a request that is no stream.
     pub async fn fetch(&self, request: HttpRequest, options: &CallOptions) -> Result<String> {
         let mut body = Vec::new();
-        self.call(request, options, None, Goal::Body(&mut body)).await?;
+        let fetched = self.call(request, options, None, Goal::Body(&mut body)).await;
+        fetched.map_err(|error| self.clean(error, options))?;
         String::from_utf8(body)
             .map_err(|_| CoreError::new(Code::ProviderStream, format!("{} sent no UTF-8", self.provider)))
     }
@@ -297,7 +322,7 @@ impl Caller<'_> {
         cancel: Option<&CancellationToken>,
         mut goal: Goal<'_>,
     ) -> Result<()> {
-        let total = deadline(options.timeouts.total);
+        let total = options.deadline.or_else(|| deadline(options.timeouts.total));
         tokio::select! {
             biased;
             () = cancelled(cancel) => Err(CoreError::new(Code::Network, "the call was aborted")),
@@ -332,6 +357,9 @@ impl Caller<'_> {
         }
         for given in [&self.endpoint.headers, &options.headers] {
             for name in given.keys() {
+                if NOT_THE_CALLERS.contains(&name.as_str()) {
+                    return Err(refused(&format!("headers.{name}"), "is not the caller's to set"));
+                }
                 headers.remove(name);
                 for value in given.get_all(name) {
                     headers.append(name, value.clone());
@@ -349,9 +377,12 @@ impl Caller<'_> {
             }
             let span =
                 BACKOFF.saturating_mul(1_u32.checked_shl(tried).unwrap_or(u32::MAX)).min(LONGEST_BACKOFF);
-            let wait =
-                failed.after.unwrap_or_default() + span.mul_f64((self.surroundings.chance)().clamp(0.0, 1.0));
-            tracing::debug!(provider = self.provider, error = %failed.error, ?wait, "trying again");
+            let wait = failed
+                .after
+                .unwrap_or_default()
+                .saturating_add(span.mul_f64((self.surroundings.chance)().clamp(0.0, 1.0)));
+            let status = failed.error.details().status;
+            tracing::debug!(provider = self.provider, code = %failed.error.code(), status, ?wait, "trying again");
             tokio::time::sleep(wait).await;
         }
         Ok(())
@@ -378,9 +409,11 @@ impl Caller<'_> {
             hook(answer.status, &answer.headers);
         }
         if !(200..300).contains(&answer.status) {
-            return Err(self.refusal(&mut answer, first_byte, times.idle).await);
+            return Err(self.refusal(&mut answer).await);
         }
-        self.check_type(&answer.headers, goal)?;
+        if let Some(words) = self.wrong_type(&answer.headers, goal) {
+            return Err(self.no_stream(&mut answer, words).await);
+        }
         let mut next = Some(tokio::select! {
             biased;
             chunk = answer.body.chunk() => chunk?,
@@ -451,14 +484,13 @@ impl Caller<'_> {
         CoreError::new(Code::Timeout, format!("{} {words} after {ms} ms", self.provider)).in_phase(phase)
     }
 
-    /// A good status does not make a good answer: a portal says 200 as well.
-    fn check_type(&self, headers: &HeaderMap, goal: &Goal<'_>) -> Result<()> {
-        let wrong = |words: String| Err(CoreError::new(Code::ProviderStream, words));
+    /// A good status does not make a good answer: a portal says 200 as well. What is wrong with the head, if anything is.
+    fn wrong_type(&self, headers: &HeaderMap, goal: &Goal<'_>) -> Option<String> {
         let text =
             |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
         let encoding = text(header::CONTENT_ENCODING);
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-            return wrong(format!(
+            return Some(format!(
                 "{} compresses its answer in a way that it was not asked for ({encoding})",
                 self.provider
             ));
@@ -469,81 +501,130 @@ impl Caller<'_> {
             Goal::Stream(..) if self.api.framing() == Framing::Sse => kind != "text/event-stream",
             _ => kind == "text/html",
         };
-        if bad && !kind.is_empty() {
-            let kind: String = kind.chars().take(100).collect();
-            return wrong(format!(
+        let kind: String = kind.chars().take(100).collect();
+        (bad && !kind.is_empty()).then(|| {
+            format!(
                 "{} answers with {kind:?} and not with a stream of its API: check `baseUrl`",
                 self.provider
-            ));
+            )
+        })
+    }
+
+    /// A good status, and no stream. Proxies and routers send errors so; those that name a status mean it.
+    async fn no_stream(&self, answer: &mut Answer, words: String) -> Failed {
+        let body = error_body(answer).await;
+        let value: Option<Value> = serde_json::from_slice(&body).ok();
+        let named = value.as_ref().and_then(|value| value.get("error")).filter(|error| !error.is_null());
+        let Some(named) = named else {
+            let error = CoreError::new(Code::ProviderStream, words);
+            return match String::from_utf8(body) {
+                Ok(body) if !body.is_empty() => error.with_body(body).into(),
+                _ => error.into(),
+            };
+        };
+        let status = named.get("code").or_else(|| named.get("status")).and_then(Value::as_u64);
+        match status.and_then(|status| u16::try_from(status).ok()).filter(|s| (400..600).contains(s)) {
+            Some(status) => self.refused(status, &answer.headers, &body),
+            None => self.told_no(Code::ProviderStream, "answered with an error", &body).into(),
         }
-        Ok(())
     }
 
     /// An answer that says no.
-    async fn refusal(
-        &self,
-        answer: &mut Answer,
-        first_byte: Option<Instant>,
-        idle: Option<Duration>,
-    ) -> Failed {
-        // Whatever of the body comes in time; the status is what counts.
-        let mut body = Vec::new();
-        let mut end = first_byte;
-        while body.len() < ERROR_BYTES {
-            let chunk = tokio::select! {
-                biased;
-                chunk = answer.body.chunk() => chunk,
-                () = until(end) => break,
-            };
-            let Ok(Some(chunk)) = chunk else { break };
-            if body.is_empty() {
-                end = deadline(idle);
-            }
-            let room = ERROR_BYTES.saturating_sub(body.len());
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        }
-        let after = retry_after(&answer.headers, (self.surroundings.now)());
-        let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let status = answer.status;
-        let retry = match header("x-should-retry") {
+    async fn refusal(&self, answer: &mut Answer) -> Failed {
+        let body = error_body(answer).await;
+        self.refused(answer.status, &answer.headers, &body)
+    }
+
+    fn refused(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Failed {
+        let after = retry_after(headers, (self.surroundings.now)());
+        let retry = match headers.get("x-should-retry").and_then(|value| value.to_str().ok()) {
             Some("true") => true,
             Some("false") => false,
             _ => matches!(status, 408 | 409 | 429 | 500..=599),
         };
-        let (kind, words) = told(&body);
         let reason = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
-        let mut text = format!("{} answered {status} {}", self.provider, reason.unwrap_or_default());
-        for words in [kind.as_deref(), words.as_deref()].into_iter().flatten() {
-            text.push_str(": ");
-            text.push_str(words);
-        }
-        if (300..400).contains(&status) {
-            text.push_str("; redirects are not followed, as that would hand the key on: check `baseUrl`");
-        }
-        let mut error = CoreError::new(Code::ProviderHttp, self.clean(&text)).with_status(status);
-        if !body.is_empty() {
-            error = error.with_body(self.clean(&String::from_utf8_lossy(&body)));
-        }
-        if let Some(kind) = kind {
-            error = error.of_type(self.clean(&kind));
-        }
+        let words = format!("answered {status} {}", reason.unwrap_or_default());
+        let mut error = self.told_no(Code::ProviderHttp, &words, body).with_status(status);
         if let Some(after) = after {
             error = error.retry_after(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         }
         Failed { error, retry, after }
     }
 
-    /// Without anything secret, and not too long.
-    fn clean(&self, text: &str) -> String {
-        clean(text, self.endpoint.key.as_ref().and_then(|key| key.expose_str().ok()))
+    /// What the body of an error says, behind `words`.
+    fn told_no(&self, code: Code, words: &str, body: &[u8]) -> CoreError {
+        let (kind, message) = told(body);
+        let mut text = format!("{} {words}", self.provider);
+        for words in [kind.as_deref(), message.as_deref()].into_iter().flatten() {
+            text.push_str(": ");
+            text.push_str(words);
+        }
+        if words.starts_with("answered 3") {
+            text.push_str("; redirects are not followed, as that would hand the key on: check `baseUrl`");
+        }
+        let mut error = CoreError::new(code, text);
+        if !body.is_empty() {
+            error = error.with_body(String::from_utf8_lossy(body));
+        }
+        match kind {
+            Some(kind) => error.of_type(kind),
+            None => error,
+        }
+    }
+
+    /// The error without anything secret, and not too long: a server may repeat the key, or what else it was sent.
+    fn clean(&self, error: CoreError, options: &CallOptions) -> CoreError {
+        let mut secrets = Vec::new();
+        let mut add = |text: &str| {
+            if text.len() >= SECRET_BYTES {
+                secrets.push(text.to_owned());
+                // As some write it in JSON.
+                if text.contains('/') {
+                    secrets.push(text.replace('/', "\\/"));
+                }
+            }
+        };
+        if let Some(key) = self.endpoint.key.as_ref().and_then(|key| key.expose_str().ok()) {
+            add(key);
+        }
+        for (name, value) in self.endpoint.headers.iter().chain(&options.headers) {
+            let open = !value.is_sensitive() || OPEN_HEADERS.contains(&name.as_str());
+            let Some(value) = value.to_str().ok().filter(|_| !open) else { continue };
+            add(value);
+            // A scheme, or names of cookies, may stand before what is secret.
+            value.split([' ', ';', ',', '=']).for_each(&mut add);
+        }
+        // A secret that holds another one goes first.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let cleaned = error.map_texts(|text| clean(text, &secrets));
+        secrets.iter_mut().for_each(zeroize::Zeroize::zeroize);
+        cleaned
     }
 }
 
-/// A server may repeat a key, in part or whole.
-fn clean(text: &str, key: Option<&str>) -> String {
+/// Whatever of an error's body comes in time.
+async fn error_body(answer: &mut Answer) -> Vec<u8> {
+    let mut body = Vec::new();
+    let end = deadline(Some(ERROR_WAIT));
+    while body.len() < ERROR_BYTES {
+        let chunk = tokio::select! {
+            biased;
+            chunk = answer.body.chunk() => chunk,
+            () = until(end) => break,
+        };
+        let Ok(Some(chunk)) = chunk else { break };
+        let room = ERROR_BYTES.saturating_sub(body.len());
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+    }
+    body
+}
+
+fn clean(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
-    if let Some(key) = key.filter(|key| !key.is_empty()) {
-        text = text.replace(key, "[REDACTED]");
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), "[REDACTED]");
+        }
     }
     // Cut after the masking, so that half of a secret does not get by.
     let units: Vec<u16> = text.encode_utf16().collect();
@@ -573,9 +654,10 @@ fn told(body: &[u8]) -> (Option<String>, Option<String>) {
 /// What `retry-after-ms` or `Retry-After` ask for.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    // What no duration can hold is long all the same.
     let number = |text: &str, unit: f64| {
-        let number: f64 = text.parse().ok()?;
-        Duration::try_from_secs_f64(number * unit).ok()
+        let number = text.parse::<f64>().ok().filter(|number| *number >= 0.0)? * unit;
+        Some(Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX))
     };
     if let Some(wait) = text("retry-after-ms").and_then(|text| number(text, 0.001)) {
         return Some(wait);

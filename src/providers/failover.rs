@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::builder::Batch;
@@ -114,7 +115,9 @@ impl FailoverProvider {
         cancel: &CancellationToken,
         queue: Option<&EventQueue>,
     ) -> (Batch, Outcome, Vec<FailedAttempt>) {
-        let options = CallOptions { hold_start: true, ..options.clone() };
+        let mut options = CallOptions { hold_start: true, ..options.clone() };
+        // One for all: who comes later has what is left.
+        options.deadline = options.timeouts.total.and_then(|total| Instant::now().checked_add(total));
         let mut request = request.clone();
         let mut attempts: Vec<FailedAttempt> = Vec::new();
         let mut last: Option<(Batch, Outcome)> = None;
@@ -129,6 +132,14 @@ impl FailoverProvider {
             };
             // A probe whose caller goes away must not shut the candidate for others.
             let release = Release { failover: self, at, armed: probe };
+            // Other processes ask with the same profile, and this one may have been started after it failed.
+            let claimed = match self.admit_profile(candidate).await {
+                Ok(claimed) => claimed,
+                Err(until) => {
+                    attempts.push(candidate.failed("cooldown", None, Some(until)));
+                    continue;
+                }
+            };
             request.model.clone_from(&candidate.model);
             let (rest, outcome) = provider.attempt(&request, &options, cancel, queue).await;
             let failure = match &outcome {
@@ -137,16 +148,21 @@ impl FailoverProvider {
                     self.worked(at, candidate).await;
                     return (rest, outcome, attempts);
                 }
-                Err(failure) if failure.aborted() => return (rest, outcome, attempts),
+                Err(failure) if failure.aborted() => {
+                    self.release_profile(candidate, claimed).await;
+                    return (rest, outcome, attempts);
+                }
                 Err(failure) => failure,
             };
             let reason = classify(&failure.error);
-            let until = match reason.cools() {
-                Some(cools) => {
-                    release.keep();
-                    Some(self.cool(at, candidate, cools, &failure.error).await)
-                }
-                None => None,
+            // With the time of all used up by others, it says nothing about this one.
+            let late = failure.error.details().phase == Some("total");
+            let until = if let Some(cools) = reason.cools().filter(|_| !late || last.is_none()) {
+                release.keep();
+                Some(self.cool(at, candidate, cools, &failure.error).await)
+            } else {
+                self.release_profile(candidate, claimed).await;
+                None
             };
             tracing::info!(
                 provider = provider.id(),
@@ -157,7 +173,7 @@ impl FailoverProvider {
             attempts.push(candidate.failed(reason.as_str(), failure.error.details().status, until));
             // Neither is cured by asking somebody else: the host shortens the prompt, and a refusal is an answer.
             let refused = failure.error.details().error_type.as_deref() == Some("refusal");
-            let end = failure.had_content || reason == Reason::ContextOverflow || refused;
+            let end = failure.had_content || reason == Reason::ContextOverflow || refused || late;
             last = Some((rest, outcome));
             if end {
                 break;
@@ -179,6 +195,30 @@ impl FailoverProvider {
             Availability::Free => Ok(false),
             Availability::Cooling(until) => Err(until),
             Availability::Probe => Ok(state.claim_probe(now)),
+        }
+    }
+
+    /// Whether the candidate's profile may be used, and if this is the one call after its window; else until when not.
+    async fn admit_profile(&self, candidate: &Candidate) -> Result<bool, u64> {
+        let (Some(profiles), Some(id)) = (&self.profiles, &candidate.profile) else { return Ok(false) };
+        match profiles.admit(id).await {
+            Ok(Availability::Free) => Ok(false),
+            Ok(Availability::Probe) => Ok(true),
+            Ok(Availability::Cooling(until)) => Err(until),
+            Err(error) => {
+                // The call itself may do; the candidate's key is its own.
+                tracing::warn!(%error, "cannot tell how an auth profile fares");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Gives back the one call after a window, which came to nothing.
+    async fn release_profile(&self, candidate: &Candidate, claimed: bool) {
+        if let (true, Some(profiles), Some(id)) = (claimed, &self.profiles, &candidate.profile)
+            && let Err(error) = profiles.release(id).await
+        {
+            tracing::warn!(%error, "cannot give an auth profile back");
         }
     }
 

@@ -20,7 +20,8 @@ use super::message::{StopReason, Usage};
 use super::ollama::tool_name_of;
 use super::openai::{check_choice, made_id, not_models, result_text};
 use super::request::{
-    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, Tool, ToolChoice, refused,
+    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, Tool, ToolChoice,
+    check_strict, refused,
 };
 use crate::Result;
 
@@ -52,7 +53,7 @@ impl Api for Gemini {
         let model = model_path(&request.model)?;
         let url = endpoint.url(&format!("/{model}:streamGenerateContent"), &[("alt", "sse")])?;
         let mut extra = request.extra.clone();
-        let payload = payload(request, extra.shift_remove("generationConfig"))?;
+        let payload = payload(request, endpoint, extra.shift_remove("generationConfig"))?;
         Ok(HttpRequest::post(url, payload, &extra)
             .header("accept", HeaderValue::from_static("text/event-stream"))
             .header_if("x-goog-api-key", endpoint.key_header("")?))
@@ -108,18 +109,26 @@ fn model_path(model: &str) -> Result<String> {
     Ok(if model.contains('/') { model.to_owned() } else { format!("models/{model}") })
 }
 
-/// The major version of a Gemini model, if its name tells.
-fn version(model: &str) -> Option<u32> {
+/// Whether a model is older than Gemini 3, by its name, or a Gemma: no signatures, no pictures in results.
+fn is_old(model: &str) -> bool {
     let name = model.to_ascii_lowercase();
-    let (_, after) = name.rsplit_once("gemini-")?;
-    after.split(['.', '-']).next()?.parse().ok()
+    let version = |after: &str| after.split(['.', '-']).next()?.parse::<u32>().ok();
+    name.contains("gemma")
+        || name
+            .rsplit_once("gemini-")
+            .and_then(|(_, after)| version(after))
+            .is_some_and(|version| version < 3)
 }
 
-fn payload(request: &CompletionRequest, config: Option<Value>) -> Result<Map<String, Value>> {
+fn payload(
+    request: &CompletionRequest,
+    endpoint: &Endpoint,
+    config: Option<Value>,
+) -> Result<Map<String, Value>> {
     check_choice(request)?;
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
-    set("contents", contents(request)?);
+    set("contents", contents(request, endpoint)?);
     if let Some(system) = &request.system {
         set("systemInstruction", json!({ "parts": [{ "text": system }] }));
     }
@@ -192,7 +201,8 @@ fn generation_config(request: &CompletionRequest) -> Result<Map<String, Value>> 
     match &request.response_format {
         None => {}
         Some(ResponseFormat::Json) => set("responseMimeType", "application/json".into()),
-        Some(ResponseFormat::Schema { schema, .. }) => {
+        Some(ResponseFormat::Schema { schema, strict, .. }) => {
+            check_strict(*strict)?;
             set("responseMimeType", "application/json".into());
             set("responseJsonSchema", Value::Object(schema.clone()));
         }
@@ -202,7 +212,19 @@ fn generation_config(request: &CompletionRequest) -> Result<Map<String, Value>> 
 
 /// Models before Gemini 3 know budgets only. The budgets are OpenClaw's.
 fn thinking(model: &str, effort: &str) -> Result<Value> {
-    let old = version(model).is_some_and(|version| version < 3);
+    if let Some((_, after)) = model.to_ascii_lowercase().split_once("gemma") {
+        let level = match effort {
+            // The only one that thinks, and knows two degrees.
+            _ if !after.trim_start_matches('-').starts_with('4') => None,
+            "minimal" | "low" => Some("MINIMAL"),
+            "medium" | "high" => Some("HIGH"),
+            _ => None,
+        };
+        let level = level
+            .ok_or_else(|| refused("thinking.effort", "is no degree of thinking that this Gemma has"))?;
+        return Ok(json!({ "includeThoughts": true, "thinkingLevel": level }));
+    }
+    let old = is_old(model);
     if effort == "none" && old {
         return Ok(json!({ "thinkingBudget": 0 }));
     }
@@ -224,12 +246,18 @@ fn thinking(model: &str, effort: &str) -> Result<Value> {
     Ok(if old {
         json!({ "includeThoughts": true, "thinkingBudget": budget })
     } else {
-        json!({ "includeThoughts": true, "thinkingLevel": effort.to_ascii_uppercase() })
+        // The greater ones know two degrees, as OpenClaw has it.
+        let level = match effort {
+            "minimal" | "low" if model.contains("-pro") => "LOW",
+            "medium" | "high" if model.contains("-pro") => "HIGH",
+            _ => &effort.to_ascii_uppercase(),
+        };
+        json!({ "includeThoughts": true, "thinkingLevel": level })
     })
 }
 
-fn contents(request: &CompletionRequest) -> Result<Value> {
-    let version = version(&request.model);
+fn contents(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Value> {
+    let new = !is_old(&request.model);
     let mut out: Vec<Value> = Vec::with_capacity(request.messages.len());
     // All results of one turn are one content; pictures that old models do not take in a result come after it.
     let (mut results, mut pictures) = (Vec::new(), Vec::new());
@@ -248,10 +276,9 @@ fn contents(request: &CompletionRequest) -> Result<Value> {
                 }
                 out.push(content_of("user", &parts));
             }
-            Message::Assistant { content, api, model, .. } => {
-                let own = api.as_deref().is_none_or(|api| api == API)
-                    && model.as_deref().is_none_or(|model| model == request.model);
-                let parts = model_parts(content, own, version.is_none_or(|version| version >= 3));
+            Message::Assistant { content, source } => {
+                let own = source.is(API, endpoint, request);
+                let parts = model_parts(content, own, new);
                 if own {
                     own_calls.extend(content.iter().filter_map(|part| match part {
                         Content::ToolCall { id, .. } => Some(id.as_str()),
@@ -275,7 +302,7 @@ fn contents(request: &CompletionRequest) -> Result<Value> {
                     if own_calls.contains(&tool_call_id.as_str()) {
                         fields.insert("id".into(), tool_call_id.as_str().into());
                     }
-                    if !images.is_empty() && version.is_none_or(|version| version >= 3) {
+                    if !images.is_empty() && new {
                         fields.insert("parts".into(), images.into());
                     } else {
                         pictures.extend(images);
@@ -395,11 +422,17 @@ impl Reducer for Answer {
         if let Some(counts) = counts {
             self.count(counts, out);
         }
-        // One candidate was asked for.
-        let candidate = candidates.map(elements).unwrap_or_default().into_iter().next();
+        // A message is one answer, however many were asked for.
+        let first = |candidate: &&RawValue| match members(candidate.get(), ["index"]) {
+            Ok([number]) => number.and_then(count).unwrap_or_default() == 0,
+            Err(_) => true,
+        };
+        let candidates = candidates.map(elements).unwrap_or_default();
+        let others = !candidates.is_empty();
+        let candidate = candidates.into_iter().find(first);
         match (candidate, feedback) {
             (Some(candidate), _) => self.candidate(candidate, out)?,
-            (None, Some(feedback)) => {
+            (None, Some(feedback)) if !others => {
                 let [reason, message] =
                     members(feedback.get(), ["blockReason", "blockReasonMessage"]).unwrap_or_default();
                 if let Some(reason) = reason.and_then(text) {
@@ -408,15 +441,20 @@ impl Reducer for Answer {
                     return Err(failed(API, Some(&reason), message));
                 }
             }
-            (None, None) => {}
+            (None, _) => {}
         }
         Ok(Flow::Continue)
     }
 
     fn end(&mut self, out: &mut MessageBuilder) -> Result<()> {
         match out.stopped() {
-            Some(_) => Ok(()),
             None => Err(incomplete(API)),
+            // A call may come after the reason.
+            Some(StopReason::Stop) if !self.calls.is_empty() => {
+                out.stop(StopReason::ToolUse);
+                Ok(())
+            }
+            Some(_) => Ok(()),
         }
     }
 }
@@ -435,8 +473,7 @@ impl Answer {
         let Some(reason) = reason.and_then(text) else { return Ok(()) };
         match &*reason {
             "" | "FINISH_REASON_UNSPECIFIED" => {}
-            "STOP" if self.calls.is_empty() => out.stop(StopReason::Stop),
-            "STOP" => out.stop(StopReason::ToolUse),
+            "STOP" => out.stop(StopReason::Stop),
             "MAX_TOKENS" => out.stop(StopReason::Length),
             other => {
                 let message = message.and_then(lossy_text);

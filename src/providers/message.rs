@@ -53,6 +53,23 @@ impl Usage {
         }
     }
 
+    /// Takes over what is counted later; what is not counted again stays.
+    pub fn update(&mut self, later: &Self) {
+        let pairs = [
+            (&mut self.input, later.input),
+            (&mut self.output, later.output),
+            (&mut self.cache_read, later.cache_read),
+            (&mut self.cache_write, later.cache_write),
+            (&mut self.cache_write_1h, later.cache_write_1h),
+            (&mut self.reasoning, later.reasoning),
+            (&mut self.total_tokens, later.total_tokens),
+        ];
+        for (mine, later) in pairs {
+            *mine = later.or(*mine);
+        }
+        self.sum_up();
+    }
+
     /// Adds another call's counts; what neither knows stays absent.
     pub fn add(&mut self, other: &Self) {
         let sum = |mine: &mut Option<u64>, more: Option<u64>| {

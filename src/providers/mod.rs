@@ -24,6 +24,7 @@ pub mod queue;
 pub mod relay;
 pub mod request;
 pub mod sse;
+mod tags;
 
 pub use api::Api;
 pub use call::{CallOptions, Timeouts};

@@ -15,7 +15,8 @@ use super::builder::MessageBuilder;
 use super::message::{StopReason, Usage};
 use super::openai::{function_tools, made_id, not_models, result_text};
 use super::request::{
-    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, refused,
+    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, check_strict,
+    refused,
 };
 use crate::Result;
 
@@ -118,7 +119,10 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
     match &request.response_format {
         None => {}
         Some(ResponseFormat::Json) => set("format", "json".into()),
-        Some(ResponseFormat::Schema { schema, .. }) => set("format", Value::Object(schema.clone())),
+        Some(ResponseFormat::Schema { schema, strict, .. }) => {
+            check_strict(*strict)?;
+            set("format", Value::Object(schema.clone()));
+        }
     }
     let mut options = Map::new();
     if let Some(tokens) = request.max_tokens {
@@ -131,8 +135,10 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
         options.insert("stop".into(), request.stop.clone().into());
     }
     // Over these, not in their place: `extra.options` is where all else of Ollama's options goes.
-    if let Some(Value::Object(more)) = request.extra.get("options") {
-        options.extend(more.clone());
+    match request.extra.get("options") {
+        None => {}
+        Some(Value::Object(more)) => options.extend(more.clone()),
+        Some(_) => return Err(refused("extra.options", "must be an object")),
     }
     if !options.is_empty() {
         set("options", options.into());
@@ -243,7 +249,8 @@ fn assistant(content: &[Content]) -> Value {
 struct Chat {
     text: Option<usize>,
     thinking: Option<usize>,
-    calls: usize,
+    /// Calls come behind all text, as in OpenClaw, whatever came between them: id, name and arguments.
+    calls: Vec<(String, String, String)>,
 }
 
 impl Reducer for Chat {
@@ -263,10 +270,15 @@ impl Reducer for Chat {
             return Ok(Flow::Continue);
         }
         *out.usage() = usage(data);
+        for (id, name, arguments) in &self.calls {
+            let block = out.tool_start(id, name)?;
+            out.tool_delta(block, arguments)?;
+            out.tool_end(block);
+        }
         let reason = reason.and_then(text);
         out.stop(match reason.as_deref() {
             Some("length") => StopReason::Length,
-            _ if self.calls > 0 => StopReason::ToolUse,
+            _ if !self.calls.is_empty() => StopReason::ToolUse,
             _ => StopReason::Stop,
         });
         Ok(Flow::End)
@@ -295,22 +307,13 @@ impl Chat {
             let block = *self.text.get_or_insert_with(|| out.text_start());
             out.delta_json(block, content)?;
         }
-        for call in calls.map(elements).unwrap_or_default() {
-            if let Some(block) = self.text.take() {
-                out.text_end(block);
-            }
-            if let Some(block) = self.thinking.take() {
-                out.thinking_end(block);
-            }
-            self.call(call, created, out)?;
-        }
-        Ok(())
+        calls.map(elements).unwrap_or_default().into_iter().try_for_each(|call| self.call(call, created, out))
     }
 
     fn call(&mut self, call: &RawValue, created: &str, out: &mut MessageBuilder) -> Result<()> {
         let [id, function] =
             members(call.get(), ["id", "function"]).map_err(|error| malformed(API, error))?;
-        if self.calls == CALLS {
+        if self.calls.len() == CALLS {
             return Err(malformed(API, "too many tool calls"));
         }
         let function = function.ok_or_else(|| malformed(API, "a tool call without a function"))?;
@@ -320,17 +323,14 @@ impl Chat {
         let id = id.and_then(text).filter(|id| !id.is_empty()).map(std::borrow::Cow::into_owned);
         let id = id.unwrap_or_else(|| {
             let time = out.message().timestamp_ms.to_string();
-            made_id("ollama_call_", &[&time, created, &self.calls.to_string(), &name])
+            made_id("ollama_call_", &[&time, created, &self.calls.len().to_string(), &name])
         });
-        let block = out.tool_start(&id, &name)?;
-        self.calls += 1;
-        match arguments {
-            // Old models' templates give the text of an object.
-            Some(arguments) if arguments.get().starts_with('"') => out.delta_json(block, arguments)?,
-            Some(arguments) => out.tool_delta(block, arguments.get())?,
-            None => {}
-        }
-        out.tool_end(block);
+        // Old models' templates give the text of an object.
+        let arguments =
+            arguments.map(|arguments| lossy_text(arguments).unwrap_or_else(|| arguments.get().into()));
+        let arguments = arguments.unwrap_or_default().into_owned();
+        out.unseen(arguments.len())?;
+        self.calls.push((id, name.into_owned(), arguments));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::api::{Endpoint, HttpRequest, Model, ModelPage, failed, lossy_text, members};
-use super::request::{CompletionRequest, Content, ResponseFormat, Tool, ToolChoice, refused};
+use super::request::{CacheRetention, CompletionRequest, Content, ResponseFormat, Tool, ToolChoice, refused};
 use crate::{Code, CoreError, Result};
 
 /// Where both APIs are.
@@ -117,6 +117,45 @@ pub(super) fn check_choice(request: &CompletionRequest) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Models whose prompts OpenAI keeps for a day, as OpenClaw lists them (`resolveOpenAIPromptCacheParams`).
+const KEPT_FOR_A_DAY: [&str; 12] = [
+    "gpt-5.5",
+    "gpt-5.5-pro",
+    "gpt-5.4",
+    "gpt-5.2",
+    "gpt-5.1-codex-max",
+    "gpt-5.1",
+    "gpt-5.1-codex",
+    "gpt-5.1-codex-mini",
+    "gpt-5.1-chat-latest",
+    "gpt-5",
+    "gpt-5-codex",
+    "gpt-4.1",
+];
+
+/// The field that has a prompt cached for longer, where there is one. Other servers, and other models, may refuse it.
+pub(super) fn retention(request: &CompletionRequest, endpoint: &Endpoint) -> Option<(&'static str, Value)> {
+    if request.cache != CacheRetention::Long || !is_openai(endpoint) {
+        return None;
+    }
+    let version =
+        request.model.strip_prefix("gpt-").unwrap_or_default().split('-').next().unwrap_or_default();
+    let mut numbers = version.splitn(2, '.').map(|number| number.parse::<u32>().ok());
+    if (numbers.next().flatten(), numbers.next().flatten()) >= (Some(5), Some(6)) {
+        return Some(("prompt_cache_options", json!({ "ttl": "30m" })));
+    }
+    // Without the date of a snapshot.
+    let plain = |char: char| char.is_ascii_digit() || char == '-';
+    let model = match request.model.len().checked_sub("-2026-01-31".len()) {
+        Some(at) => match request.model.split_at_checked(at) {
+            Some((name, date)) if date.starts_with('-') && date.chars().all(plain) => name,
+            _ => &request.model,
+        },
+        None => &request.model,
+    };
+    KEPT_FOR_A_DAY.contains(&model).then(|| ("prompt_cache_retention", "24h".into()))
 }
 
 /// Tools in the shape that chat completions and Ollama have.

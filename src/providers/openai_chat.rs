@@ -4,7 +4,8 @@
 //! By the API reference, <https://platform.openai.com/docs/api-reference/chat>. What compatible servers add or leave out
 //! is read as OpenClaw's own transport reads it: reasoning under three names, content in parts, calls without an index.
 //!
-//! An answer ends with `data: [DONE]`. `finish_reason` alone is no end: counts come after it.
+//! An answer ends with `data: [DONE]`. `finish_reason` alone is no end: counts come after it. Reasoning that stands in the
+//! text between tags is dropped, as OpenClaw does (`tags`).
 
 use std::borrow::Cow;
 
@@ -16,11 +17,10 @@ use super::api::{
     malformed, members, text,
 };
 use super::builder::MessageBuilder;
-use super::message::{StopReason, Usage};
+use super::message::{Block, StopReason, Usage};
 use super::openai;
-use super::request::{
-    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, refused,
-};
+use super::request::{CompletionRequest, Content, Message, ResponseFormat, Thinking, ToolChoice, refused};
+use super::tags::{TagFilter, is_plain};
 use crate::Result;
 
 const API: &str = "openai-completions";
@@ -74,7 +74,7 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
     set("model", request.model.as_str().into());
-    set("messages", messages(request));
+    set("messages", messages(request, endpoint));
     set("stream", true.into());
     set("stream_options", json!({ "include_usage": true }));
     if !request.tools.is_empty() {
@@ -107,8 +107,8 @@ fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<Strin
             ));
         }
     }
-    if request.cache == CacheRetention::Long {
-        set("prompt_cache_retention", "24h".into());
+    if let Some((name, value)) = openai::retention(request, endpoint) {
+        set(name, value);
     }
     match &request.response_format {
         None => {}
@@ -133,7 +133,7 @@ fn tool_choice(choice: &ToolChoice) -> Value {
     }
 }
 
-fn messages(request: &CompletionRequest) -> Value {
+fn messages(request: &CompletionRequest, endpoint: &Endpoint) -> Value {
     let mut out = Vec::with_capacity(request.messages.len() + 1);
     if let Some(system) = &request.system {
         out.push(json!({ "role": "system", "content": system }));
@@ -147,9 +147,8 @@ fn messages(request: &CompletionRequest) -> Value {
             flush(&mut out, &mut images);
             match message {
                 Message::User { content } => out.push(json!({ "role": "user", "content": user(content) })),
-                Message::Assistant { content, api, model, .. } => {
-                    let own = api.as_deref().is_none_or(|api| api == API)
-                        && model.as_deref().is_none_or(|model| model == request.model);
+                Message::Assistant { content, source } => {
+                    let own = source.is(API, endpoint, request);
                     out.extend(assistant(content, own));
                 }
                 Message::ToolResult { .. } => {}
@@ -255,6 +254,7 @@ struct Chat {
     /// The text or thinking block that grows.
     open: Option<(Kind, usize)>,
     calls: Vec<Call>,
+    tags: TagFilter,
     /// Signatures of calls that have not come yet: the call's id, and the detail.
     details: Vec<(String, String)>,
 }
@@ -276,7 +276,7 @@ struct Call {
 impl Reducer for Chat {
     fn event(&mut self, _name: &str, data: &str, out: &mut MessageBuilder) -> Result<Flow> {
         if data.trim_ascii() == "[DONE]" {
-            self.finish(out);
+            self.finish(out)?;
             return Ok(Flow::End);
         }
         let [id, model, choices, counts, error] = members(data, ["id", "model", "choices", "usage", "error"])
@@ -294,14 +294,16 @@ impl Reducer for Chat {
         {
             out.set_response_model(&model);
         }
-        // One choice was asked for.
-        let choice = choices.map(elements).unwrap_or_default().into_iter().next();
         let mut inner = None;
-        if let Some(choice) = choice {
-            let [delta, message, reason, own_counts] =
-                members(choice.get(), ["delta", "message", "finish_reason", "usage"])
+        for choice in choices.map(elements).unwrap_or_default() {
+            let [number, delta, message, reason, own_counts] =
+                members(choice.get(), ["index", "delta", "message", "finish_reason", "usage"])
                     .map_err(|error| malformed(API, error))?;
-            inner = own_counts;
+            // A message is one answer, however many were asked for.
+            if number.and_then(count).is_some_and(|number| number > 0) {
+                continue;
+            }
+            inner = own_counts.or(inner);
             if let Some(delta) = delta.or(message) {
                 self.delta(delta, out)?;
             }
@@ -310,7 +312,7 @@ impl Reducer for Chat {
             }
         }
         if let Some(counts) = counts.or(inner) {
-            *out.usage() = usage(counts);
+            out.usage().update(&usage(counts));
         }
         Ok(Flow::Continue)
     }
@@ -332,15 +334,52 @@ fn stop(reason: &str, out: &mut MessageBuilder) {
 
 impl Chat {
     /// All of the answer has come. A server that was told which tool to call says `stop` and not `tool_calls`.
-    fn finish(&mut self, out: &mut MessageBuilder) {
+    fn finish(&mut self, out: &mut MessageBuilder) -> Result<()> {
+        self.end_tags(out)?;
         match out.stopped() {
             Some(StopReason::Stop | StopReason::ToolUse) => {}
-            _ => return,
+            _ => return Ok(()),
         }
         for call in &self.calls {
             out.tool_end(call.block);
         }
         out.stop(if self.calls.is_empty() { StopReason::Stop } else { StopReason::ToolUse });
+        Ok(())
+    }
+
+    /// A delta of the text, which may hold tags.
+    fn words(&mut self, json: &RawValue, out: &mut MessageBuilder) -> Result<()> {
+        if self.tags.is_idle() && is_plain(json.get()) {
+            let block = self.text(out);
+            return out.delta_json(block, json);
+        }
+        let Some(words) = lossy_text(json) else { return Ok(()) };
+        let before = match (self.open, out.message().content.last()) {
+            (Some((Kind::Text, _)), Some(Block::Text { text, .. })) => text.as_str(),
+            _ => "",
+        };
+        let mut shown = String::new();
+        self.tags.push(&words, before, &mut shown);
+        out.unseen(words.len().saturating_sub(shown.len()))?;
+        self.show(&shown, out)
+    }
+
+    /// What may have become a tag does not.
+    fn end_tags(&mut self, out: &mut MessageBuilder) -> Result<()> {
+        if self.tags.is_idle() {
+            return Ok(());
+        }
+        let mut shown = String::new();
+        self.tags.flush(&mut shown);
+        self.show(&shown, out)
+    }
+
+    fn show(&mut self, shown: &str, out: &mut MessageBuilder) -> Result<()> {
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let block = self.text(out);
+        out.text_delta(block, shown)
     }
 
     fn delta(&mut self, delta: &RawValue, out: &mut MessageBuilder) -> Result<()> {
@@ -361,6 +400,8 @@ impl Chat {
         let mut thought = false;
         for (name, value) in REASONING.into_iter().zip([first, second, third]) {
             if let Some(value) = value.filter(|value| !is_empty(value) && value.get().starts_with('"')) {
+                self.end_tags(out)?;
+                self.tags.strict = true;
                 let block = self.thinking(Some(name), out)?;
                 out.delta_json(block, value)?;
                 thought = true;
@@ -374,8 +415,10 @@ impl Chat {
             self.content(content, out)?;
         }
         if let Some(refusal) = refusal.filter(|refusal| !is_empty(refusal)) {
-            let block = self.text(out);
-            out.delta_json(block, refusal)?;
+            self.words(refusal, out)?;
+        }
+        if calls.is_some_and(|calls| calls.get() != "[]") || legacy.is_some() {
+            self.end_tags(out)?;
         }
         for call in calls.map(elements).unwrap_or_default() {
             let [number, id, function, extra] =
@@ -396,10 +439,7 @@ impl Chat {
     /// Text, or parts of text and thinking, as Mistral sends them.
     fn content(&mut self, content: &RawValue, out: &mut MessageBuilder) -> Result<()> {
         match content.get().as_bytes().first() {
-            Some(b'"') if !is_empty(content) => {
-                let block = self.text(out);
-                out.delta_json(block, content)
-            }
+            Some(b'"') if !is_empty(content) => self.words(content, out),
             Some(b'[') => elements(content).into_iter().try_for_each(|part| self.part(part, None, out)),
             Some(b'{') => self.part(content, None, out),
             _ => Ok(()),
@@ -421,7 +461,11 @@ impl Chat {
         if is_empty(words) {
             return Ok(());
         }
-        let block = if kind == Kind::Text { self.text(out) } else { self.thinking(None, out)? };
+        if kind == Kind::Text {
+            return self.words(words, out);
+        }
+        self.end_tags(out)?;
+        let block = self.thinking(None, out)?;
         out.delta_json(block, words)
     }
 
@@ -432,6 +476,8 @@ impl Chat {
         };
         match (kind.and_then(text).as_deref(), words, id.and_then(text)) {
             (Some("reasoning.text"), Some(words), _) if !thought && !is_empty(words) => {
+                self.end_tags(out)?;
+                self.tags.strict = true;
                 let block = self.thinking(Some("reasoning_details"), out)?;
                 out.delta_json(block, words)
             }

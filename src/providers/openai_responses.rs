@@ -16,10 +16,10 @@ use super::api::{
     lossy_text, malformed, members, text,
 };
 use super::builder::MessageBuilder;
-use super::message::{StopReason, Usage, write_string};
+use super::message::{Block, StopReason, Usage, write_string};
 use super::openai;
 use super::request::{
-    CacheRetention, CompletionRequest, Content, Message, ResponseFormat, Thinking, Tool, ToolChoice, refused,
+    CompletionRequest, Content, Message, ResponseFormat, Thinking, Tool, ToolChoice, refused,
 };
 use crate::Result;
 
@@ -45,7 +45,7 @@ impl Api for OpenAiResponses {
     }
 
     fn request(&self, request: &CompletionRequest, endpoint: &Endpoint) -> Result<HttpRequest> {
-        openai::post(endpoint, "/responses", payload(request)?, &request.extra)
+        openai::post(endpoint, "/responses", payload(request, endpoint)?, &request.extra)
     }
 
     fn framing(&self) -> Framing {
@@ -67,7 +67,7 @@ impl Api for OpenAiResponses {
 
 // ── request ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
+fn payload(request: &CompletionRequest, endpoint: &Endpoint) -> Result<Map<String, Value>> {
     openai::check_choice(request)?;
     let mut payload = Map::new();
     let mut set = |name: &str, value: Value| _ = payload.insert(name.into(), value);
@@ -75,7 +75,7 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
     if let Some(system) = &request.system {
         set("instructions", system.as_str().into());
     }
-    set("input", input(request));
+    set("input", input(request, endpoint));
     set("stream", true.into());
     set("store", false.into());
     if !request.tools.is_empty() {
@@ -123,8 +123,8 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
             ));
         }
     }
-    if request.cache == CacheRetention::Long {
-        set("prompt_cache_retention", "24h".into());
+    if let Some((name, value)) = openai::retention(request, endpoint) {
+        set(name, value);
     }
     match &request.response_format {
         None => {}
@@ -141,7 +141,7 @@ fn payload(request: &CompletionRequest) -> Result<Map<String, Value>> {
     Ok(payload)
 }
 
-fn input(request: &CompletionRequest) -> Value {
+fn input(request: &CompletionRequest, endpoint: &Endpoint) -> Value {
     let mut out = Vec::with_capacity(request.messages.len());
     for message in &request.messages {
         match message {
@@ -149,9 +149,8 @@ fn input(request: &CompletionRequest) -> Value {
                 let content: Vec<_> = content.iter().filter_map(input_part).collect();
                 out.push(json!({ "type": "message", "role": "user", "content": content }));
             }
-            Message::Assistant { content, api, model, .. } => {
-                let own = api.as_deref().is_none_or(|api| api == API)
-                    && model.as_deref().is_none_or(|model| model == request.model);
+            Message::Assistant { content, source } => {
+                let own = source.is(API, endpoint, request);
                 out.extend(content.iter().filter_map(|part| output_item(part, own)));
             }
             Message::ToolResult { tool_call_id, content, .. } => {
@@ -225,6 +224,8 @@ fn output_item(part: &Content, own: bool) -> Option<Value> {
 #[derive(Debug, Default)]
 struct Responses {
     items: Vec<Item>,
+    /// Arguments came for a call that had not begun.
+    lost: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,8 +243,10 @@ struct Item {
     number: Option<u64>,
     id: String,
     block: usize,
-    /// Whether anything of it has come in pieces.
-    streamed: bool,
+    /// If anything of it has come in pieces: whether that was reasoning itself, and not its summary.
+    streamed: Option<bool>,
+    /// Its pieces came before it did.
+    implied: bool,
     done: bool,
 }
 
@@ -261,15 +264,20 @@ impl Reducer for Responses {
         match kind {
             // Azure says `response.text.delta`.
             "response.output_text.delta" | "response.text.delta" | "response.refusal.delta" => {
-                self.delta(Kind::Text, number, id, delta, out)?;
+                self.delta(Kind::Text, false, (number, id), delta, out)?;
             }
-            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                self.delta(Kind::Thinking, number, id, delta, out)?;
+            "response.reasoning_summary_text.delta" => {
+                self.delta(Kind::Thinking, false, (number, id), delta, out)?;
             }
-            "response.function_call_arguments.delta" => self.delta(Kind::Call, number, id, delta, out)?,
+            "response.reasoning_text.delta" => {
+                self.delta(Kind::Thinking, true, (number, id), delta, out)?;
+            }
+            "response.function_call_arguments.delta" => {
+                self.delta(Kind::Call, false, (number, id), delta, out)?;
+            }
             "response.reasoning_summary_part.added" => {
                 if let Some(item) = self.find(Kind::Thinking, number, id)
-                    && item.streamed
+                    && item.streamed == Some(false)
                 {
                     out.thinking_delta(item.block, "\n\n")?;
                 }
@@ -281,7 +289,7 @@ impl Reducer for Responses {
             }
             "response.output_item.done" => {
                 if let Some(item) = item {
-                    self.done(number, item, out)?;
+                    self.done(number, None, item, out)?;
                 }
             }
             "response.created" | "response.in_progress" => {
@@ -317,27 +325,70 @@ impl Reducer for Responses {
 }
 
 impl Responses {
-    /// The item by its number, else by its id, else the last of its kind.
+    /// The item by its number, else by its id, else the last of its kind that has no number.
     fn find(&mut self, kind: Kind, number: Option<u64>, id: &str) -> Option<&mut Item> {
-        let mut items = self.items.iter_mut().rev().filter(|item| item.kind == kind && !item.done);
-        match (number, id) {
-            (Some(number), _) => items.find(|item| item.number == Some(number)),
-            (None, "") => items.next(),
-            (None, id) => items.find(|item| item.id == id),
-        }
+        let open = |item: &Item| item.kind == kind && !item.done;
+        let at =
+            (self.items.iter().rposition(|item| open(item) && number.is_some() && item.number == number))
+                .or_else(|| self.items.iter().rposition(|item| open(item) && !id.is_empty() && item.id == id))
+                .or_else(|| {
+                    let nameless = number.is_none() && id.is_empty();
+                    self.items.iter().rposition(|item| {
+                        open(item)
+                            && (nameless || item.number.is_none() && (id.is_empty() || item.id.is_empty()))
+                    })
+                });
+        self.items.get_mut(at?)
     }
 
+    /// More of an item. `raw` tells reasoning itself from its summary: the first that comes counts.
     fn delta(
         &mut self,
         kind: Kind,
-        number: Option<u64>,
-        id: &str,
+        raw: bool,
+        (number, id): (Option<u64>, &str),
         delta: Option<&RawValue>,
         out: &mut MessageBuilder,
     ) -> Result<()> {
-        let (Some(item), Some(delta)) = (self.find(kind, number, id), delta) else { return Ok(()) };
-        item.streamed = true;
-        out.delta_json(item.block, delta)
+        let Some(delta) = delta else { return Ok(()) };
+        if let Some(item) = self.find(kind, number, id) {
+            let first = *item.streamed.get_or_insert(raw);
+            return if first == raw { out.delta_json(item.block, delta) } else { Ok(()) };
+        }
+        let ended = |item: &Item| {
+            item.kind == kind
+                && (number.is_some() && item.number == number || !id.is_empty() && item.id == id)
+        };
+        if self.items.iter().any(ended) {
+            return Ok(());
+        }
+        // It comes before its item, or the server tells of no items.
+        let block = match kind {
+            Kind::Text => out.text_start(),
+            Kind::Thinking => out.thinking_start(),
+            Kind::Call => {
+                self.lost = true;
+                return Ok(());
+            }
+        };
+        self.push(Item {
+            kind,
+            number,
+            id: id.into(),
+            block,
+            streamed: Some(raw),
+            implied: true,
+            done: false,
+        })?;
+        out.delta_json(block, delta)
+    }
+
+    fn push(&mut self, item: Item) -> Result<usize> {
+        if self.items.len() == ITEMS {
+            return Err(malformed(API, "too many items"));
+        }
+        self.items.push(item);
+        Ok(self.items.len() - 1)
     }
 
     fn added(
@@ -349,14 +400,24 @@ impl Responses {
         let [kind, id, call, name, arguments] =
             members(json.get(), ["type", "id", "call_id", "name", "arguments"])
                 .map_err(|error| malformed(API, error))?;
-        if self.items.len() == ITEMS {
-            return Err(malformed(API, "too many items"));
-        }
         let id = id.and_then(text).unwrap_or_default().into_owned();
-        let (kind, block) = match kind.and_then(text).as_deref() {
-            Some("message") => (Kind::Text, out.text_start()),
-            Some("reasoning") => (Kind::Thinking, out.thinking_start()),
-            Some("function_call") => {
+        // What the server does by itself, such as a search, is no part of a message.
+        let Some(kind) = kind_of(kind) else { return Ok(None) };
+        let implied = |item: &Item| {
+            item.implied && !item.done && item.kind == kind && (item.number == number || item.id == id)
+        };
+        if let Some(at) = self.items.iter().position(implied) {
+            if let Some(item) = self.items.get_mut(at) {
+                item.implied = false;
+                item.number = number.or(item.number);
+                item.id = id;
+            }
+            return Ok(Some(at));
+        }
+        let block = match kind {
+            Kind::Text => out.text_start(),
+            Kind::Thinking => out.thinking_start(),
+            Kind::Call => {
                 let name = name.and_then(lossy_text).unwrap_or_default();
                 let mut call = call.and_then(text).unwrap_or_default().into_owned();
                 if call.is_empty() {
@@ -366,37 +427,36 @@ impl Responses {
                 if !id.is_empty() {
                     let _ = write!(call, "|{id}");
                 }
-                (Kind::Call, out.tool_start(&call, name.trim())?)
+                out.tool_start(&call, name.trim())?
             }
-            // What the server does by itself, such as a search, is no part of a message.
-            _ => return Ok(None),
         };
-        let mut item = Item { kind, number, id, block, streamed: false, done: false };
+        let mut item = Item { kind, number, id, block, streamed: None, implied: false, done: false };
         if let (Kind::Call, Some(arguments)) = (kind, arguments.filter(|arguments| arguments.get() != "\"\""))
         {
             out.delta_json(block, arguments)?;
-            item.streamed = true;
+            item.streamed = Some(false);
         }
-        self.items.push(item);
-        Ok(Some(self.items.len() - 1))
+        self.push(item).map(Some)
     }
 
-    /// An item is complete, and comes once more in full. What came in pieces counts; what did not is taken from here.
-    fn done(&mut self, number: Option<u64>, json: &RawValue, out: &mut MessageBuilder) -> Result<()> {
+    /// An item is complete, and comes once more in full: what did not come in pieces is taken from here. `known` is where
+    /// it is, if the caller knows better than the item's id and number tell.
+    fn done(
+        &mut self,
+        number: Option<u64>,
+        known: Option<usize>,
+        json: &RawValue,
+        out: &mut MessageBuilder,
+    ) -> Result<()> {
         let [kind, id, content, summary, arguments, phase, status] =
             members(json.get(), ["type", "id", "content", "summary", "arguments", "phase", "status"])
                 .map_err(|error| malformed(API, error))?;
-        let kind = match kind.and_then(text).as_deref() {
-            Some("message") => Kind::Text,
-            Some("reasoning") => Kind::Thinking,
-            Some("function_call") => Kind::Call,
-            _ => return Ok(()),
-        };
+        let Some(kind) = kind_of(kind) else { return Ok(()) };
         let id = id.and_then(text).unwrap_or_default();
         let same = |item: &Item| {
             item.kind == kind && (if id.is_empty() { item.number == number } else { item.id == *id })
         };
-        let known = self.items.iter().position(same).or_else(|| {
+        let known = self.items.iter().position(same).or(known).or_else(|| {
             self.items.iter().position(|item| item.kind == kind && number.is_some() && item.number == number)
         });
         let at = match known {
@@ -410,13 +470,13 @@ impl Responses {
         let block = item.block;
         match kind {
             Kind::Text => {
-                if !item.streamed {
-                    for part in content.map(elements).unwrap_or_default() {
-                        let [words, refusal] = members(part.get(), ["text", "refusal"]).unwrap_or_default();
-                        if let Some(words) = words.or(refusal) {
-                            out.delta_json(block, words)?;
-                        }
-                    }
+                let whole = words(content, "");
+                let streamed = match out.message().content.get(block) {
+                    Some(Block::Text { text, .. }) => text.as_str(),
+                    _ => "",
+                };
+                if let Some(rest) = whole.strip_prefix(streamed).map(str::to_owned) {
+                    out.text_delta(block, &rest)?;
                 }
                 let mut signature = String::from("{\"v\":1,\"id\":");
                 write_string(&mut signature, &id);
@@ -428,17 +488,12 @@ impl Responses {
                 out.text_end(block);
             }
             Kind::Thinking => {
-                if !item.streamed {
-                    for (at, part) in summary.or(content).map(elements).unwrap_or_default().iter().enumerate()
-                    {
-                        let [words] = members(part.get(), ["text"]).unwrap_or_default();
-                        if at > 0 {
-                            out.thinking_delta(block, "\n\n")?;
-                        }
-                        if let Some(words) = words {
-                            out.delta_json(block, words)?;
-                        }
+                if item.streamed.is_none() {
+                    let mut whole = words(summary, "\n\n");
+                    if whole.is_empty() {
+                        whole = words(content, "\n\n");
                     }
+                    out.thinking_delta(block, &whole)?;
                 }
                 out.signature(block, json.get())?;
                 out.thinking_end(block);
@@ -449,6 +504,9 @@ impl Responses {
                 }
                 match arguments.and_then(lossy_text).filter(|arguments| !arguments.is_empty()) {
                     Some(arguments) => out.tool_end_with(block, &arguments)?,
+                    None if self.lost => {
+                        return Err(malformed(API, "arguments of a call that has not begun"));
+                    }
                     None => out.tool_end(block),
                 }
             }
@@ -461,13 +519,17 @@ impl Responses {
         let [output, counts, status, details, model] =
             members(response.get(), ["output", "usage", "status", "incomplete_details", "model"])
                 .map_err(|error| malformed(API, error))?;
-        // Some servers leave out the events of single items.
-        if let Some(output) =
-            output.filter(|_| self.items.iter().any(|item| !item.done) || self.items.is_empty())
-        {
-            for (at, item) in (0..).zip(elements(output)) {
-                self.done(Some(at), item, out)?;
-            }
+        // Some servers leave out the events of single items, and some name and count the items otherwise here: the first
+        // message is the first message, whatever its id.
+        let mut seen = [0; 3];
+        for (number, json) in (0..).zip(output.map(elements).unwrap_or_default()) {
+            let [kind] = members(json.get(), ["type"]).map_err(|error| malformed(API, error))?;
+            let Some(kind) = kind_of(kind) else { continue };
+            let Some(nth) = seen.get_mut(kind as usize) else { continue };
+            let mut items = self.items.iter().enumerate().filter(|(_, item)| item.kind == kind);
+            let known = items.nth(*nth).map(|(at, _)| at);
+            *nth += 1;
+            self.done(known.is_none().then_some(number), known, json, out)?;
         }
         if let Some(counts) = counts {
             *out.usage() = usage(counts);
@@ -490,6 +552,25 @@ impl Responses {
         }
         Ok(())
     }
+}
+
+fn kind_of(kind: Option<&RawValue>) -> Option<Kind> {
+    Some(match kind.and_then(text).as_deref()? {
+        "message" => Kind::Text,
+        "reasoning" => Kind::Thinking,
+        "function_call" => Kind::Call,
+        _ => return None,
+    })
+}
+
+/// The texts of an item's parts.
+fn words(parts: Option<&RawValue>, between: &str) -> String {
+    let parts = parts.map(elements).unwrap_or_default();
+    let words = parts.iter().filter_map(|part| {
+        let [words, refusal] = members(part.get(), ["text", "refusal"]).ok()?;
+        lossy_text(words.or(refusal)?)
+    });
+    words.collect::<Vec<_>>().join(between)
 }
 
 fn identify(response: &RawValue, out: &mut MessageBuilder) {

@@ -103,14 +103,16 @@ impl Provider {
         transport: Box<dyn Transport>,
         surroundings: Surroundings,
     ) -> Result<Self> {
+        let id = options.id.unwrap_or_else(|| api.provider().into());
         let endpoint = Endpoint {
+            provider: id.clone(),
             base_url: options.base_url.unwrap_or_else(|| api.base_url().into()),
             key: options.key.filter(|key| !key.is_empty()),
             headers: options.headers,
         };
         endpoint.url("", &[])?;
         Ok(Self {
-            id: options.id.unwrap_or_else(|| api.provider().into()),
+            id,
             api,
             endpoint,
             transport,
@@ -218,9 +220,24 @@ impl Provider {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Calls with another key, and headers.
+    #[cfg(test)]
+    pub(super) fn set_endpoint<const N: usize>(
+        &mut self,
+        key: &str,
+        headers: [(&'static str, reqwest::header::HeaderValue); N],
+    ) {
+        self.endpoint.key = Some(Secret::copy_of(key.as_bytes()));
+        for (name, value) in headers {
+            self.endpoint.headers.insert(name, value);
+        }
+    }
+
     fn price(&self, message: &mut AssistantMessage) {
+        // With half of the counts a sum would only look whole.
         if let Some(prices) = self.prices.get(&message.model)
-            && !message.usage.is_empty()
+            && message.usage.input.is_some()
+            && message.usage.output.is_some()
         {
             message.usage.cost = Some(cost(&message.usage, prices));
         }

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::api::Endpoint;
 use crate::{Code, CoreError, Result};
 
 /// What is asked of a model.
@@ -53,12 +54,8 @@ pub enum Message {
     Assistant {
         /// Text, thinking and tool calls, in order.
         content: Vec<Content>,
-        /// The API it came by, such as `anthropic-messages`, if known. Signatures mean nothing to another one.
-        api: Option<String>,
-        /// The provider it came from, if known.
-        provider: Option<String>,
-        /// The model that wrote it, if known.
-        model: Option<String>,
+        /// Where it came from.
+        source: Source,
     },
     /// What a tool gave.
     ToolResult {
@@ -71,6 +68,26 @@ pub enum Message {
         /// Whether the tool failed.
         is_error: bool,
     },
+}
+
+/// Where an answer came from, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The API, such as `anthropic-messages`.
+    pub api: Option<String>,
+    /// The provider's id.
+    pub provider: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+}
+
+impl Source {
+    /// Whether it is the one that is asked now. Signatures mean nothing to any other.
+    pub fn is(&self, api: &str, endpoint: &Endpoint, request: &CompletionRequest) -> bool {
+        [(&self.api, api), (&self.provider, &endpoint.provider), (&self.model, &request.model)]
+            .into_iter()
+            .all(|(mine, asked)| mine.as_deref().is_none_or(|mine| mine == asked))
+    }
 }
 
 /// A part of a message.
@@ -219,6 +236,7 @@ impl CompletionRequest {
         for (at, value) in array("messages", messages)?.into_iter().enumerate() {
             request.messages.push(message(&format!("messages[{at}]"), value)?);
         }
+        request.answer_calls();
         for (at, value) in fields.array("tools")?.into_iter().enumerate() {
             let name = format!("tools[{at}]");
             let mut fields = Fields::new(&name, value)?;
@@ -227,6 +245,7 @@ impl CompletionRequest {
                 description: fields.text("description")?.unwrap_or_default(),
                 parameters: fields.object("parameters")?.unwrap_or_default(),
             });
+            fields.nothing_else()?;
         }
         for (at, value) in fields.array("stop")?.into_iter().enumerate() {
             let Value::String(text) = value else {
@@ -240,6 +259,47 @@ impl CompletionRequest {
                 Err(refused(&unknown, "is no field of a request: what only one API knows goes into `extra`"))
             }
         }
+    }
+}
+
+impl CompletionRequest {
+    /// Gives each call that nobody answered, as after an abort, the result that OpenClaw gives it (`transformMessages`):
+    /// all APIs but Ollama's refuse the conversation without.
+    fn answer_calls(&mut self) {
+        let mut messages = Vec::with_capacity(self.messages.len());
+        let mut calls: Vec<(String, String)> = Vec::new();
+        for message in std::mem::take(&mut self.messages) {
+            match &message {
+                Message::ToolResult { tool_call_id, .. } => {
+                    calls.retain(|(id, _)| id.trim() != tool_call_id.trim());
+                }
+                _ => messages.extend(calls.drain(..).map(no_result)),
+            }
+            if let Message::Assistant { content, .. } = &message {
+                calls.extend(content.iter().filter_map(|part| match part {
+                    Content::ToolCall { id, name, .. } => Some((id.clone(), name.clone())),
+                    _ => None,
+                }));
+            }
+            messages.push(message);
+        }
+        messages.extend(calls.into_iter().map(no_result));
+        self.messages = messages;
+    }
+}
+
+fn no_result((tool_call_id, tool_name): (String, String)) -> Message {
+    let content = vec![Content::Text { text: "No result provided".into(), signature: None }];
+    Message::ToolResult { tool_call_id, tool_name, content, is_error: true }
+}
+
+/// Where a schema is enforced in any case, `strict: false` cannot be had.
+pub fn check_strict(strict: Option<bool>) -> Result<()> {
+    match strict {
+        Some(false) => {
+            Err(refused("responseFormat.strict", "cannot be false here: a schema is always enforced"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -265,9 +325,11 @@ fn message(name: &str, value: Value) -> Result<Message> {
         "user" => Message::User { content },
         "assistant" => Message::Assistant {
             content,
-            api: fields.text("api")?,
-            provider: fields.text("provider")?,
-            model: fields.text("model")?,
+            source: Source {
+                api: fields.text("api")?,
+                provider: fields.text("provider")?,
+                model: fields.text("model")?,
+            },
         },
         _ => Message::ToolResult {
             tool_call_id: fields.required_text("toolCallId")?,
@@ -281,6 +343,9 @@ fn message(name: &str, value: Value) -> Result<Message> {
 fn content(name: &str, value: Value, role: &str) -> Result<Content> {
     let mut fields = Fields::new(name, value)?;
     let kind = fields.required_text("type")?;
+    if fields.take("cache_control").is_some() {
+        return Err(refused(&format!("{name}.cache_control"), "is not said here: `cache` marks the prompt"));
+    }
     let assistant = role == "assistant";
     Ok(match kind.as_str() {
         "text" => {
@@ -313,7 +378,12 @@ fn tool_choice(value: Value) -> Result<ToolChoice> {
         Value::String(word) if word == "auto" => ToolChoice::Auto,
         Value::String(word) if word == "none" => ToolChoice::None,
         Value::String(word) if word == "required" => ToolChoice::Required,
-        Value::Object(_) => ToolChoice::Tool(Fields::new("toolChoice", value)?.required_text("name")?),
+        Value::Object(_) => {
+            let mut fields = Fields::new("toolChoice", value)?;
+            let name = fields.required_text("name")?;
+            fields.nothing_else()?;
+            ToolChoice::Tool(name)
+        }
         _ => {
             return Err(refused("toolChoice", "must be \"auto\", \"none\", \"required\" or { name }"));
         }
@@ -322,7 +392,9 @@ fn tool_choice(value: Value) -> Result<ToolChoice> {
 
 fn thinking(value: Value) -> Result<Thinking> {
     let mut fields = Fields::new("thinking", value)?;
-    match (fields.count("budgetTokens")?, fields.text("effort")?) {
+    let (budget, effort) = (fields.count("budgetTokens")?, fields.text("effort")?);
+    fields.nothing_else()?;
+    match (budget, effort) {
         (Some(tokens), None) => Ok(Thinking::Budget(tokens)),
         (None, Some(effort)) => Ok(Thinking::Effort(effort)),
         _ => Err(refused("thinking", "must be either { budgetTokens } or { effort }")),
@@ -331,17 +403,20 @@ fn thinking(value: Value) -> Result<Thinking> {
 
 fn response_format(value: Value) -> Result<ResponseFormat> {
     let mut fields = Fields::new("responseFormat", value)?;
-    match fields.required_text("type")?.as_str() {
-        "json" => Ok(ResponseFormat::Json),
-        "jsonSchema" => Ok(ResponseFormat::Schema {
+    let format = match fields.required_text("type")?.as_str() {
+        "json" => ResponseFormat::Json,
+        "jsonSchema" => ResponseFormat::Schema {
             name: fields.text("name")?.unwrap_or_else(|| "answer".into()),
             schema: fields.object("schema")?.ok_or_else(|| refused("responseFormat.schema", "is missing"))?,
             strict: fields.flag("strict")?,
-        }),
+        },
         other => {
-            Err(refused("responseFormat.type", &format!("must be \"json\" or \"jsonSchema\", not {other:?}")))
+            let words = format!("must be \"json\" or \"jsonSchema\", not {other:?}");
+            return Err(refused("responseFormat.type", &words));
         }
-    }
+    };
+    fields.nothing_else()?;
+    Ok(format)
 }
 
 fn array(name: &str, value: Value) -> Result<Vec<Value>> {
@@ -396,15 +471,16 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&mut self, field: &str) -> Result<Option<f64>> {
-        match self.take(field) {
+        match self.members.swap_remove(field) {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(number.as_f64()),
-            Some(_) => Err(self.wrong(field, "must be a number")),
+            Some(_) => Err(self.wrong(field, "must be a finite number")),
         }
     }
 
     fn count(&mut self, field: &str) -> Result<Option<u64>> {
-        match self.take(field) {
+        // What JavaScript writes as `null` may have been NaN: that is not the same as nothing.
+        match self.members.swap_remove(field) {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(count) if count > 0 => Ok(Some(count)),
@@ -427,6 +503,12 @@ impl<'a> Fields<'a> {
             Some(Value::Array(values)) => Ok(values),
             Some(_) => Err(self.wrong(field, "must be an array")),
         }
+    }
+
+    /// That there is no member that nobody took.
+    fn nothing_else(&mut self) -> Result<()> {
+        let left = self.members.iter().find(|(_, value)| !value.is_null()).map(|(name, _)| name.clone());
+        left.map_or(Ok(()), |name| Err(self.wrong(&name, "is not known here")))
     }
 
     /// The name of a member that nobody took.

@@ -116,7 +116,7 @@ fn reasoning_goes_back_only_to_the_model_it_came_from() {
 #[test]
 fn every_field_of_a_request_has_its_place_in_chat_completions() {
     let request = json!({
-        "model": "m", "messages": [{ "role": "user", "content": "x" }],
+        "model": "gpt-5.5-2026-04-23", "messages": [{ "role": "user", "content": "x" }],
         "tools": [{ "name": "now", "description": "", "parameters": {} }],
         "toolChoice": { "name": "now" }, "parallelToolCalls": false, "stop": ["a", "b"], "serviceTier": "flex",
         "thinking": { "effort": "high" }, "cache": "long", "temperature": 0,
@@ -130,7 +130,6 @@ fn every_field_of_a_request_has_its_place_in_chat_completions() {
         ("stop", json!(["a", "b"])),
         ("service_tier", json!("flex")),
         ("reasoning_effort", json!("high")),
-        ("prompt_cache_retention", json!("24h")),
         ("temperature", json!(1)),
         ("top_p", json!(0.5)),
         ("seed", json!(7)),
@@ -179,6 +178,31 @@ fn openai_and_azure_are_told_apart_from_servers_that_speak_as_they_do() {
             true
         )
     );
+}
+
+#[test]
+fn a_longer_cache_is_asked_for_only_where_it_is_known() {
+    let sent = |api: &dyn Api, base: &str, model: &str| {
+        let request =
+            json!({ "model": model, "cache": "long", "messages": [{ "role": "user", "content": "x" }] });
+        let request = CompletionRequest::from_json(&request.to_string()).unwrap();
+        let body: Value =
+            serde_json::from_slice(&api.request(&request, &endpoint(base)).unwrap().body).unwrap();
+        (body.get("prompt_cache_retention").cloned(), body.get("prompt_cache_options").cloned())
+    };
+    let openai = "https://api.openai.com/v1";
+    for api in [&OpenAiChat as &dyn Api, &OpenAiResponses] {
+        for model in ["gpt-5.5", "gpt-5.5-2026-04-23", "gpt-4.1", "gpt-5"] {
+            assert_eq!(sent(api, openai, model), (Some(json!("24h")), None), "{model}");
+        }
+        for model in ["gpt-5.6", "gpt-6-mini", "gpt-5.12"] {
+            assert_eq!(sent(api, openai, model), (None, Some(json!({ "ttl": "30m" }))), "{model}");
+        }
+        for model in ["gpt-4o", "gpt-5.5-nano", "o3", "é-2026-04-23"] {
+            assert_eq!(sent(api, openai, model), (None, None), "{model}");
+        }
+        assert_eq!(sent(api, "https://openrouter.ai/api/v1", "gpt-5.5"), (None, None));
+    }
 }
 
 #[test]
@@ -239,7 +263,6 @@ fn every_field_of_a_request_has_its_place_in_responses() {
         ("service_tier", json!("priority")),
         ("reasoning", json!({ "effort": "low", "summary": "auto" })),
         ("include", json!(["reasoning.encrypted_content"])),
-        ("prompt_cache_retention", json!("24h")),
         ("store", json!(true)),
         ("text", json!({ "format": { "type": "json_schema", "name": "n", "schema": { "type": "object" } } })),
     ] {
@@ -296,8 +319,10 @@ fn gemini_gets_no_signature_of_another_model_and_old_models_no_picture_in_a_resu
             { "functionCall": { "name": "read", "args": {} } },
         ])
     );
-    request["model"] = "gemini-2.5-flash".into();
-    assert_eq!(parts(&request)[1].get("thoughtSignature"), None);
+    for model in ["gemma-3-27b-it", "gemini-2.5-flash"] {
+        request["model"] = model.into();
+        assert_eq!(parts(&request)[1].get("thoughtSignature"), None, "{model}");
+    }
     let contents = &body(&Gemini, &request)["contents"];
     assert_eq!(contents[2]["parts"][1]["functionResponse"].get("parts"), None);
     assert_eq!(contents[3]["parts"][0]["text"], "Tool result image:");
@@ -332,6 +357,21 @@ fn every_field_of_a_request_has_its_place_at_gemini() {
             json!({ "includeThoughts": true, "thinkingBudget": 32768 }),
         ),
         ("gemini-2.5-flash", json!({ "effort": "none" }), json!({ "thinkingBudget": 0 })),
+        (
+            "gemini-3-pro",
+            json!({ "effort": "medium" }),
+            json!({ "includeThoughts": true, "thinkingLevel": "HIGH" }),
+        ),
+        (
+            "gemini-flash-latest",
+            json!({ "effort": "medium" }),
+            json!({ "includeThoughts": true, "thinkingLevel": "MEDIUM" }),
+        ),
+        (
+            "gemma-4-31b-it",
+            json!({ "effort": "low" }),
+            json!({ "includeThoughts": true, "thinkingLevel": "MINIMAL" }),
+        ),
         (
             "gemini-3-pro",
             json!({ "budgetTokens": 99 }),

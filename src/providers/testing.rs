@@ -10,6 +10,7 @@ use crate::secrets::Secret;
 /// Where the tests pretend the API is.
 pub(crate) fn endpoint(base_url: &str) -> Endpoint {
     Endpoint {
+        provider: "p".into(),
         base_url: base_url.into(),
         key: Some(Secret::copy_of(b"test-key")),
         headers: reqwest::header::HeaderMap::default(),

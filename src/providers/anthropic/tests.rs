@@ -294,7 +294,7 @@ fn two_turns_with_tools_thinking_and_images_are_encoded_as_the_reference_says() 
         ],
         "messages": [
             { "role": "user", "content": "Hi", "timestamp": 1 },
-            { "role": "assistant", "api": "anthropic-messages", "model": "claude-x", "provider": "anthropic",
+            { "role": "assistant", "api": "anthropic-messages", "model": "claude-x", "provider": "p",
                 "stopReason": "toolUse", "usage": {}, "content": [
                 { "type": "thinking", "thinking": "Hm", "thinkingSignature": "sig" },
                 { "type": "thinking", "thinking": "[Reasoning redacted]", "thinkingSignature": "opaque", "redacted": true },
@@ -366,7 +366,8 @@ fn another_apis_signature_is_not_sent_and_its_thinking_becomes_text() {
 #[test]
 fn effort_structured_output_and_tool_choice_have_their_fields() {
     let ask = |more: Value| {
-        let mut request = json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }] });
+        let mut request =
+            json!({ "model": "claude-opus-4-7", "messages": [{ "role": "user", "content": "Hi" }] });
         for (name, value) in more.as_object().unwrap() {
             request[name] = value.clone();
         }
@@ -381,6 +382,7 @@ fn effort_structured_output_and_tool_choice_have_their_fields() {
     );
     assert_eq!(body["max_tokens"], 4096);
     let tools = json!([{ "name": "t", "description": "", "parameters": {} }]);
+    let tools = &tools;
     for (choice, expected) in [
         (json!("auto"), json!({ "type": "auto" })),
         (json!("none"), json!({ "type": "none" })),
@@ -394,6 +396,37 @@ fn effort_structured_output_and_tool_choice_have_their_fields() {
         (json!({ "thinking": { "budgetTokens": 100 } }), "thinking.budgetTokens"),
         (json!({ "thinking": { "budgetTokens": 2000 }, "maxTokens": 2000 }), "thinking.budgetTokens"),
         (json!({ "thinking": { "budgetTokens": 2000 }, "temperature": 1 }), "temperature"),
+        (json!({ "thinking": { "effort": "low" }, "temperature": 1 }), "temperature"),
+        (
+            json!({ "thinking": { "budgetTokens": 2000 }, "tools": tools, "toolChoice": "required" }),
+            "toolChoice",
+        ),
+        (
+            json!({ "thinking": { "effort": "low" }, "tools": tools, "toolChoice": { "name": "t" } }),
+            "toolChoice",
+        ),
+        (
+            json!({ "model": "claude-3-7-sonnet", "thinking": { "effort": "low" }, "maxTokens": 2047 }),
+            "thinking.effort",
+        ),
+        (json!({ "model": "claude-3-7-sonnet", "thinking": { "effort": "much" } }), "thinking.effort"),
+        (
+            json!({ "responseFormat": { "type": "jsonSchema", "schema": {}, "strict": false } }),
+            "responseFormat.strict",
+        ),
+        (json!({ "responseFormat": { "type": "jsonSchema", "schema": {}, "x": 1 } }), "responseFormat.x"),
+        (json!({ "tools": [{ "name": "t", "input_schema": {} }] }), "tools[0].input_schema"),
+        (json!({ "tools": [{ "name": "t", "strict": true }] }), "tools[0].strict"),
+        (json!({ "tools": tools, "toolChoice": { "name": "t", "type": "function" } }), "toolChoice.type"),
+        (json!({ "thinking": { "effort": "low", "display": "full" } }), "thinking.display"),
+        // What JavaScript writes for NaN and Infinity.
+        (json!({ "maxTokens": null }), "maxTokens"),
+        (json!({ "temperature": null }), "temperature"),
+        (json!({ "thinking": { "budgetTokens": null } }), "thinking.budgetTokens"),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": "x", "cache_control": {} }] }] }),
+            "messages[0].content[0].cache_control",
+        ),
         (json!({ "thinking": {} }), "thinking"),
         (json!({ "toolChoice": "required" }), "toolChoice"),
         (json!({ "toolChoice": "sometimes" }), "toolChoice"),
@@ -420,6 +453,134 @@ fn effort_structured_output_and_tool_choice_have_their_fields() {
         ),
     ] {
         assert_eq!(refused_field(&ask(more.clone())), field, "{more}");
+    }
+}
+
+#[test]
+fn models_that_do_not_adapt_get_openclaws_budgets() {
+    let body = |model: &str, effort: &str, most: Option<u64>| {
+        let mut request = json!({ "model": model, "messages": [{ "role": "user", "content": "Hi" }], "thinking": { "effort": effort } });
+        if let Some(most) = most {
+            request["maxTokens"] = most.into();
+        }
+        payload(&request)
+    };
+    for model in [
+        "claude-opus-4-6",
+        "claude-opus-4.8",
+        "claude-sonnet-4-6-20260301",
+        "anthropic.claude-sonnet-5-v1:0",
+        "claude-opus-5-5",
+        "claude-fable-5",
+        "claude-mythos-preview",
+        "opus",
+    ] {
+        assert_eq!(body(model, "high", None)["thinking"]["type"], "adaptive", "{model}");
+    }
+    for model in [
+        "claude-3-7-sonnet-20250219",
+        "claude-opus-4-20250514",
+        "claude-sonnet-4-5-20250929",
+        "claude-opus-4-5",
+        "claude-haiku-4-5",
+        "MiniMax-M2",
+    ] {
+        let body = body(model, "medium", None);
+        assert_eq!(body["thinking"], json!({ "type": "enabled", "budget_tokens": 8192 }), "{model}");
+        assert_eq!((&body["max_tokens"], body.get("output_config")), (&json!(4096 + 8192), None));
+    }
+    for (effort, most, budget) in
+        [("minimal", 9000, 1024), ("max", 30_000, 16_384), ("high", 16_384, 15_360), ("low", 2048, 1024)]
+    {
+        let body = body("claude-haiku-4-5", effort, Some(most));
+        assert_eq!(
+            (&body["thinking"]["budget_tokens"], &body["max_tokens"]),
+            (&json!(budget), &json!(most)),
+            "{effort}"
+        );
+    }
+    assert_eq!(body("claude-haiku-4-5", "none", None)["thinking"], json!({ "type": "disabled" }));
+    assert_eq!(body("claude-opus-4-6", "xhigh", None)["output_config"]["effort"], "high");
+}
+
+#[test]
+fn a_signature_goes_back_only_to_the_provider_and_the_model_it_came_from() {
+    let blocks = |provider: Value, model: Value| {
+        let request = json!({ "model": "claude-x", "messages": [
+            { "role": "user", "content": "Hi" },
+            { "role": "assistant", "api": "anthropic-messages", "provider": provider, "model": model,
+                "content": [{ "type": "thinking", "thinking": "Hm", "thinkingSignature": "sig" }] },
+            { "role": "user", "content": "And?" },
+        ] });
+        payload(&request)["messages"][1]["content"][0]["type"].clone()
+    };
+    // The tests' endpoint is that of the provider "p".
+    assert_eq!(blocks(json!("p"), json!("claude-x")), "thinking");
+    assert_eq!(blocks(Value::Null, Value::Null), "thinking");
+    assert_eq!(blocks(json!("minimax"), json!("claude-x")), "text");
+    assert_eq!(blocks(json!("p"), json!("claude-y")), "text");
+}
+
+#[test]
+fn a_call_that_nobody_answered_gets_openclaws_result() {
+    let call = |id: &str| json!({ "type": "toolCall", "id": id, "name": "f", "arguments": {} });
+    let request = json!({ "model": "m", "messages": [
+        { "role": "user", "content": "Hi" },
+        { "role": "assistant", "content": [call("a"), call("b")] },
+        { "role": "toolResult", "toolCallId": "b", "toolName": "f", "content": "ok" },
+        { "role": "user", "content": "Stop." },
+        { "role": "assistant", "content": [call("c")] },
+    ] });
+    let result = |id: &str, words: &str, failed: bool| {
+        let mut result = json!({ "type": "tool_result", "tool_use_id": id, "content": [{ "type": "text", "text": words }] });
+        if failed {
+            result["is_error"] = true.into();
+        }
+        result
+    };
+    let messages = &payload(&request)["messages"];
+    assert_eq!(
+        messages[2],
+        json!({ "role": "user", "content": [result("b", "ok", false), result("a", "No result provided", true)] })
+    );
+    assert_eq!(messages[5], json!({ "role": "user", "content": [result("c", "No result provided", true)] }));
+}
+
+#[test]
+fn arguments_that_come_whole_and_in_deltas_are_taken_once() {
+    let ask = |pieces: &[&str]| {
+        let mut events = vec![begin(&json!({}))];
+        let mut call = tool(0, "t", "f", pieces);
+        call[0]["content_block"]["input"] = json!({ "a": 1 });
+        events.extend(call);
+        events.extend(finish("tool_use", &json!({})));
+        read_all_ways(&Anthropic, &answer(&events)).message()["content"][0]["arguments"].clone()
+    };
+    assert_eq!(ask(&[]), json!({ "a": 1 }));
+    assert_eq!(ask(&["", "{\"a\":", "2}"]), json!({ "a": 2 }));
+}
+
+#[test]
+fn a_limit_leaves_what_is_whole_and_no_call_that_it_cut() {
+    for (pieces, whole) in [(&["{\"a\":"][..], false), (&[], false), (&["{\"a\":1}"], true)] {
+        for closed in [true, false] {
+            let mut events = vec![begin(&json!({}))];
+            events.extend(text(0, &["Hello"]));
+            let mut call = tool(1, "t", "f", pieces);
+            if !closed {
+                call.pop();
+            }
+            events.extend(call);
+            events.extend(finish("max_tokens", &json!({})));
+            let read = read_all_ways(&Anthropic, &answer(&events));
+            let message = read.message();
+            assert_eq!(
+                (&message["stopReason"], &message["content"][0]["text"]),
+                (&json!("length"), &json!("Hello"))
+            );
+            assert_eq!(message["content"].get(1).is_some(), whole, "{pieces:?}");
+            assert_eq!(read.events.iter().any(|event| event.0 == Op::ToolEnd), whole, "{pieces:?}");
+        }
     }
 }
 

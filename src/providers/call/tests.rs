@@ -289,7 +289,14 @@ async fn a_server_that_names_a_time_is_waited_for_up_to_the_cap() {
         assert!(outcome.is_ok());
         assert_eq!(took.as_millis(), ms + 250 + 2, "{name}: {value}");
     }
-    for (value, ms) in [("61", 61_000), ("1e9", 1_000_000_000_000), ("86400", 86_400_000)] {
+    let for_ever = u64::MAX;
+    for (value, ms) in [
+        ("61", 61_000),
+        ("1e9", 1_000_000_000_000),
+        ("86400", 86_400_000),
+        ("99999999999999999999", for_ever),
+        ("1e400", for_ever),
+    ] {
         let (outcome, took, attempts) = ask(wait("retry-after", value), &CallOptions::default()).await;
         let error = outcome.unwrap_err().error;
         assert_eq!((error.details().retry_after_ms, took.as_millis(), attempts), (Some(ms), 0, 1));
@@ -430,7 +437,89 @@ async fn an_error_says_what_the_server_said_and_never_the_key() {
     // One whose body never ends.
     let (outcome, took, _) =
         ask([open(answer(500, &[(0, "{")]))], &CallOptions { retries: 0, ..times(7, 5, None) }).await;
-    assert_eq!((outcome.unwrap_err().error.details().status, took.as_secs()), (Some(500), 5));
+    assert_eq!((outcome.unwrap_err().error.details().status, took.as_secs()), (Some(500), 2));
+    // Not even where nothing else has a limit.
+    let never = Timeouts { connect: None, first_byte: None, idle: None, total: None };
+    let none = CallOptions { retries: 0, timeouts: never, ..CallOptions::default() };
+    let (outcome, took, _) = ask([open(answer(529, &[]))], &none).await;
+    assert_eq!((outcome.unwrap_err().error.details().status, took.as_secs()), (Some(529), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_was_sent_as_a_secret_comes_back_in_an_error() {
+    const KEY: &str = "zq/plain-looking-key";
+    const CLIENTS: &str = "gateway words of the client";
+    const CALLS: &str = "token-of-the-call";
+    let secret = |text: &str| {
+        let mut value = HeaderValue::from_str(text).unwrap();
+        value.set_sensitive(true);
+        value
+    };
+    let said = format!("bad {KEY}, {}, {CLIENTS} or {CALLS}: claude-beta-x", KEY.replace('/', "\\/"));
+    let error = |words: &str| {
+        format!("{{\"type\":\"error\",\"error\":{{\"type\":\"{words}\",\"message\":\"{words}\"}}}}")
+    };
+    let chunk = format!("{BEGIN}data: {}\n\n", error(&said));
+    let refusal = format!(
+        "{BEGIN}data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"refusal\",\"stop_details\":{{\"explanation\":\"{said}\"}}}}}}\n\ndata: {{\"type\":\"message_stop\"}}\n\n"
+    );
+    let not_a_stream = with("content-type", "application/json", answer(200, &[(0, &error(&said))]));
+    for reply in [
+        answer(401, &[(0, &error(&said))]),
+        answer(400, &[(0, &said)]),
+        answer(200, &[(0, &chunk)]),
+        answer(200, &[(0, &refusal)]),
+        not_a_stream,
+    ] {
+        let mut provider = provider(Simulated::new([reply]), || 0.0);
+        provider
+            .set_endpoint(KEY, [("x-gateway", secret(CLIENTS)), ("anthropic-beta", secret("claude-beta-x"))]);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, secret(&format!("Bearer {CALLS}")))]);
+        let options = CallOptions { headers, ..CallOptions::default() };
+        let outcome = provider.complete(&request(), &options, &CancellationToken::new()).await;
+        let failure = outcome.unwrap_err();
+        let told = format!("{failure:?} {}", failure.message.to_json());
+        for secret in [KEY, "plain-looking-key", CLIENTS, CALLS] {
+            assert!(!told.contains(secret), "{secret}: {told}");
+        }
+        assert!(told.contains("[REDACTED]") && told.contains("claude-beta-x"), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_status_with_an_error_for_a_body_is_that_error() {
+    let json = |body: &str| with("content-type", "application/json", answer(200, &[(0, body)]));
+    let limited = r#"{"error":{"code":429,"message":"slow down"}}"#;
+    let (outcome, _, attempts) = ask([json(limited), good()], &CallOptions::default()).await;
+    assert_eq!((outcome.is_ok(), attempts), (true, 2));
+    let none = CallOptions { retries: 0, ..CallOptions::default() };
+    let error = ask([json(limited)], &none).await.0.unwrap_err().error;
+    assert_eq!((error.code(), error.details().status), (Code::ProviderHttp, Some(429)));
+    assert_eq!(error.details().body.as_deref(), Some(limited));
+    let other = r#"{"error":{"type":"no_such_model","message":"there is no m"}}"#;
+    let error = ask([json(other)], &none).await.0.unwrap_err().error;
+    assert_eq!(
+        (error.code(), error.details().error_type.as_deref()),
+        (Code::ProviderStream, Some("no_such_model"))
+    );
+    assert!(error.message().ends_with("no_such_model: there is no m"), "{error}");
+    let error = ask([json("{}")], &none).await.0.unwrap_err().error;
+    assert!(error.message().contains("baseUrl"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_that_belong_to_the_connection_are_refused() {
+    for name in ["content-length", "transfer-encoding", "connection", "host"] {
+        let headers = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("5"))]);
+        let options = CallOptions { headers, ..CallOptions::default() };
+        let (outcome, _, attempts) = ask([], &options).await;
+        let error = outcome.unwrap_err().error;
+        let path = format!("headers.{name}");
+        assert_eq!(
+            (error.code(), error.details().path.as_deref(), attempts),
+            (Code::ProviderRequest, Some(path.as_str()), 0)
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,6 +121,24 @@ async fn a_probe_that_was_aborted_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_total_holds_for_all_candidates_and_who_came_late_is_not_blamed() {
+    let (a, _) = candidate("a", [answer(500, &[]), Reply::Silence]);
+    let (b, asked_b) = candidate("b", [Reply::Silence]);
+    let (c, asked_c) = candidate("c", []);
+    let failover = FailoverProvider::new(vec![a, b, c], None).unwrap();
+    let mut options = once();
+    options.timeouts.total = Some(Duration::from_secs(3));
+    let begun = tokio::time::Instant::now();
+    let (outcome, attempts) = failover.complete(&request(), &options, &CancellationToken::new()).await;
+    let error = outcome.unwrap_err().error;
+    assert_eq!((error.code(), error.details().phase), (Code::Timeout, Some("total")));
+    assert_eq!(begun.elapsed().as_secs(), 3);
+    let told: Vec<_> = attempts.iter().map(|a| (a.reason, a.cooldown_until_ms.is_some())).collect();
+    assert_eq!(told, [("server_error", true), ("timeout", false)]);
+    assert_eq!((count(&asked_b), count(&asked_c)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_all_of_them_cooling_nobody_is_asked_and_the_wait_is_named() {
     let (a, asked_a) = candidate("a", [answer(402, &[])]);
     let (b, asked_b) = candidate("b", [answer(401, &[])]);
