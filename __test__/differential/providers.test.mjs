@@ -242,7 +242,10 @@ for (const api of APIS) {
             assert.deepEqual(what === "usage" ? counts : rest[what], value, what);
         }
         // A difference that is gone is one that need not be listed.
-        assert.ok(differs(stock, ours.message), `not the difference that is listed: ${JSON.stringify(stock)}`);
+        assert.ok(
+          differs(stock, ours.message),
+          `not the difference that is listed: ${JSON.stringify(stock)}`,
+        );
       });
     }
   });

@@ -101,7 +101,11 @@ test("a redirect is an error: the key goes nowhere but where it was sent", async
 });
 
 describe("what was sent as a secret", () => {
-  const secrets = { apiKey: "plain-looking-key-of-mine", client: "words-of-the-client", call: "words-of-the-call" };
+  const secrets = {
+    apiKey: "plain-looking-key-of-mine",
+    client: "words-of-the-client",
+    call: "words-of-the-call",
+  };
   const said = Object.values(secrets).join(" and ");
   const answers = {
     "an error status": { status: 401, body: JSON.stringify({ error: { message: said, type: said } }) },
@@ -171,7 +175,10 @@ describe("failover with auth profiles", () => {
     const until = message.attempts[0].cooldownUntilMs;
     const second = new core.FailoverProvider(candidates([broke, {}]), { profiles });
     const again = await second.complete(request, { retries: 0 });
-    assert.deepEqual(again.attempts.map(({ reason }) => reason), ["cooldown"]);
+    assert.deepEqual(
+      again.attempts.map(({ reason }) => reason),
+      ["cooldown"],
+    );
     assert.ok(Math.abs(again.attempts[0].cooldownUntilMs - until) < 60_000);
     assert.equal(asked("billing"), 1);
     // What is known to work again is asked again.
@@ -192,7 +199,8 @@ test("one total holds for all candidates of a failover", async () => {
 });
 
 test("a line of more than 16 MiB is a LIMIT, and one a little shorter is read whole", async () => {
-  const text = (bytes) => `data: ${JSON.stringify({ choices: [{ delta: { content: "x".repeat(bytes) } }] })}\n\n`;
+  const text = (bytes) =>
+    `data: ${JSON.stringify({ choices: [{ delta: { content: "x".repeat(bytes) } }] })}\n\n`;
   const end = `data: ${JSON.stringify({ choices: [{ delta: {}, finish_reason: "stop" }] })}\n\ndata: [DONE]\n\n`;
   let body = text((16 << 20) - 100) + end;
   const far = createServer((_, response) =>
