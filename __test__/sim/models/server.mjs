@@ -15,7 +15,7 @@
  *   delayMs         between two writes; `firstByteMs`: before the first; `headersMs`: before the status line
  *   cutEvents       the body ends after so many events; `cutBytes`: after so many bytes
  *   after           how it ends there: "end" (default), "reset", "hang", or "ping" (comments or pings for ever)
- *   tokens          how long `long` is; `perSecond`: how fast
+ *   tokens          how long `long` is; `perSecond`: how fast, an event a write unless `eventsPerWrite` says otherwise
  *   encode          "gzip", "br" or "zstd": the body is compressed, each write so that it can be read at once, if the
  *                   request accepts it
  *   status, headers, contentType, body   in place of the fixture's own; `fixture`: in place of the model
@@ -123,9 +123,13 @@ export async function startModelApis({
     const { method, url: path, headers, httpVersion } = request;
     const record = { method, path, headers, httpVersion };
     requests.push(record);
+    let finished = false;
+    response.once("finish", () => {
+      finished = true;
+    });
     record.closed = new Promise((resolve) => {
       response.once("close", () => {
-        record.aborted = !response.writableFinished;
+        record.aborted = !finished;
         record.closedMs = performance.now();
         resolve();
       });
@@ -217,7 +221,8 @@ async function answer(state, request, response, record) {
   }
 }
 
-async function serve(state, api, plan, model, response, record) {
+async function serve(state, api, asked, model, response, record) {
+  const plan = asked.perSecond ? { eventsPerWrite: 1, ...asked } : asked;
   let name = plan.fixture ?? model;
   if (plan.fail) {
     const before = state.failures.get(plan.fail.key) ?? 0;
@@ -252,7 +257,7 @@ async function serve(state, api, plan, model, response, record) {
     events,
     plan.body === undefined ? found.body : Buffer.from(plan.body),
   );
-  const every = plan.perSecond ? (1000 * (plan.eventsPerWrite ?? 1)) / plan.perSecond : plan.delayMs;
+  const every = plan.perSecond ? (1000 * plan.eventsPerWrite) / plan.perSecond : plan.delayMs;
   const began = performance.now();
   for (const [index, piece] of writes.entries()) {
     const bytes = coding ? await coding.push(piece) : piece;
