@@ -123,13 +123,9 @@ export async function startModelApis({
     const { method, url: path, headers, httpVersion } = request;
     const record = { method, path, headers, httpVersion };
     requests.push(record);
-    let finished = false;
-    response.once("finish", () => {
-      finished = true;
-    });
     record.closed = new Promise((resolve) => {
       response.once("close", () => {
-        record.aborted = !finished;
+        record.aborted = !response.writableFinished;
         record.closedMs = performance.now();
         resolve();
       });
