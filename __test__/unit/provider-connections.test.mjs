@@ -198,6 +198,7 @@ describe("HTTP/2", () => {
     assert.equal(secure.connections() - before, 1);
     const records = secure.requests.slice(from);
     await Promise.all(records.map(({ closed }) => closed));
-    assert.equal(records.filter(({ aborted }) => aborted).length, 20);
+    const whole = Math.max(...records.map(({ sentBytes }) => sentBytes));
+    assert.equal(records.filter(({ sentBytes }) => sentBytes < whole).length, 20);
   });
 });
