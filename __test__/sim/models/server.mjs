@@ -257,7 +257,8 @@ async function serve(state, api, asked, model, response, record) {
   const began = performance.now();
   for (const [index, piece] of writes.entries()) {
     const bytes = coding ? await coding.push(piece) : piece;
-    if (response.destroyed) return;
+    // With HTTP/2, a response that was closed is not destroyed.
+    if (response.destroyed || record.closedMs !== undefined) return;
     record.sentBytes = (record.sentBytes ?? 0) + bytes.length;
     const room = response.write(bytes);
     if (every) await pause(Math.max(0, began + (index + 1) * every - performance.now()), response);
