@@ -15,13 +15,15 @@ const MAX_BLOCKING_THREADS: usize = 8;
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static THREADS_NAMED: AtomicUsize = AtomicUsize::new(0);
 
-/// The runtime; the first call starts its two worker threads.
+/// The runtime; the first call starts its thread.
 pub(crate) fn runtime() -> Result<&'static Runtime> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
     let built = Builder::new_multi_thread()
-        .worker_threads(2)
+        // What only waits for the network fits one thread, and what blocks has its own. Of two, each wake-up of one has the
+        // other look for work: a stream took up to twice the CPU.
+        .worker_threads(1)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_name_fn(|| format!("openclaw-core-{}", THREADS_NAMED.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(|| memory::adopt(Owner::Runtime))
