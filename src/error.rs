@@ -54,6 +54,9 @@ codes! {
     SsrfBlocked = "SSRF_BLOCKED", "A URL leads to an address that is not public, or hides where it leads.";
     Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
+    SandboxUnavailable = "SANDBOX_UNAVAILABLE", "Nothing here can enforce the policy; `missing` names what is missing, `remedy` what to do.";
+    SandboxPolicy = "SANDBOX_POLICY", "A sandbox policy is malformed, or would undo the sandbox; `path` names the field.";
+    SandboxSpawn = "SANDBOX_SPAWN", "A command did not start in the sandbox, or the sandbox was closed.";
     Limit = "LIMIT", "A stated limit was passed.";
     Io = "IO", "The operating system refused; the message holds its words.";
     Internal = "INTERNAL", "A bug in the core: please report it.";
@@ -92,6 +95,10 @@ pub struct Details {
     pub revision: Option<String>,
     /// When it is worth trying again, in milliseconds from now.
     pub retry_after_ms: Option<u64>,
+    /// `SANDBOX_UNAVAILABLE`: the primitive that is missing.
+    pub missing: Option<String>,
+    /// `SANDBOX_UNAVAILABLE`: what to do about it.
+    pub remedy: Option<String>,
 }
 
 impl CoreError {
@@ -134,6 +141,13 @@ impl CoreError {
     /// Adds when it is worth trying again, in milliseconds from now.
     pub fn retry_after(mut self, ms: u64) -> Self {
         self.details.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// Adds the primitive that is missing, and what to do about it.
+    pub fn missing(mut self, primitive: impl Into<String>, remedy: impl Into<String>) -> Self {
+        self.details.missing = Some(primitive.into());
+        self.details.remedy = Some(remedy.into());
         self
     }
 

@@ -15,6 +15,7 @@
 //! | [`beneath`] | paths that stay beneath a root, opened by descriptor |
 //! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
+//! | [`sandbox`] | commands that see and reach only what a policy names |
 //! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -31,6 +32,7 @@ pub mod http;
 pub mod log;
 pub mod memory;
 pub mod redact;
+pub mod sandbox;
 pub mod secrets;
 pub mod types;
 pub mod validation;

@@ -30,6 +30,8 @@ pub(super) fn object<'env>(env: &'env Env, error: &CoreError) -> napi::Result<Ob
     set(&mut object, "revision", details.revision.as_deref())?;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for 285,000 years")]
     set(&mut object, "retryAfterMs", details.retry_after_ms.map(|ms| ms as f64))?;
+    set(&mut object, "missing", details.missing.as_deref())?;
+    set(&mut object, "remedy", details.remedy.as_deref())?;
     if let Some(cause) = std::error::Error::source(error) {
         let cause = JsError::from(Error::new(Status::GenericFailure, cause.to_string())).into_unknown(*env);
         object.set("cause", cause)?;
