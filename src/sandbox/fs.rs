@@ -17,7 +17,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -469,7 +469,7 @@ fn fill(file: &mut File, content: &mut Content<'_>, cancel: &CancellationToken) 
         }
         Content::Of(source) => loop {
             still_wanted(cancel)?;
-            if std::io::copy(&mut source.by_ref().take(CHUNK as u64), file)? == 0 {
+            if std::io::copy(&mut Read::by_ref(&mut **source).take(CHUNK as u64), file)? == 0 {
                 break;
             }
         },

@@ -6,6 +6,7 @@
 //! | `policy` | [`SandboxPolicy`], checked once into a [`Plan`] |
 //! | `probe` | what works here: each primitive, run for real |
 //! | `process` | [`Command`], streams, timeouts, [`ProcessResult`] |
+//! | `fs` | [`fs::SandboxFs`]: the sandbox's files, without a command |
 //! | `linux` | the backends `bwrap` and `landlock`: both are carried out by `openclaw-core-init` |
 //! | `seatbelt`, `job_object` | macOS and Windows |
 //! | `spec` | what the core tells `openclaw-core-init`, which is built from files of this folder too |
@@ -23,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Code, CoreError, Result};
 
+#[cfg(unix)]
+pub mod fs;
 mod policy;
 mod probe;
 mod process;

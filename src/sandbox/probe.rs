@@ -26,3 +26,5 @@ pub struct Probe {
     /// Every primitive that was tried, in order.
     pub checks: Vec<Check>,
 }
+pub(super) async fn probe() -> Result<Probe> { Err(CoreError::new(Code::Internal, "x")) }
+pub(super) async fn choose(_: &Plan) -> Result<Arc<dyn Backend>> { Err(CoreError::new(Code::Internal, "x")) }

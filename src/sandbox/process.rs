@@ -99,7 +99,7 @@ pub enum TimedOut {
 }
 
 /// How a command ended, and what it used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessResult {
     /// None if a signal ended it.
     pub exit_code: Option<i32>,
