@@ -20,6 +20,8 @@ use crate::{CoreError, Result};
 
 /// As many as Linux follows.
 const MAX_LINKS: usize = 40;
+/// How often a name may turn out to be something else than a moment ago.
+const MAX_SWAPS: usize = 8;
 /// Each directory on the way takes a descriptor.
 const MAX_DEPTH: usize = 256;
 /// Linux's own limit.
@@ -270,7 +272,7 @@ impl<'v> Walk<'v> {
             if !self.follow(&name)? {
                 // A link a moment ago: whoever swaps it gets some tries.
                 tries += 1;
-                if tries > MAX_LINKS {
+                if tries > MAX_SWAPS {
                     return Err(Failure::Endless);
                 }
                 self.rest.push_front(name);
@@ -421,6 +423,7 @@ impl<'v> Walk<'v> {
             _ => return Err(Failure::NotMounted),
         };
         let mut made = false;
+        let mut tries = 0;
         loop {
             match component::open(self.dir()?, &name, STEP, Mode::empty()) {
                 Ok(fd) => {
@@ -441,11 +444,14 @@ impl<'v> Walk<'v> {
                 }
                 Err(Errno::NOENT) if self.create && !writable => return Err(Errno::ROFS.into()),
                 Err(error) if may_be_link(error) => {
-                    return match self.follow(&name) {
-                        Ok(true) => Ok(()),
-                        Ok(false) => Err(Errno::NOTDIR.into()),
-                        Err(error) => Err(error),
-                    };
+                    // Neither a directory a moment ago, nor a link now: whoever swaps them gets some tries.
+                    tries += 1;
+                    match self.follow(&name) {
+                        Ok(true) => return Ok(()),
+                        Ok(false) if tries > MAX_SWAPS => return Err(Errno::NOTDIR.into()),
+                        Ok(false) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 Err(error) => {
                     // Where a name is missing, it is still to go.
