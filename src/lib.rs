@@ -17,6 +17,7 @@
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
 //! | [`sandbox`] | commands that see and reach only what a policy names |
 //! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
+//! | [`tools`] | tools that a model calls: a registry, and the built-in ones, bound to a sandbox |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -34,6 +35,7 @@ pub mod memory;
 pub mod redact;
 pub mod sandbox;
 pub mod secrets;
+pub mod tools;
 pub mod types;
 pub mod validation;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.

@@ -25,6 +25,8 @@ mod json5;
 mod log;
 mod memory;
 mod redact;
+#[cfg(unix)]
+mod sandbox_fs;
 mod script;
 mod secrets;
 mod settle;

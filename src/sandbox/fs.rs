@@ -20,9 +20,11 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::view::{End, Failure, Links, View, Walk, open_regular};
@@ -48,6 +50,8 @@ pub struct SandboxFs {
     view: View,
     /// Where relative paths begin.
     base: String,
+    /// Held by whoever reads a file, changes it and writes it.
+    changes: Arc<Mutex<()>>,
 }
 
 /// How to write a file.
@@ -134,7 +138,12 @@ impl SandboxFs {
     /// The files beneath `mounts`, which are held open from now on. `base`, absolute in the sandbox, is where relative paths
     /// begin. What is mounted is trusted: it is found by its name, links and all.
     pub fn open(mounts: &[Mount], base: impl Into<String>) -> Result<Self> {
-        Ok(Self { view: View::open(mounts)?, base: base.into() })
+        Ok(Self { view: View::open(mounts)?, base: base.into(), changes: Arc::default() })
+    }
+
+    /// For whoever reads a file, changes it and writes it: two at once would lose one's change.
+    pub(crate) fn changes(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.changes)
     }
 
     /// What is in a file, and where it is without links. `LIMIT` if it has more than `max_bytes`, also if it grows
