@@ -40,6 +40,7 @@ mod outside;
 mod seccomp;
 #[cfg(target_os = "linux")]
 #[path = "../sandbox/spec.rs"]
+#[allow(dead_code, reason = "it reads what the core writes")]
 mod spec;
 
 /// What a failure before the command exits with: what shells use where a program cannot be started.

@@ -25,6 +25,7 @@ mod json5;
 mod log;
 mod memory;
 mod redact;
+mod sandbox;
 mod script;
 mod secrets;
 mod settle;

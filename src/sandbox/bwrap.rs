@@ -73,6 +73,8 @@ pub(crate) fn arguments(spec: &Spec, descriptors: &Descriptors<'_>) -> Vec<Strin
             Err(_) => {}
         }
     }
+    // Made here, or else bubblewrap makes it for its owner alone.
+    put(&["--perms", "0755", "--dir", "/etc"]);
     for path in ETC {
         put(&["--ro-bind-try", path, path]);
     }
@@ -109,7 +111,7 @@ pub(crate) fn arguments(spec: &Spec, descriptors: &Descriptors<'_>) -> Vec<Strin
     if let Some(dir) = &spec.empty_dir {
         put(&["--dir", dir]);
     }
-    put(&["--remount-ro", "/dev", "--remount-ro", "/run", "--remount-ro", "/", "--chdir", "/"]);
+    put(&["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/run", "--remount-ro", "/", "--chdir", "/"]);
     if let Some(filter) = descriptors.filter {
         put(&["--seccomp", &filter.to_string()]);
     }

@@ -23,9 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Code, CoreError, Result};
 
+#[cfg(target_os = "linux")]
+mod linux;
 mod policy;
 mod probe;
 mod process;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "it writes what the executable reads")]
+mod spec;
 
 pub use policy::{Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env};
 pub use probe::{Check, Probe};
@@ -42,8 +47,17 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Starts the command; its processes end, all of them, when the handle is dropped.
     fn start(&self, plan: &Plan, command: &Command) -> Result<process::Started>;
 
-    /// What holds, as seen from inside: a JSON object.
-    fn observe<'a>(&'a self, plan: &'a Plan) -> process::Observing<'a>;
+    /// The command that says what holds, seen from inside, as a JSON object; none where nothing can say it.
+    fn observer(&self) -> Option<Command>;
+
+    /// What this backend makes of a policy; an error if it cannot keep it.
+    fn fit(&self, plan: Plan) -> Result<Plan>;
+
+    /// Primitives that can be tried without a command in a sandbox, in the order in which they build on each other.
+    fn checks(&self) -> Vec<Check>;
+
+    /// Why a sandbox could not be made, as far as the system says.
+    fn diagnose(&self, error: &CoreError) -> Check;
 }
 
 /// What a supervisor of the caller's own must exec.
@@ -84,9 +98,9 @@ impl Sandbox {
     /// backend, or not the one that the policy names, works here.
     pub async fn create(policy: SandboxPolicy) -> Result<Self> {
         let plan = crate::runtime::blocking(move || policy.check()).await?;
-        let backend = probe::choose(&plan).await?;
+        let (backend, plan) = probe::choose(plan).await?;
         let closed = CancellationToken::new();
-        Ok(Self { plan: Arc::new(plan), backend, closed, running: tokio::sync::RwLock::default() })
+        Ok(Self { plan, backend, closed, running: tokio::sync::RwLock::default() })
     }
 
     /// Runs a command to its end, that of all its processes.
@@ -103,7 +117,7 @@ impl Sandbox {
         self.open()?;
         let _running = self.running.read().await;
         self.open()?;
-        process::run(&*self.backend, &self.plan, &command, sink, &cancel, &self.closed).await
+        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed).await.map(|(result, _)| result)
     }
 
     /// What a supervisor of the caller's own must exec to run the command in this sandbox. The limits `idleMs` and
@@ -117,7 +131,8 @@ impl Sandbox {
     /// What is enforced, as a command inside observes it: a JSON object.
     pub async fn explain(&self) -> Result<String> {
         self.open()?;
-        self.backend.observe(&self.plan).await
+        let _running = self.running.read().await;
+        Ok(probe::observe(&self.backend, &self.plan, &self.closed).await?.to_string())
     }
 
     /// What enforces the policy.

@@ -1,8 +1,8 @@
 //! One command in a sandbox: what it is given, what comes out of it, and when it ends.
 
 use std::collections::BTreeMap;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::policy::{Plan, check_variable};
 use super::{Backend, Limits};
+use crate::runtime::blocking;
 use crate::{Code, CoreError, Result};
 
 /// A command, and what it is given.
@@ -99,7 +100,7 @@ pub enum TimedOut {
 }
 
 /// How a command ended, and what it used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessResult {
     /// None if a signal ended it.
     pub exit_code: Option<i32>,
@@ -128,6 +129,8 @@ pub(crate) struct Ended {
     pub(crate) signal: Option<String>,
     pub(crate) cpu_ms: f64,
     pub(crate) peak_memory_bytes: u64,
+    /// What bounded its memory and its processes.
+    pub(crate) bounded_by: (String, String),
 }
 
 /// A command that a backend has started.
@@ -139,27 +142,26 @@ pub(crate) struct Started {
     /// Kills every process.
     pub(crate) kill: CancellationToken,
     /// Does so when nobody waits any more.
-    pub(crate) _guard: DropGuard,
+    pub(crate) guard: DropGuard,
 }
-
-/// What [`Backend::observe`] gives.
-pub(crate) type Observing<'a> = Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
 
 /// How long output may take to close after the end: it is only what the kernel still holds.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs a command to its end.
 pub(super) async fn run(
-    backend: &dyn Backend,
-    plan: &Plan,
-    command: &Command,
+    backend: &Arc<dyn Backend>,
+    plan: &Arc<Plan>,
+    command: Command,
     sink: Option<OutputSink>,
     cancel: &CancellationToken,
     closed: &CancellationToken,
-) -> Result<ProcessResult> {
+) -> Result<(ProcessResult, Ended)> {
     command.check(plan)?;
     let began = Instant::now();
-    let mut started = backend.start(plan, command)?;
+    let (starter, its_plan) = (Arc::clone(backend), Arc::clone(plan));
+    // Starting a process waits for the system.
+    let mut started = blocking(move || starter.start(&its_plan, &command)).await?;
     let wall = began + Duration::from_millis(plan.limits.wall_ms);
     let mut kept = Kept::new(&plan.limits);
     let mut stopped = None;
@@ -186,7 +188,7 @@ pub(super) async fn run(
             () = closed.cancelled(), if stopped.is_none() => { stopped = Some(Stop::Closed); started.kill.cancel(); }
             end = &mut started.end, if ended.is_none() => {
                 let end = end.unwrap_or_else(|_| Err(CoreError::new(Code::Internal, "a command ended without a word")));
-                ended = Some((end?, Instant::now()));
+                ended = Some((end, Instant::now()));
             }
             chunk = started.output.recv(), if output_open => match chunk {
                 None => output_open = false,
@@ -221,11 +223,13 @@ pub(super) async fn run(
         Some(Stop::TimedOut(which)) => Some(which),
         None => None,
     };
-    let (end, at) = ended.unwrap_or_else(|| (Ended::default(), Instant::now()));
+    drop(started.guard);
+    let (end, at) = ended.unwrap_or_else(|| (Ok(Ended::default()), Instant::now()));
+    let end = end.map_err(|error| with_words(error, &kept.stderr.head))?;
     let dropped_bytes = kept.stdout.dropped + kept.stderr.dropped;
-    Ok(ProcessResult {
+    let result = ProcessResult {
         exit_code: end.exit_code,
-        signal: end.signal,
+        signal: end.signal.clone(),
         stdout: kept.stdout.into_bytes(),
         stderr: kept.stderr.into_bytes(),
         dropped_bytes,
@@ -233,7 +237,17 @@ pub(super) async fn run(
         wall_ms: at.duration_since(began).as_secs_f64() * 1000.0,
         cpu_ms: end.cpu_ms,
         peak_memory_bytes: end.peak_memory_bytes,
-    })
+    };
+    Ok((result, end))
+}
+
+/// A command that never began wrote nothing: what is on its standard error is why.
+fn with_words(error: CoreError, stderr: &[u8]) -> CoreError {
+    let words: String = String::from_utf8_lossy(stderr).trim().chars().take(400).collect();
+    if words.is_empty() || error.code() != Code::SandboxSpawn {
+        return error;
+    }
+    CoreError::new(Code::SandboxSpawn, format!("{}: {words}", error.message()))
 }
 
 enum Stop {

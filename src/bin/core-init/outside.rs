@@ -33,7 +33,7 @@ enum Owner {
 /// Told what to do through descriptor 0.
 pub(crate) fn controlled() -> Result<u8, String> {
     let control = own_descriptor(0)?;
-    close_the_rest(&[])?;
+    close_the_rest()?;
     let (told, stdin) = listen(&control)?;
     rustix::stdio::dup2_stdin(&stdin).map_err(|error| error.to_string())?;
     drop(stdin);
@@ -56,7 +56,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<u8, String> {
     if rustix::process::getppid() != Some(parent) {
         return Err("the parent is gone already".to_owned());
     }
-    close_the_rest(&[watched.as_raw_fd()])?;
+    close_the_rest()?;
     let env = env_from_text(&std::env::var(ENV_VARIABLE).unwrap_or_default());
     let spec = Spec::from_args(args)?;
     let end = supervise(&spec, &env, &Owner::Parent(watched))?;
@@ -80,7 +80,7 @@ fn own_descriptor(number: RawFd) -> Result<OwnedFd, String> {
 }
 
 /// Nothing but 0, 1, 2 and what is made from here on is passed on: all other descriptors close on exec.
-fn close_the_rest(_kept: &[RawFd]) -> Result<(), String> {
+fn close_the_rest() -> Result<(), String> {
     // SAFETY: a plain system call with three numbers; it only sets flags.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 4_u32) };
     if done == 0 {
@@ -130,6 +130,8 @@ struct End {
     peak: u64,
     /// It never began.
     failed: Option<String>,
+    /// What bounded its memory and its processes; set where the groups are known.
+    bounded_by: (&'static str, &'static str),
 }
 
 impl End {
@@ -138,7 +140,8 @@ impl End {
             return format!("failed\t{}\n", message.replace(['\t', '\n'], " "));
         }
         let number = |number: Option<i32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        format!("end\t{}\t{}\t{}\t{}\n", number(self.exit), number(self.signal), self.cpu_us, self.peak)
+        let (exit, signal, (memory, pids)) = (number(self.exit), number(self.signal), self.bounded_by);
+        format!("end\t{exit}\t{signal}\t{}\t{}\t{memory}\t{pids}\n", self.cpu_us, self.peak)
     }
 
     fn from_line(line: &str) -> Option<Self> {
@@ -150,7 +153,7 @@ impl End {
                 signal: fields.next()?.parse().ok(),
                 cpu_us: fields.next()?.parse().ok()?,
                 peak: fields.next()?.parse().ok()?,
-                failed: None,
+                ..Self::default()
             }),
             _ => None,
         }
@@ -230,11 +233,45 @@ fn etc_files() -> Result<[(&'static str, OwnedFd); 3], String> {
     ])
 }
 
+/// A folder that stands for `/tmp`; gone with the command.
+struct Temporary(std::path::PathBuf);
+
+impl Temporary {
+    fn make() -> Result<Self, String> {
+        use std::os::unix::fs::DirBuilderExt;
+
+        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let name = format!("openclaw-core-{}-{:x}", std::process::id(), started.as_nanos());
+        let path = std::env::temp_dir().join(name);
+        // It must not be there: whoever made it could swap it.
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 fn supervise(spec: &Spec, env: &[String], owner: &Owner) -> Result<End, String> {
+    let (mut spec, mut env) = (spec.clone(), env.to_vec());
+    let temporary = if spec.bwrap.is_none() { Some(Temporary::make()?) } else { None };
+    if let Some(Temporary(path)) = &temporary {
+        let path = path.to_str().ok_or("the temporary folder's name is no Unicode text")?;
+        spec.private_tmp = Some(path.to_owned());
+        for name in ["HOME", "TMPDIR"] {
+            env.iter_mut().filter(|pair| **pair == format!("{name}=/tmp")).for_each(|pair| *pair = format!("{name}={path}"));
+        }
+    }
+    let (spec, env) = (&spec, env.as_slice());
     let mut groups = Groups::create(spec)?;
     let end = start(spec, env, &groups).and_then(|started| watch(spec, owner, &groups, started));
-    let end = end.map(|end| End { peak: groups.peak_memory().unwrap_or(end.peak), ..end });
+    let bounded_by = (groups.in_force.memory, groups.in_force.pids);
+    let end = end.map(|end| End { peak: groups.peak_memory().unwrap_or(end.peak), bounded_by, ..end });
     groups.destroy();
+    drop(temporary);
     end
 }
 
@@ -362,8 +399,6 @@ fn watch(spec: &Spec, owner: &Owner, groups: &Groups, mut child: Child) -> Resul
         if watched[0].revents().intersects(PollFlags::IN) {
             break false;
         }
-        // A plain child without namespaces is its own init, and its orphans come here.
-        reap_orphans(child.pid);
     };
     if killed {
         groups.freeze_number();
@@ -395,11 +430,6 @@ fn watch(spec: &Spec, owner: &Owner, groups: &Groups, mut child: Child) -> Resul
             ..End::default()
         },
     })
-}
-
-fn reap_orphans(but: Pid) {
-    // The child itself stays to be waited for: its pidfd would be readable, and this is not called then.
-    let _ = but;
 }
 
 /// Kills what has come here from the command, as long as something comes.
@@ -467,7 +497,7 @@ mod tests {
 
     #[test]
     fn an_end_survives_its_line() {
-        let end = End { exit: Some(3), signal: None, cpu_us: 4, peak: 5, failed: None };
+        let end = End { exit: Some(3), cpu_us: 4, peak: 5, ..End::default() };
         assert_eq!(format!("{:?}", End::from_line(&end.to_line()).unwrap()), format!("{end:?}"));
         let failed = End { failed: Some("no\tsuch\nfile".into()), ..End::default() };
         assert_eq!(End::from_line(&failed.to_line()).unwrap().failed.as_deref(), Some("no such file"));
