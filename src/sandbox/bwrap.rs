@@ -87,7 +87,8 @@ pub(crate) fn arguments(spec: &Spec, descriptors: &Descriptors<'_>) -> Vec<Strin
         put(&["--perms", "0444", "--ro-bind-data", &descriptor.to_string(), path]);
     }
     let temporary = spec.file.min(spec.memory).min(MOST_TEMPORARY).to_string();
-    put(&["--proc", "/proc", "--dev", "/dev"]);
+    // Much of /proc/sys needs no capability of who is root outside; bubblewrap covers the rest of what can be written.
+    put(&["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]);
     put(&["--perms", "1777", "--size", &temporary, "--tmpfs", "/dev/shm"]);
     put(&["--perms", "1777", "--size", &temporary, "--tmpfs", "/tmp"]);
     put(&["--perms", "0755", "--size", "65536", "--tmpfs", "/run"]);
@@ -111,7 +112,7 @@ pub(crate) fn arguments(spec: &Spec, descriptors: &Descriptors<'_>) -> Vec<Strin
     if let Some(dir) = &spec.empty_dir {
         put(&["--dir", dir]);
     }
-    put(&["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/run", "--remount-ro", "/", "--chdir", "/"]);
+    put(&["--remount-ro", "/dev", "--remount-ro", "/run", "--remount-ro", "/", "--chdir", "/"]);
     if let Some(filter) = descriptors.filter {
         put(&["--seccomp", &filter.to_string()]);
     }

@@ -2,7 +2,7 @@
 //! the first where there are no namespaces.
 
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
@@ -100,12 +100,11 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
     })
 }
 
-/// What does not exist needs no rule.
+/// What cannot be opened needs no rule: without one it is refused.
 fn allow(ruleset: RulesetCreated, path: &str, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
     let file = match PathFd::new(path) {
         Ok(file) => file,
-        Err(PathFdError::OpenCall { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(ruleset),
-        Err(error) => return Err(format!("Landlock: {path}: {error}")),
+        Err(_) => return Ok(ruleset),
     };
     // A file takes only the rights that files have.
     let folder = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
