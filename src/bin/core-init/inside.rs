@@ -48,6 +48,7 @@ fn prepare(spec: &Spec, in_force: &InForce) -> Result<(), String> {
         .map_err(|error| format!("dumpable: {error}"))?;
     close_inherited();
     crate::limits::set(spec, in_force)?;
+    drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
     if crate::layer("landlock") {
         crate::landlock::restrict(spec)?;
@@ -57,6 +58,23 @@ fn prepare(spec: &Spec, in_force: &InForce) -> Result<(), String> {
         seccomp::apply(&seccomp::program(kind)?)?;
     }
     Ok(())
+}
+
+/// Root keeps them otherwise; with `no_new_privs` they do not come back. The bounding set is one more lock.
+fn drop_capabilities() -> Result<(), String> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set};
+
+    let wrong = |error: Errno| format!("capabilities: {error}");
+    let none = CapabilitySet::empty();
+    if capabilities(None).map_err(wrong)?.permitted == none {
+        return Ok(());
+    }
+    for capability in CapabilitySet::all().iter() {
+        // Not every kernel has every one.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets).map_err(wrong)
 }
 
 /// What bubblewrap, or its caller, left open.

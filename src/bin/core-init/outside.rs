@@ -266,8 +266,9 @@ fn supervise(spec: &Spec, env: &[String], owner: &Owner) -> Result<End, String> 
         }
     }
     let (spec, env) = (&spec, env.as_slice());
+    let asked = signals()?;
     let mut groups = Groups::create(spec)?;
-    let end = start(spec, env, &groups).and_then(|started| watch(spec, owner, &groups, started));
+    let end = start(spec, env, &groups).and_then(|started| watch(spec, owner, &asked, &groups, started));
     let bounded_by = (groups.in_force.memory, groups.in_force.pids);
     let end = end.map(|end| End { peak: groups.peak_memory().unwrap_or(end.peak), bounded_by, ..end });
     groups.destroy();
@@ -368,7 +369,7 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
 }
 
 /// Waits for the end, or makes it.
-fn watch(spec: &Spec, owner: &Owner, groups: &Groups, mut child: Child) -> Result<End, String> {
+fn watch(spec: &Spec, owner: &Owner, asked: &OwnedFd, groups: &Groups, mut child: Child) -> Result<End, String> {
     let began = Instant::now();
     let gone = match owner {
         Owner::Core(control) => control.as_fd(),
@@ -386,17 +387,18 @@ fn watch(spec: &Spec, owner: &Owner, groups: &Groups, mut child: Child) -> Resul
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
-        let mut watched =
-            [PollFd::from_borrowed_fd(child.pidfd.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(gone, PollFlags::IN)];
+        let mut watched = [child.pidfd.as_fd(), gone, asked.as_fd()]
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         match poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
         }
+        let [ended, gone, asked] = watched.map(|one| !one.revents().is_empty());
         // The core says nothing more; readable means that it is gone, as a parent is.
-        if watched[1].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        if gone || asked {
             break true;
         }
-        if watched[0].revents().intersects(PollFlags::IN) {
+        if ended {
             break false;
         }
     };
@@ -430,6 +432,24 @@ fn watch(spec: &Spec, owner: &Owner, groups: &Groups, mut child: Child) -> Resul
             ..End::default()
         },
     })
+}
+
+/// A descriptor that is readable when somebody asks this process to end. It does so when the command is gone.
+fn signals() -> Result<OwnedFd, String> {
+    // SAFETY: the set is filled in by the calls; the descriptor is new, and this function's own.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC);
+        if descriptor < 0 {
+            return Err(format!("signalfd: {}", std::io::Error::last_os_error()));
+        }
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
 }
 
 /// Kills what has come here from the command, as long as something comes.
