@@ -286,6 +286,43 @@ export declare class EventStore {
   exportTranscript(sessionKey: string): Promise<string>
 }
 
+/**
+ * A place to run commands in: they see what its policy mounts, and end with all they started. It holds no process of
+ * its own.
+ */
+export declare class Sandbox {
+  /** Runs each primitive for real and says which backend would be used; takes less than a second. */
+  static probe(): Promise<SandboxProbe>
+  /**
+   * A sandbox with this policy, after a command has seen from inside that it holds.
+   *
+   * Rejects with `SANDBOX_POLICY` (`path` names the field) or `SANDBOX_UNAVAILABLE` (`missing`, `remedy`). Nothing
+   * ever runs on the host instead.
+   */
+  static create(policy: SandboxPolicy): Promise<Sandbox>
+  /** What enforces the policy. */
+  get backend(): 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'
+  /** Where commands start, unless they say otherwise. */
+  get workspace(): string
+  /**
+   * Runs a command to its end, that of all its processes: a text for the shell, or a program with its arguments.
+   *
+   * A command that fails or times out is a result; `SANDBOX_SPAWN` means that it never ran, or that the sandbox was
+   * closed meanwhile.
+   */
+  run(command: string[] | string, options?: RunOptions): Promise<ProcessResult>
+  /**
+   * What a supervisor of the caller's own must exec to run the command in this sandbox: exactly this argv, with
+   * exactly this environment. Its exit code is the command's, or 128 and the signal; 126 if it never ran. The limits
+   * `idleMs` and `outputBytes` are the supervisor's to keep.
+   */
+  launch(command: string[] | string, options?: LaunchOptions): Promise<SandboxLaunch>
+  /** What is enforced, as a command inside observes it: capabilities, filter, Landlock, mounts, network, limits. */
+  explain(): Promise<Record<string, unknown>>
+  /** Kills every command that `run` started, and waits until all are gone. What `launch` gave is its supervisor's. */
+  close(): Promise<void>
+}
+
 /** What aborts a call. */
 export interface AbortOptions {
   /** The call rejects with its reason. */
@@ -719,6 +756,16 @@ export interface ImportSkipped {
   reason: string
 }
 
+/** What a command is given that somebody else starts. */
+export interface LaunchOptions {
+  /** Where it starts, in the sandbox; the workspace by default. */
+  cwd?: string
+  /** Variables beside those of the policy, and before them. */
+  env?: Record<string, string>
+  /** Gives it a terminal of its own. */
+  pty?: boolean
+}
+
 /** Which sessions to list. */
 export interface ListSessionsOptions {
   /** Only keys that begin so. */
@@ -900,6 +947,30 @@ export declare function parseJson5(text: string): unknown
  */
 export declare function parseSessionKey(key: string): ParsedSessionKey | null
 
+/** How a command ended, and what it used. */
+export interface ProcessResult {
+  /** Null if a signal ended it. */
+  exitCode: number | null
+  /** The signal that ended it, such as `SIGKILL`. */
+  signal?: string
+  /** At most `outputBytes`: where more came, its first and its last half. */
+  stdout: Buffer
+  /** The same of standard error. */
+  stderr: Buffer
+  /** Which limit on time ended it. */
+  timedOut?: 'wall' | 'idle'
+  /** Whether output is missing from the middle. */
+  truncated: boolean
+  /** How many bytes of output are missing. */
+  droppedBytes: number
+  /** From start to end, in milliseconds. */
+  wallMs: number
+  /** CPU time of all its processes, in milliseconds. */
+  cpuMs: number
+  /** The most memory it had, in bytes: of all its processes where a cgroup counts it, else of the largest of them. */
+  peakMemoryBytes: number
+}
+
 /**
  * What is known of a session without reading it. It depends on the set of its events alone: replicas that have the same
  * events have the same projection.
@@ -1005,6 +1076,107 @@ export interface RetentionOptions {
   maxAgeMs?: number
   /** The oldest sessions go, ended ones first, until the bytes of the events fit. */
   maxBytes?: number
+}
+
+/** What a command is given. */
+export interface RunOptions {
+  /** What it reads; nothing by default. */
+  stdin?: Uint8Array
+  /** Where it starts, in the sandbox; the workspace by default. */
+  cwd?: string
+  /** Variables beside those of the policy, and before them. Nothing of this process's environment is passed on. */
+  env?: Record<string, string>
+  /** Gives it a terminal of its own, of 80 columns and 24 lines; all output is then on stdout. */
+  pty?: boolean
+  /** Kills it, and all it started. */
+  signal?: AbortSignal
+  /** Gets output as it comes. While it is not called, the command waits; if it throws, the command is killed. */
+  onOutput?: (chunk: Buffer, stream: 'stdout' | 'stderr') => void
+}
+
+/** One primitive, and whether it works here. */
+export interface SandboxCheck {
+  /** Its name, such as `bwrap/user-namespaces`. */
+  name: string
+  /** Whether it did what it must. */
+  ok: boolean
+  /** What was seen. */
+  detail: string
+  /** What to do where it did not. */
+  remedy?: string
+}
+
+/** What a supervisor of the caller's own must exec. */
+export interface SandboxLaunch {
+  /** The program and its arguments, without a secret. */
+  argv: Array<string>
+  /** The whole environment to start it with. */
+  env: Record<string, string>
+}
+
+/** Bounds of one command. */
+export interface SandboxLimits {
+  /** Bytes of memory of all its processes: 2 GiB by default. Without a cgroup it binds each process by itself. */
+  memoryBytes?: number
+  /** Processes and threads at once: 512 by default. */
+  pids?: number
+  /** Seconds of CPU time of each process: unbounded by default. */
+  cpuSeconds?: number
+  /** Milliseconds from start to end: 600,000 by default. */
+  wallMs?: number
+  /** Milliseconds without output: unbounded by default. */
+  idleMs?: number
+  /** Bytes of each output stream that are kept, the first and the last half: 1 MiB by default. `onOutput` gets all. */
+  outputBytes?: number
+  /** Bytes of a file, and of `/tmp`: 1 GiB by default. */
+  fileBytes?: number
+}
+
+/** A file or folder, and where a sandbox sees it. */
+export interface SandboxMount {
+  /** An absolute path of this machine. */
+  host: string
+  /** An absolute path in the sandbox. */
+  mount: string
+  /** Whether it may be written. */
+  access: 'ro' | 'rw'
+}
+
+/** What a sandbox may do. Fields that are not known are refused. */
+export interface SandboxPolicy {
+  /** The folder that it is for. */
+  workspace: SandboxWorkspace
+  /**
+   * What else it sees. `/`, `/proc`, `/run`, `/etc`, a whole home, keys in it, OpenClaw's state directory (but its
+   * workspaces), sockets and devices are refused.
+   */
+  mounts?: Array<SandboxMount>
+  /** `none`, the default: no route, no DNS, no service of this machine. `host`: this machine's, loopback included. */
+  network?: 'none' | 'host'
+  /** Variables of every command. */
+  env?: Record<string, string>
+  /** Bounds of each command. */
+  limits?: SandboxLimits
+  /** What enforces it: `auto`, the default, takes the strongest that works. */
+  backend?: 'auto' | 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'
+}
+
+/** What works here. */
+export interface SandboxProbe {
+  /** The backend that would be used. */
+  backend: string | null
+  /** Every primitive that was tried. */
+  checks: Array<SandboxCheck>
+}
+
+/** The folder that a sandbox is for. */
+export interface SandboxWorkspace {
+  /** An absolute path of this machine. Not looked at with the access `none`. */
+  host: string
+  /** Where the sandbox sees it: `/workspace` by default, and with the backend `landlock` always `host`. */
+  mount?: string
+  /** With `none`, an empty folder stands there. */
+  access: 'none' | 'ro' | 'rw'
 }
 
 /** An event of the log. */

@@ -25,6 +25,7 @@ mod json5;
 mod log;
 mod memory;
 mod redact;
+mod sandbox;
 #[cfg(unix)]
 mod sandbox_fs;
 mod script;
@@ -32,6 +33,7 @@ mod secrets;
 mod settle;
 mod slices;
 mod stream;
+mod tools;
 mod types;
 mod validation;
 

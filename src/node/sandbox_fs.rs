@@ -12,12 +12,22 @@ use super::abort::Abort;
 use super::args::{checked, count, flag, name, stringify};
 use super::error::{reify, wrong_argument};
 use super::json::string;
+use super::sandbox::Sandbox;
 use super::settle::{settle, settle_in_the_end};
 use super::slices::{assemble, json_slices};
 use crate::runtime::blocking;
 use crate::sandbox::SandboxPolicy;
 use crate::sandbox::fs::{self, DEFAULT_MAX_BYTES, Kind, RemoveOptions, WriteOptions, Written};
 use crate::{Code, CoreError, Result};
+
+#[napi]
+impl Sandbox {
+    /// Its files, without a command. They can still be reached when the sandbox is closed.
+    #[napi(catch_unwind, getter)]
+    pub fn fs(&self) -> SandboxFs {
+        SandboxFs { inner: Arc::clone(self.inner.files()) }
+    }
+}
 
 /// How to read a file.
 #[napi(object, object_to_js = false)]

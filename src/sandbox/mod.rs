@@ -26,9 +26,14 @@ use crate::{Code, CoreError, Result};
 
 #[cfg(unix)]
 pub mod fs;
+#[cfg(target_os = "linux")]
+mod linux;
 mod policy;
 mod probe;
 mod process;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "it writes what the executable reads")]
+mod spec;
 
 pub use policy::{Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env};
 pub use probe::{Check, Probe};
@@ -45,8 +50,17 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Starts the command; its processes end, all of them, when the handle is dropped.
     fn start(&self, plan: &Plan, command: &Command) -> Result<process::Started>;
 
-    /// What holds, as seen from inside: a JSON object.
-    fn observe<'a>(&'a self, plan: &'a Plan) -> process::Observing<'a>;
+    /// The command that says what holds, seen from inside, as a JSON object; none where nothing can say it.
+    fn observer(&self) -> Option<Command>;
+
+    /// What this backend makes of a policy; an error if it cannot keep it.
+    fn fit(&self, plan: Plan) -> Result<Plan>;
+
+    /// Primitives that can be tried without a command in a sandbox, in the order in which they build on each other.
+    fn checks(&self) -> Vec<Check>;
+
+    /// Why a sandbox could not be made, as far as the system says.
+    fn diagnose(&self, error: &CoreError) -> Check;
 }
 
 /// What a supervisor of the caller's own must exec.
@@ -73,6 +87,8 @@ pub struct Sandbox {
     closed: CancellationToken,
     /// Read by every command that runs.
     running: tokio::sync::RwLock<()>,
+    #[cfg(unix)]
+    files: Arc<fs::SandboxFs>,
 }
 
 impl Sandbox {
@@ -87,9 +103,22 @@ impl Sandbox {
     /// backend, or not the one that the policy names, works here.
     pub async fn create(policy: SandboxPolicy) -> Result<Self> {
         let plan = crate::runtime::blocking(move || policy.check()).await?;
-        let backend = probe::choose(&plan).await?;
+        let (backend, plan) = probe::choose(plan).await?;
+        #[cfg(unix)]
+        let files = {
+            let plan = Arc::clone(&plan);
+            let open = move || fs::SandboxFs::open(&plan.mounts, plan.workspace.as_str());
+            Arc::new(crate::runtime::blocking(open).await?)
+        };
         let closed = CancellationToken::new();
-        Ok(Self { plan: Arc::new(plan), backend, closed, running: tokio::sync::RwLock::default() })
+        Ok(Self {
+            plan,
+            backend,
+            closed,
+            running: tokio::sync::RwLock::default(),
+            #[cfg(unix)]
+            files,
+        })
     }
 
     /// Runs a command to its end, that of all its processes.
@@ -106,7 +135,7 @@ impl Sandbox {
         self.open()?;
         let _running = self.running.read().await;
         self.open()?;
-        process::run(&*self.backend, &self.plan, &command, sink, &cancel, &self.closed).await
+        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed).await.map(|(result, _)| result)
     }
 
     /// What a supervisor of the caller's own must exec to run the command in this sandbox. The limits `idleMs` and
@@ -120,7 +149,8 @@ impl Sandbox {
     /// What is enforced, as a command inside observes it: a JSON object.
     pub async fn explain(&self) -> Result<String> {
         self.open()?;
-        self.backend.observe(&self.plan).await
+        let _running = self.running.read().await;
+        Ok(probe::observe(&self.backend, &self.plan, &self.closed).await?.to_string())
     }
 
     /// What enforces the policy.
@@ -131,6 +161,12 @@ impl Sandbox {
     /// What the sandbox sees beside the system, the workspace first unless its access is `none`.
     pub fn mounts(&self) -> &[Mount] {
         &self.plan.mounts
+    }
+
+    /// Its files, without a command. They can be reached for as long as somebody holds this, also when it is closed.
+    #[cfg(unix)]
+    pub fn files(&self) -> &Arc<fs::SandboxFs> {
+        &self.files
     }
 
     /// Where commands start, unless they say otherwise.

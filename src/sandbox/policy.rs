@@ -113,6 +113,8 @@ impl Default for Limits {
 pub struct SandboxPolicy {
     /// The folder that the sandbox is for. `host` is not looked at if the access is `none`.
     pub workspace: Mount,
+    /// Whether the policy says where the workspace is mounted.
+    pub workspace_mount_given: bool,
     /// What else it sees.
     pub mounts: Vec<Mount>,
     /// Its network.
@@ -130,6 +132,8 @@ pub struct SandboxPolicy {
 pub struct Plan {
     /// Where commands start, unless they say otherwise.
     pub workspace: String,
+    /// Whether the policy said so.
+    pub workspace_mount_given: bool,
     /// What is mounted, the workspace first unless its access is `none`; hosts are real paths.
     pub mounts: Vec<Mount>,
     /// Its network.
@@ -219,6 +223,7 @@ impl SandboxPolicy {
             .map_err(|error| CoreError::new(Code::SandboxPolicy, format!("sandbox policy: no JSON: {error}")))?;
         let mut top = Fields::of("", &value)?;
         let workspace = top.take("workspace").ok_or_else(|| wrong("workspace", "is missing"))?;
+        let workspace_mount_given = workspace.get("mount").is_some();
         let workspace = read_mount("workspace", workspace, true)?;
         let mounts = match top.take("mounts") {
             None => Vec::new(),
@@ -249,7 +254,7 @@ impl SandboxPolicy {
         .map(|name| (name.as_str(), name));
         let backend = top.word("backend", &backends)?.unwrap_or_default();
         top.end()?;
-        Ok(Self { workspace, mounts, network, env, limits, backend })
+        Ok(Self { workspace, workspace_mount_given, mounts, network, env, limits, backend })
     }
 
     /// Holds the policy against this machine: sources exist, are files or folders, and none of them would undo the
@@ -272,6 +277,7 @@ impl SandboxPolicy {
         }
         Ok(Plan {
             workspace,
+            workspace_mount_given: self.workspace_mount_given,
             mounts,
             network: self.network,
             env: self.env,

@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::exec;
 use super::output::Output;
 use crate::sandbox::Sandbox;
-#[cfg(unix)]
-use crate::sandbox::fs::SandboxFs;
 use crate::{Code, CoreError, Result, redact};
 
 /// What a model is told of a tool.
@@ -84,8 +82,6 @@ impl Default for ToolRegistryOptions {
 /// Tools by name, in the order in which they came.
 pub struct ToolRegistry {
     options: ToolRegistryOptions,
-    #[cfg(unix)]
-    files: Mutex<Option<Arc<SandboxFs>>>,
     tools: Mutex<IndexMap<String, Arc<Registered>>>,
 }
 
@@ -98,12 +94,7 @@ struct Registered {
 impl ToolRegistry {
     /// A registry without tools.
     pub fn new(options: ToolRegistryOptions) -> Self {
-        Self {
-            options,
-            #[cfg(unix)]
-            files: Mutex::default(),
-            tools: Mutex::default(),
-        }
+        Self { options, tools: Mutex::default() }
     }
 
     /// Adds a tool. `VALIDATION` for a name that providers refuse or that is taken, and for parameters that are no schema.
@@ -141,11 +132,8 @@ impl ToolRegistry {
             return self.register(exec::definition(), Arc::new(exec::Exec::new(Arc::clone(sandbox), most)));
         }
         #[cfg(unix)]
-        {
-            let files = self.files(sandbox)?;
-            if let Some((definition, tool)) = super::files::builtin(name, &files) {
-                return self.register(definition, tool);
-            }
+        if let Some((definition, tool)) = super::files::builtin(name, sandbox.files()) {
+            return self.register(definition, tool);
         }
         let message = format!("there is no built-in tool {name:?}: exec, read, write, edit, ls, grep");
         Err(CoreError::new(Code::Validation, message))
@@ -209,16 +197,6 @@ impl ToolRegistry {
                 Ok(Ok(Ok(output))) => output,
             },
         }
-    }
-
-    #[cfg(unix)]
-    fn files(&self, sandbox: &Sandbox) -> Result<Arc<SandboxFs>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(files) = &*files {
-            return Ok(Arc::clone(files));
-        }
-        let opened = Arc::new(SandboxFs::open(sandbox.mounts(), sandbox.workspace())?);
-        Ok(Arc::clone(files.insert(opened)))
     }
 
     fn tools(&self) -> MutexGuard<'_, IndexMap<String, Arc<Registered>>> {
