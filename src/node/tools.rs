@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use napi::bindgen_prelude::{
-    ClassInstance, Either, FnArgs, FromNapiValue, Function, FunctionRef, JsObjectValue, JsValue, Null, Object,
+    ClassInstance, Either, FnArgs, FromNapiValue, Function, FunctionRef, JsValue, Null, Object,
     Unknown,
 };
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -174,9 +174,20 @@ impl ToolRegistry {
     /// Adds tools that are built in and work in the registry's sandbox: "exec" (a command for the shell), "read", "write",
     /// "edit", "ls", "grep". Throws `VALIDATION` without a sandbox; there is only "exec" on Windows.
     #[napi(catch_unwind, ts_args_type = "...names: string[]")]
-    pub fn register_builtin(&self, env: &Env, names: &[Unknown<'_>]) -> napi::Result<()> {
-        for given in names {
-            let given = name(env, "names", *given)?;
+    #[expect(clippy::too_many_arguments, reason = "as many as there are, and one that is then wrong")]
+    pub fn register_builtin(
+        &self,
+        env: &Env,
+        first: Option<Unknown<'_>>,
+        second: Option<Unknown<'_>>,
+        third: Option<Unknown<'_>>,
+        fourth: Option<Unknown<'_>>,
+        fifth: Option<Unknown<'_>>,
+        sixth: Option<Unknown<'_>>,
+        one_too_many: Option<Unknown<'_>>,
+    ) -> napi::Result<()> {
+        for given in [first, second, third, fourth, fifth, sixth, one_too_many].into_iter().flatten() {
+            let given = name(env, "names", given)?;
             guard(env, || self.inner.register_builtin(&given))?;
         }
         Ok(())
