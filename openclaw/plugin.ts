@@ -2,6 +2,7 @@
 // nothing of the core: it sets switches and names commands, and loads no addon.
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { registerSandbox, type SandboxApi, type SandboxConfig } from "./adapters/sandbox.js";
 import { type EventsApi, registerEvents } from "./events/plugin.js";
 import type { GatewayRuntime } from "./events-cli.js";
 import { MODULES } from "./modules.js";
@@ -9,10 +10,10 @@ import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
-interface PluginApi extends EventsApi {
+interface PluginApi extends EventsApi, SandboxApi {
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
-  pluginConfig?: { modules?: Record<string, unknown> };
+  pluginConfig?: { modules?: Record<string, unknown>; sandbox?: SandboxConfig };
   registerCli(
     registrar: (context: { program: Command }) => void,
     options: {
@@ -45,7 +46,9 @@ export default {
     const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
     const modules = api.pluginConfig?.modules ?? {};
     applySwitches(modules, folder);
-    registerEvents(api, Switches.read(process.env, modules).mode("events"));
+    const switches = Switches.read(process.env, modules);
+    registerEvents(api, switches.mode("events"));
+    registerSandbox(api, switches.mode("sandbox"), folder, api.pluginConfig?.sandbox);
     api.registerCli(
       ({ program }) => {
         const status = async ({ json }: { json?: boolean }) => {
