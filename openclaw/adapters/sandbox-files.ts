@@ -127,7 +127,9 @@ export class FileBridge {
 
   async rename({ from, to, cwd }: { from: string; to: string; cwd?: string }): Promise<void> {
     const at = cwd === undefined ? {} : { cwd };
-    const [source, target] = [from, to].map((filePath) => this.resolvePath({ filePath, ...at }).containerPath);
+    const [source, target] = [from, to].map(
+      (filePath) => this.resolvePath({ filePath, ...at }).containerPath,
+    );
     await coded(() => this.#files.rename(source as string, target as string));
   }
 
@@ -159,7 +161,11 @@ export class FileBridge {
     const { pinnedPath, signal } = request;
     if (pinnedPath !== undefined && posix.basename(pinnedPath) !== posix.basename(containerPath))
       throw new Error(`Pinned sandbox destination does not match the requested path: ${containerPath}`);
-    const options = { pinned: pinnedPath !== undefined, mkdir: mkdir !== false, ...(signal ? { signal } : {}) };
+    const options = {
+      pinned: pinnedPath !== undefined,
+      mkdir: mkdir !== false,
+      ...(signal ? { signal } : {}),
+    };
     return { path: pinnedPath ?? containerPath, options };
   }
 
@@ -177,9 +183,7 @@ export class FileBridge {
       .sort((a, b) => b.hostRoot.length - a.hostRoot.length)
       .find(({ hostRoot }) => !leavesRoot(relative(hostRoot, path)));
     if (!mapping) return trimmed(inside);
-    return trimmed(
-      posix.join(mapping.containerRoot, relative(mapping.hostRoot, path).split(sep).join("/")),
-    );
+    return trimmed(posix.join(mapping.containerRoot, relative(mapping.hostRoot, path).split(sep).join("/")));
   }
 
   #onHost(containerPath: string): string | undefined {

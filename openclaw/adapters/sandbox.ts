@@ -99,7 +99,12 @@ function shared(): Shared {
  * Registers the backend, at once: a first message may come before any promise is settled. Nothing native is loaded
  * before a session needs a sandbox.
  */
-export function registerSandbox(api: SandboxApi, mode: Mode, folder: string, config: SandboxConfig = {}): void {
+export function registerSandbox(
+  api: SandboxApi,
+  mode: Mode,
+  folder: string,
+  config: SandboxConfig = {},
+): void {
   if (mode === "off" || api.registrationMode !== "full") return;
   const sdk = loadSdk(folder);
   shared().restore?.();
@@ -165,7 +170,9 @@ export function mountsOf(request: Request, workdir: string, sdk: Sdk): Mount[] {
     workspaceAccess: cfg.workspaceAccess,
   });
   if (!skills)
-    throw new Error("This OpenClaw does not say which skills a sandbox must not write: it is not known to the core.");
+    throw new Error(
+      "This OpenClaw does not say which skills a sandbox must not write: it is not known to the core.",
+    );
   for (const mount of [...skills, ...(request.readOnlyResourceMounts ?? [])]) {
     const at = mounts.findIndex(({ containerPath }) => containerPath === mount.containerPath);
     if (at >= 0) mounts.splice(at, 1);
@@ -180,7 +187,8 @@ function policyOf(request: Request, config: SandboxConfig, workdir: string, moun
     throw new Error(
       "The sandbox backend bwrap takes no docker.binds: name them in plugins.entries.core.config.sandbox.mounts.",
     );
-  if (browser?.enabled) throw new Error("The sandbox backend bwrap has no browser: set sandbox.browser.enabled to false.");
+  if (browser?.enabled)
+    throw new Error("The sandbox backend bwrap has no browser: set sandbox.browser.enabled to false.");
   const [workspace, ...rest] = mounts.map(({ hostPath, containerPath, readOnly }) => ({
     host: hostPath,
     mount: containerPath,
@@ -239,7 +247,12 @@ async function createBackend(request: Request, config: SandboxConfig, sdk: Sdk) 
     configLabel: labelOf(config),
     configLabelKind: "Policy",
     capabilities: { browser: false, readOnlyResourceMounts: true },
-    async buildExecSpec(spec: { command: string; workdir?: string; env: Record<string, string>; usePty: boolean }) {
+    async buildExecSpec(spec: {
+      command: string;
+      workdir?: string;
+      env: Record<string, string>;
+      usePty: boolean;
+    }) {
       request.assertRuntimeCurrent?.();
       const { argv, env } = await sandbox.launch(["/bin/sh", "-c", spec.command], {
         cwd: spec.workdir ?? workdir,
@@ -257,9 +270,11 @@ async function createBackend(request: Request, config: SandboxConfig, sdk: Sdk) 
       });
       const { stdout, stderr } = result;
       const code = result.exitCode ?? 1;
-      if (result.truncated) throw new Error(`The command in the sandbox printed more than ${SHELL_OUTPUT_BYTES} bytes.`);
+      if (result.truncated)
+        throw new Error(`The command in the sandbox printed more than ${SHELL_OUTPUT_BYTES} bytes.`);
       if (code !== 0 && !allowFailure) {
-        const message = stderr.toString("utf8").trim() || `The command in the sandbox ended with code ${code}.`;
+        const message =
+          stderr.toString("utf8").trim() || `The command in the sandbox ended with code ${code}.`;
         throw Object.assign(new Error(message), { code, stdout, stderr });
       }
       return { stdout, stderr, code };
@@ -281,7 +296,8 @@ async function runtimeOf(id: string, policy: SandboxPolicy): Promise<Sandbox> {
   const known = runtimes.get(id);
   if (known?.policy === text) return known.sandbox;
   const loaded = loadAddon();
-  if ("error" in loaded) throw new Error(`The sandbox backend bwrap cannot be loaded: ${loaded.error.message}`);
+  if ("error" in loaded)
+    throw new Error(`The sandbox backend bwrap cannot be loaded: ${loaded.error.message}`);
   const runtime = { policy: text, sandbox: loaded.addon.Sandbox.create(policy) };
   runtimes.set(id, runtime);
   runtime.sandbox.catch(() => {
@@ -351,7 +367,8 @@ function processCleanup(env: Record<string, string>) {
     async terminate() {
       const end = performance.now() + 4_000;
       while (signal("SIGKILL") > 0) {
-        if (performance.now() > end) throw new Error(`Processes of a sandbox survived: ${owned().join(", ")}`);
+        if (performance.now() > end)
+          throw new Error(`Processes of a sandbox survived: ${owned().join(", ")}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
