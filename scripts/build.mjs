@@ -162,12 +162,17 @@ function buildInit({ features } = {}) {
   const args = ["--package", "openclaw-core-init", "--profile", "init", "--target", target];
   if (features) args.push("--features", features);
   // The linker that Rust brings will do for an executable without C.
-  const flags = target === musl ? "-C target-feature=+crt-static -C linker=rust-lld" : "-C target-feature=+crt-static";
-  const result = spawnSync(options.zig ? "cargo-zigbuild" : "cargo", [options.zig ? "zigbuild" : "build", ...args], {
-    cwd: root,
-    stdio: "inherit",
-    env: options.zig ? process.env : { ...process.env, [variable]: flags },
-  });
+  const flags =
+    target === musl ? "-C target-feature=+crt-static -C linker=rust-lld" : "-C target-feature=+crt-static";
+  const result = spawnSync(
+    options.zig ? "cargo-zigbuild" : "cargo",
+    [options.zig ? "zigbuild" : "build", ...args],
+    {
+      cwd: root,
+      stdio: "inherit",
+      env: options.zig ? process.env : { ...process.env, [variable]: flags },
+    },
+  );
   if (result.status !== 0) fail(`${initName} could not be built for ${target}`);
   const built = join(targetDir(), target, "init", initName);
   const folders = [join(root, "npm", platformOf(wanted))];
