@@ -38,7 +38,7 @@ if (file) {
   const load = Module._load;
   Module._load = function (...args) {
     const exports = load.apply(this, args);
-    if (exports?.SandboxFs?.prototype && exports.Sandbox?.prototype) {
+    if (exports && typeof exports === "object" && Object.hasOwn(exports, "SandboxFs")) {
       // `launch` starts nothing; `create` runs a command that looks around.
       wrap(exports.Sandbox, "spawn", ["run", "explain"]);
       const methods = Object.getOwnPropertyNames(exports.SandboxFs.prototype);

@@ -14,6 +14,8 @@ export interface SandboxConfig {
   mounts?: { host: string; mount: string; access: "ro" | "rw" }[];
   env?: Record<string, string>;
   limits?: SandboxPolicy["limits"];
+  /** `openclaw`: its own, which runs several commands in the sandbox for each file. */
+  fileBridge?: "core" | "openclaw";
 }
 
 /** The part of OpenClaw's plugin API that is used here. */
@@ -29,7 +31,7 @@ export interface SandboxApi {
 }
 
 /** What OpenClaw asks a backend for. */
-interface Request {
+export interface Request {
   scopeKey: string;
   workspaceDir: string;
   agentWorkspaceDir: string;
@@ -57,7 +59,7 @@ interface ShellCommand {
 }
 
 /** The part of `openclaw/plugin-sdk/sandbox` that is used here. */
-interface Sdk {
+export interface Sdk {
   registerSandboxBackend?(id: string, registration: unknown): () => void;
   resolveReadOnlyWorkspaceSkillMounts?(request: {
     workspaceDir: string;
@@ -226,7 +228,8 @@ const runtimeIdOf = (scopeKey: string) =>
   `core-bwrap-${createHash("sha256").update(scopeKey).digest("hex").slice(0, 16)}`;
 const labelOf = (config: SandboxConfig) => `bwrap network=${config.network ?? "none"}`;
 
-async function createBackend(request: Request, config: SandboxConfig, sdk: Sdk) {
+/** The backend of one request of OpenClaw's. */
+export async function createBackend(request: Request, config: SandboxConfig, sdk: Sdk) {
   const workdir = request.cfg.docker.workdir ?? WORKDIR;
   const mounts = mountsOf(request, workdir, sdk);
   const policy = policyOf(request, config, workdir, mounts);
@@ -280,7 +283,9 @@ async function createBackend(request: Request, config: SandboxConfig, sdk: Sdk) 
       return { stdout, stderr, code };
     },
     prepareProcessCleanup: (env: Record<string, string>) => processCleanup(env),
-    createFsBridge: () => new FileBridge(sandbox.fs, workdir, [...mounts, ...extra]),
+    ...(config.fileBridge === "openclaw"
+      ? {}
+      : { createFsBridge: () => new FileBridge(sandbox.fs, workdir, [...mounts, ...extra]) }),
   };
 }
 
