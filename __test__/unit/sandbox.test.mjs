@@ -177,7 +177,7 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       );
       assert.equal(exitCode, 4);
       const text = String(stdout);
-      assert.match(text, /^\/dev\/pts\/\d+\r\n/);
+      assert.match(text, /(^|\n)\/dev\/pts\/\d+\r\n/);
       assert.match(text, /24 80\r\n/);
       assert.match(text, /got typed\r\n/);
       assert.match(text, /err\r\n/);
@@ -228,7 +228,7 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       let bytes = 0;
       const before = process.memoryUsage().rss;
       let peak = 0;
-      await sandbox.run("head -c 100000000 /dev/zero", {
+      await sandbox.run("head -c 400000000 /dev/zero", {
         onOutput: (chunk) => {
           bytes += chunk.length;
           if (first) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
@@ -236,8 +236,9 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
           peak = Math.max(peak, process.memoryUsage().rss - before);
         },
       });
-      assert.equal(bytes, 100_000_000);
-      assert.ok(peak < 80 << 20, `${peak} bytes more`);
+      assert.equal(bytes, 400_000_000);
+      // Buffers wait for the collector; what was never held back would be all of it.
+      assert.ok(peak < 200 << 20, `${peak} bytes more`);
       await sandbox.close();
     });
 
@@ -390,7 +391,7 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       const cpu = await sandbox.run("while :; do :; done");
       assert.ok(["SIGXCPU", "SIGKILL"].includes(cpu.signal), cpu.signal);
       assert.equal(cpu.timedOut, undefined);
-      assert.ok(cpu.cpuMs > 900, String(cpu.cpuMs));
+      assert.ok(cpu.cpuMs > 500, String(cpu.cpuMs));
       await sandbox.close();
     });
 

@@ -86,14 +86,18 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
 }
 
-/// Whether a layer is on. Always, but in the build that shows what each of them stops alone.
+/// Whether a layer is on. Always, but in the builds that show what the others stop alone.
 #[cfg(target_os = "linux")]
-fn layer(name: &str) -> bool {
-    #[cfg(feature = "layers")]
-    return std::env::var("OPENCLAW_CORE_INIT_WITHOUT").as_deref() != Ok(name);
-    #[cfg(not(feature = "layers"))]
-    {
-        let _ = name;
-        true
+const fn layer(name: Layer) -> bool {
+    match name {
+        Layer::Seccomp => !cfg!(feature = "without-seccomp"),
+        Layer::Landlock => !cfg!(feature = "without-landlock"),
     }
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+enum Layer {
+    Seccomp,
+    Landlock,
 }

@@ -2,7 +2,7 @@
 //!
 //! | | first | else | else |
 //! |---|---|---|---|
-//! | processes | cgroup v2, v1 | `RLIMIT_NPROC`, which a user namespace counts for itself | as root, whom that does not bind: refused |
+//! | processes | cgroup v2, v1 | `RLIMIT_NPROC`, which a user namespace counts for itself | as root, whom that does not bind: `kernel.pid_max` of the PID namespace (Linux 6.14, never under 301), or it is refused |
 //! | memory | cgroup v2, v1 | `RLIMIT_DATA`, of each process | |
 //!
 //! `RLIMIT_AS` is none of them: Node reserves far more addresses than it uses.
@@ -17,12 +17,45 @@ use crate::spec::Spec;
 /// How its groups are called, before the id of the process that keeps them.
 const PREFIX: &str = "openclaw-core-";
 
+const NO_LIMIT: &str = "no limit on processes: root has no cgroup to make, RLIMIT_NPROC does not bind root, and \
+                        kernel.pid_max is the host's";
+
+/// The least that the kernel takes for `kernel.pid_max`.
+const LEAST_PID_MAX: u64 = 301;
+
+/// Sets `kernel.pid_max` of this PID namespace, of which this is process 1. `proc` is any `/proc` that can be written:
+/// which namespace's number it shows depends on who looks.
+pub(crate) fn set_pid_max(spec: &Spec, proc: &std::os::fd::OwnedFd) -> Result<(), String> {
+    use std::io::{Read, Write};
+
+    use rustix::fs::{Mode, OFlags, openat};
+
+    let path = "sys/kernel/pid_max";
+    let open = |flags| openat(proc, path, flags | OFlags::CLOEXEC, Mode::empty()).map(File::from);
+    let wanted = spec.pids.max(LEAST_PID_MAX);
+    // In an older kernel it is the host's, which nobody here may write.
+    let set = || -> std::io::Result<bool> {
+        open(OFlags::WRONLY)?.write_all(wanted.to_string().as_bytes())?;
+        let mut now = String::new();
+        open(OFlags::RDONLY)?.read_to_string(&mut now)?;
+        Ok(now.trim() == wanted.to_string())
+    };
+    if namespaced_pid_max() && set().unwrap_or(false) { Ok(()) } else { Err(NO_LIMIT.to_owned()) }
+}
+
+/// Whether each PID namespace has a number of its own: since Linux 6.14.
+fn namespaced_pid_max() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 14)
+}
+
 /// What bounds a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InForce {
     /// `cgroup-v2`, `cgroup-v1` or `rlimit-data`.
     pub memory: &'static str,
-    /// `cgroup-v2`, `cgroup-v1` or `rlimit-nproc`.
+    /// `cgroup-v2`, `cgroup-v1`, `rlimit-nproc` or `pid-max`.
     pub pids: &'static str,
     /// What `RLIMIT_NPROC` is set to.
     pub nproc: u64,
@@ -49,11 +82,12 @@ impl Groups {
         }
         if groups.in_force.pids == "rlimit-nproc" {
             if rustix::process::getuid().is_root() {
-                groups.destroy();
-                return Err("no limit on processes: root has no cgroup to make, and RLIMIT_NPROC does not bind root"
-                    .to_owned());
-            }
-            if spec.bwrap.is_none() {
+                if spec.bwrap.is_none() {
+                    groups.destroy();
+                    return Err(NO_LIMIT.to_owned());
+                }
+                groups.in_force.pids = "pid-max";
+            } else if spec.bwrap.is_none() {
                 // Without a namespace of their own, all processes of the user count.
                 groups.in_force.nproc = spec.pids + tasks_of_this_user();
             }

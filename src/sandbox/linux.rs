@@ -226,6 +226,7 @@ impl Backend for Linux {
                 let mut checks = vec![Check::passed(INIT, tools.init.display().to_string())];
                 if let Some(bwrap) = &tools.bwrap {
                     checks.push(Check::passed("bubblewrap", bwrap.display().to_string()));
+                    checks.push(self.user_namespaces(bwrap));
                 }
                 checks
             }
@@ -245,6 +246,29 @@ impl Backend for Linux {
         if self.name != BackendName::Bwrap {
             return Check::failed("seccomp", words, "use a kernel with CONFIG_SECCOMP_FILTER");
         }
+        if words.contains("loopback") || words.contains("RTM_NEWADDR") {
+            let remedy = "something keeps bubblewrap from setting up a loopback device (often a container): use network \"host\", or the backend landlock";
+            return Check::failed("network-namespace", words, remedy);
+        }
+        Check::failed("bubblewrap", words, "see what bubblewrap says")
+    }
+}
+
+impl Linux {
+    /// The one thing that everything else here stands on, by itself.
+    fn user_namespaces(&self, bwrap: &Path) -> Check {
+        let tried = std::process::Command::new(bwrap)
+            .args(["--unshare-user", "--ro-bind", "/", "/", "--", "/proc/self/exe", "--version"])
+            .env_clear()
+            .stdin(Stdio::null())
+            .output();
+        let words = match tried {
+            Ok(output) if output.status.success() => {
+                return Check::passed("user-namespaces", String::from_utf8_lossy(&output.stdout).trim());
+            }
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
         let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
         let remedy = if setting("kernel/apparmor_restrict_unprivileged_userns").trim() == "1" {
             "AppArmor keeps user namespaces from programs without a profile (Ubuntu 23.10 and later): add a profile for \
@@ -253,12 +277,8 @@ impl Backend for Linux {
             "set kernel.unprivileged_userns_clone=1"
         } else if setting("user/max_user_namespaces").trim() == "0" {
             "set user.max_user_namespaces to more than 0"
-        } else if words.contains("loopback") || words.contains("RTM_NEWADDR") {
-            return Check::failed("network-namespace", words, "the container keeps bubblewrap from setting up a loopback device: use network \"host\" or the backend landlock");
-        } else if words.contains("namespace") || words.contains("Operation not permitted") {
-            "in a container, allow user namespaces (Docker: --security-opt seccomp=unconfined), or use the backend landlock"
         } else {
-            "see what bubblewrap says above"
+            "in a container, allow user namespaces (Docker: --security-opt seccomp=unconfined), or use the backend landlock"
         };
         Check::failed("user-namespaces", words, remedy)
     }
@@ -434,7 +454,9 @@ fn read_end(said: &str) -> Result<Ended> {
             })
         }
         Some("failed") => {
-            Err(CoreError::new(Code::SandboxSpawn, format!("the command did not start: {}", next())))
+            // What is shown to people must not move their cursor.
+            let words: String = next().chars().filter(|char| !char.is_control()).collect();
+            Err(CoreError::new(Code::SandboxSpawn, format!("the command did not start: {words}")))
         }
         // Killed by hand, or by the kernel for want of memory.
         _ => Ok(Ended { signal: Some("SIGKILL".to_owned()), ..Ended::default() }),

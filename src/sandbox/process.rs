@@ -243,7 +243,7 @@ pub(super) async fn run(
 
 /// A command that never began wrote nothing: what is on its standard error is why.
 fn with_words(error: CoreError, stderr: &[u8]) -> CoreError {
-    let words: String = String::from_utf8_lossy(stderr).trim().chars().take(400).collect();
+    let words: String = String::from_utf8_lossy(stderr).trim().chars().filter(|char| !char.is_control()).take(400).collect();
     if words.is_empty() || error.code() != Code::SandboxSpawn {
         return error;
     }

@@ -1,7 +1,7 @@
 //! The filter of system calls: which are refused, with which error, and the BPF program that does it.
 //!
-//! What is refused gets `EPERM`, save `clone3`, whose arguments no filter can see: `ENOSYS` sends the C library to
-//! `clone`. A call of another ABI (x32, i386) ends the process. The rest is allowed: the filter is the second fence
+//! What is refused gets `EPERM`, save `clone3` and `openat2`, whose arguments no filter can see: `ENOSYS` sends
+//! programs to `clone` and `openat`. A call of another ABI (x32, i386) ends the process. The rest is allowed: the filter is the second fence
 //! around what namespaces and capabilities already keep out, not a list of what programs need.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ enum When {
     Is(u8, &'static [u32]),
     /// This argument has one of these bits.
     HasBit(u8, &'static [u64]),
+    /// The first argument named has all of these bits, and the second one of those.
+    HasBits(u8, u64, u8, &'static [u64]),
     /// This argument, as 32 bits, is none of these.
     IsNot(u8, &'static [u32]),
 }
@@ -46,10 +48,10 @@ mod paste_number {
         };
     }
     numbers! {
-        acct = SYS_acct; add_key = SYS_add_key; bpf = SYS_bpf; chmod_at = SYS_fchmodat;
+        acct = SYS_acct; add_key = SYS_add_key; bpf = SYS_bpf;
         chroot = SYS_chroot; clock_settime = SYS_clock_settime; clone = SYS_clone;
         delete_module = SYS_delete_module; fanotify_init = SYS_fanotify_init; fchownat = SYS_fchownat;
-        fcntl = SYS_fcntl; finit_module = SYS_finit_module; init_module = SYS_init_module; ioctl = SYS_ioctl;
+        fcntl = SYS_fcntl; fchmod = SYS_fchmod; fchmodat = SYS_fchmodat; mknodat = SYS_mknodat; openat = SYS_openat; finit_module = SYS_finit_module; init_module = SYS_init_module; ioctl = SYS_ioctl;
         kcmp = SYS_kcmp; kexec_load = SYS_kexec_load; keyctl = SYS_keyctl;
         lookup_dcookie = SYS_lookup_dcookie; lsetxattr = SYS_lsetxattr; lremovexattr = SYS_lremovexattr;
         mbind = SYS_mbind; migrate_pages = SYS_migrate_pages; mount = SYS_mount; move_pages = SYS_move_pages;
@@ -65,7 +67,7 @@ mod paste_number {
     }
     #[cfg(target_arch = "x86_64")]
     numbers! {
-        chmod = SYS_chmod; chown = SYS_chown; ioperm = SYS_ioperm; iopl = SYS_iopl;
+        chmod = SYS_chmod; chown = SYS_chown; creat = SYS_creat; mknod = SYS_mknod; open = SYS_open; ioperm = SYS_ioperm; iopl = SYS_iopl;
         kexec_file_load = SYS_kexec_file_load; lchown = SYS_lchown; modify_ldt = SYS_modify_ldt;
         uselib = SYS_uselib; ustat = SYS_ustat;
     }
@@ -76,6 +78,10 @@ const NEW_NAMESPACE: &[u64] =
     &[0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000];
 const NEW_NAMESPACE_OR_TIME: &[u64] =
     &[0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000, 0x80];
+
+/// Set-user-ID and set-group-ID.
+const SET_ID: &[u64] = &[0o4000, 0o2000];
+const O_CREAT: u64 = 0o100;
 
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
@@ -165,6 +171,20 @@ const EVERYWHERE: &[Refused] = refused! {
     uselib When::Always;
     #[cfg(target_arch = "x86_64")]
     ustat When::Always;
+    // A set-user-ID file in the workspace would be the host's, and run there with the rights of who runs the sandbox.
+    fchmod When::HasBit(1, SET_ID);
+    fchmodat When::HasBit(2, SET_ID);
+    fchmodat2 = 452 When::HasBit(2, SET_ID);
+    openat When::HasBits(2, O_CREAT, 3, SET_ID);
+    mknodat When::HasBit(2, SET_ID);
+    #[cfg(target_arch = "x86_64")]
+    chmod When::HasBit(1, SET_ID);
+    #[cfg(target_arch = "x86_64")]
+    open When::HasBits(1, O_CREAT, 2, SET_ID);
+    #[cfg(target_arch = "x86_64")]
+    creat When::HasBit(1, SET_ID);
+    #[cfg(target_arch = "x86_64")]
+    mknod When::HasBit(1, SET_ID);
     // Typing into a terminal, as if its user did.
     ioctl When::Is(1, &[TIOCSTI, TIOCLINUX]);
     // Sockets of other kinds: some know no network namespace (vsock), some are much kernel (AF_ALG).
@@ -186,7 +206,7 @@ const WITHOUT_NAMESPACES: &[Refused] = refused! {
     removexattr When::Always;
     lremovexattr When::Always;
     removexattrat = 466 When::Always;
-    chmod_at When::Always;
+    fchmodat When::Always;
     fchmodat2 = 452 When::Always;
     fchownat When::Always;
     #[cfg(target_arch = "x86_64")]
@@ -231,6 +251,16 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, String> {
         When::HasBit(index, bits) => {
             bits.iter().map(|&bit| rule(vec![condition(index, Len::Qword, Op::MaskedEq(bit), bit)?])).collect()
         }
+        When::HasBits(first, all, second, bits) => bits
+            .iter()
+            .map(|&bit| {
+                let both = [
+                    condition(first, Len::Qword, Op::MaskedEq(all), all)?,
+                    condition(second, Len::Qword, Op::MaskedEq(bit), bit)?,
+                ];
+                rule(both.into())
+            })
+            .collect(),
         When::IsNot(index, values) => {
             let all = values.iter().map(|&value| condition(index, Len::Dword, Op::Ne, value.into()));
             Ok(vec![rule(all.collect::<Result<_, _>>()?)?])
@@ -240,7 +270,8 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, String> {
 
 const ARCH: TargetArch = if cfg!(target_arch = "aarch64") { TargetArch::aarch64 } else { TargetArch::x86_64 };
 
-const CLONE3: u32 = 435;
+/// `clone3` and `openat2`.
+const UNSEEN: [u32; 2] = [435, 437];
 
 /// The program of a filter.
 pub(crate) fn program(kind: Kind) -> Result<BpfProgram, String> {
@@ -260,8 +291,8 @@ pub(crate) fn program(kind: Kind) -> Result<BpfProgram, String> {
     Ok(program)
 }
 
-/// What the compiler cannot say: x32 is the same architecture with a bit in the number, and `clone3` gets an error of
-/// its own. Jumps are relative, so this goes first.
+/// What the compiler cannot say: x32 is the same architecture with a bit in the number, and what cannot be
+/// judged gets an error of its own. Jumps are relative, so this goes first.
 fn first_words() -> BpfProgram {
     const LOAD: u16 = 0x20;
     const JUMP_EQUAL: u16 = 0x15;
@@ -275,7 +306,9 @@ fn first_words() -> BpfProgram {
     if cfg!(target_arch = "x86_64") {
         words.extend([word(JUMP_GREATER_OR_EQUAL, 0, 1, X32_BIT), word(RETURN, 0, 0, KILL_PROCESS)]);
     }
-    words.extend([word(JUMP_EQUAL, 0, 1, CLONE3), word(RETURN, 0, 0, ERRNO | libc::ENOSYS.unsigned_abs())]);
+    for number in UNSEEN {
+        words.extend([word(JUMP_EQUAL, 0, 1, number), word(RETURN, 0, 0, ERRNO | libc::ENOSYS.unsigned_abs())]);
+    }
     words
 }
 
@@ -297,12 +330,15 @@ pub(crate) fn apply(program: &BpfProgram) -> Result<(), String> {
 
 /// A filter for people: a line for each call.
 pub(crate) fn describe(kind: Kind) -> String {
-    let mut lines = vec!["clone3: ENOSYS".to_owned(), "x32, i386: the process is killed".to_owned()];
+    let mut lines = vec!["clone3, openat2: ENOSYS".to_owned(), "x32, i386: the process is killed".to_owned()];
     for refused in kind.refused() {
         let when = match refused.when {
             When::Always => String::new(),
             When::Is(index, values) => format!(" where argument {index} is {values:#x?}"),
             When::HasBit(index, bits) => format!(" where argument {index} has one of {bits:#x?}"),
+            When::HasBits(first, all, second, bits) => {
+                format!(" where argument {first} has {all:#x?} and argument {second} one of {bits:#x?}")
+            }
             When::IsNot(index, values) => format!(" where argument {index} is none of {values:?}"),
         };
         let when: Vec<&str> = when.split_whitespace().collect();
@@ -366,6 +402,15 @@ mod tests {
                     When::Always => [0; 6],
                     When::Is(index, values) => std::array::from_fn(|i| if i == usize::from(index) { values[0].into() } else { 0 }),
                     When::HasBit(index, bits) => std::array::from_fn(|i| if i == usize::from(index) { bits[0] | 17 } else { 0 }),
+                    When::HasBits(first, all, second, bits) => std::array::from_fn(|i| {
+                        if i == usize::from(first) {
+                            all
+                        } else if i == usize::from(second) {
+                            bits[0] | 0o755
+                        } else {
+                            0
+                        }
+                    }),
                     When::IsNot(index, _) => std::array::from_fn(|i| if i == usize::from(index) { 40 } else { 0 }),
                 };
                 assert_eq!(
@@ -402,11 +447,22 @@ mod tests {
     }
 
     #[test]
+    fn no_file_becomes_set_user_id() {
+        let plain = 0o100_755;
+        assert_eq!(ask(BWRAP, libc::SYS_fchmodat, [0, 0, plain, 0, 0, 0]), ALLOW);
+        assert_eq!(ask(BWRAP, libc::SYS_fchmodat, [0, 0, plain | 0o4000, 0, 0, 0]), EPERM);
+        assert_eq!(ask(BWRAP, libc::SYS_fchmod, [0, 0o2755, 0, 0, 0, 0]), EPERM);
+        // Without O_CREAT nobody looks at the mode, and it may be anything.
+        assert_eq!(ask(BWRAP, libc::SYS_openat, [0, 0, 0, 0o4755, 0, 0]), ALLOW);
+        assert_eq!(ask(BWRAP, libc::SYS_openat, [0, 0, 0o101, 0o4755, 0, 0]), EPERM);
+    }
+
+    #[test]
     fn foreign_abis_are_killed_and_clone3_is_unknown() {
         let program = program(BWRAP).unwrap();
         let i386 = 0x4000_0003;
         assert_eq!(answer(&program, i386, 5, [0; 6]), KILL);
-        assert_eq!(answer(&program, HERE, 435, [0; 6]), 0x0005_0026);
+        assert_eq!([435, 437].map(|number| answer(&program, HERE, number, [0; 6])), [0x0005_0026; 2]);
         #[cfg(target_arch = "x86_64")]
         assert_eq!(answer(&program, HERE, 0x4000_0000, [0; 6]), KILL);
     }

@@ -18,13 +18,15 @@ use crate::outside::{given, usage_of_children};
 use crate::seccomp;
 use crate::spec::{Spec, unpack};
 
-/// `inside SPEC-FD REPORT-FD MEMORY PIDS NPROC`
+/// `inside SPEC-FD REPORT-FD MEMORY PIDS NPROC PROC-FD`
 pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u8, String> {
     let mut next = || args.next().ok_or("an argument is missing");
     let told = given(&next()?)?;
     let mut report = File::from(given(&next()?)?);
     let (memory, pids, nproc) = (next()?, next()?, next()?);
-    let known = |word: &str| ["cgroup-v2", "cgroup-v1", "rlimit-data", "rlimit-nproc"].into_iter().find(|known| *known == word);
+    let proc = given(&next()?)?;
+    let words = ["cgroup-v2", "cgroup-v1", "rlimit-data", "rlimit-nproc", "pid-max"];
+    let known = |word: &str| words.into_iter().find(|known| *known == word);
     let in_force = InForce {
         memory: known(&memory).ok_or("no limit of memory")?,
         pids: known(&pids).ok_or("no limit of processes")?,
@@ -34,7 +36,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u8, String> 
     File::from(told).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let [spec, env] = unpack(&bytes)?;
     let spec = Spec::from_args(spec)?;
-    let line = match prepare(&spec, &in_force).and_then(|()| start(&spec, &env)) {
+    let line = match prepare(&spec, &in_force, proc).and_then(|()| start(&spec, &env)) {
         Ok(started) => wait(&spec, started),
         Err(message) => format!("failed\t{}\n", message.replace(['\t', '\n'], " ")),
     };
@@ -42,7 +44,12 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u8, String> 
     Ok(0)
 }
 
-fn prepare(spec: &Spec, in_force: &InForce) -> Result<(), String> {
+fn prepare(spec: &Spec, in_force: &InForce, proc: OwnedFd) -> Result<(), String> {
+    if in_force.pids == "pid-max" {
+        crate::limits::set_pid_max(spec, &proc)?;
+    }
+    // The host's: nothing that comes later may have it.
+    drop(proc);
     // Nobody reads this process's memory, or attaches to it, not even as the same user.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| format!("dumpable: {error}"))?;
@@ -50,10 +57,10 @@ fn prepare(spec: &Spec, in_force: &InForce) -> Result<(), String> {
     crate::limits::set(spec, in_force)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
-    if crate::layer("landlock") {
+    if crate::layer(crate::Layer::Landlock) {
         crate::landlock::restrict(spec)?;
     }
-    if spec.bwrap.is_none() && crate::layer("seccomp") {
+    if spec.bwrap.is_none() && crate::layer(crate::Layer::Seccomp) {
         let kind = seccomp::Kind { namespaces: false, host_network: spec.host_network };
         seccomp::apply(&seccomp::program(kind)?)?;
     }

@@ -290,6 +290,7 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
     let told = memory_file("spec", &pack([&spec.to_args(), env]))?;
     let (report, said) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(text)?;
     let in_force = &groups.in_force;
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(text)?;
     let inside = [
         "inside".to_owned(),
         told.as_raw_fd().to_string(),
@@ -297,10 +298,11 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         in_force.memory.to_owned(),
         in_force.pids.to_owned(),
         in_force.nproc.to_string(),
+        proc.as_raw_fd().to_string(),
     ];
     let kept: Vec<OwnedFd>;
     let mut command = if let Some(bwrap) = &spec.bwrap {
-        let filter = if crate::layer("seccomp") {
+        let filter = if crate::layer(crate::Layer::Seccomp) {
             let kind = seccomp::Kind { namespaces: true, host_network: spec.host_network };
             Some(memory_file("filter", &seccomp::bytes(&seccomp::program(kind)?))?)
         } else {
@@ -319,19 +321,14 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         let args = memory_file("args", &packed)?;
         let mut command = Command::new(bwrap);
         command.args(["--args", &args.as_raw_fd().to_string(), "--", crate::spec::INIT_INSIDE]);
-        kept = sources.into_iter().chain(etc.map(|(_, file)| file)).chain(filter).chain([args, told, said]).collect();
+        kept = sources.into_iter().chain(etc.map(|(_, file)| file)).chain(filter).chain([args, told, said, proc]).collect();
         command
     } else {
-        kept = vec![told, said];
+        kept = vec![told, said, proc];
         // By its path: what it may open later does not include `/proc/self/exe`.
         Command::new(std::env::current_exe().map_err(text)?)
     };
     command.args(inside).env_clear().stdin(Stdio::inherit());
-    #[cfg(feature = "layers")]
-    if let Ok(without) = std::env::var("OPENCLAW_CORE_INIT_WITHOUT") {
-        // It survives `--clearenv` only where there is no bubblewrap: see `inside`.
-        command.env("OPENCLAW_CORE_INIT_WITHOUT", without);
-    }
     let pass: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).chain([own.as_raw_fd()]).collect();
     let doors = groups.doors()?;
     if spec.bwrap.is_none() {
