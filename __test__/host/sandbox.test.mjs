@@ -50,7 +50,8 @@ const CALLS = {
 const FILE_TOOLS = ["write", "read", "edit", "ls", "apply_patch", "escape"];
 
 const probe = await Sandbox.probe();
-const works = probe.checks.some(({ name, ok }) => name.startsWith("bwrap") && ok) && probe.backend === "bwrap";
+const works =
+  probe.checks.some(({ name, ok }) => name.startsWith("bwrap") && ok) && probe.backend === "bwrap";
 const skip = !works && `bubblewrap does not work here: ${JSON.stringify(probe.checks.find(({ ok }) => !ok))}`;
 
 describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
@@ -110,7 +111,9 @@ describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
     run.log.filter(({ atMs }) => atMs >= windows[name].startMs && atMs <= windows[name].endMs);
   /** Without the processes in which OpenClaw reads its own databases. */
   const started = (name) =>
-    during(name).filter(({ kind, what }) => kind === "spawn" && !what.includes("--openclaw-sqlite-readonly-child"));
+    during(name).filter(
+      ({ kind, what }) => kind === "spawn" && !what.includes("--openclaw-sqlite-readonly-child"),
+    );
 
   test("ends well, and every tool was on offer", () => {
     assert.equal(run.code, 0, `${run.stdout}\n${run.stderr}`.slice(-4000));
@@ -130,7 +133,7 @@ describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
   test("the file tools' outputs are right, and so is what lies on the disk", () => {
     assert.match(results.read.text, /one\ntwo/);
     assert.match(results.ls.text, /a\.txt/);
-    assert.match(results.apply_patch.text, /A patched\.txt[^]*M notes\/a\.txt/);
+    assert.match(results.apply_patch.text, /A patched\.txt[\s\S]*M notes\/a\.txt/);
     for (const name of ["write", "read", "edit", "ls", "apply_patch"])
       assert.notEqual(results[name].isError, true, `${name}: ${results[name].text}`);
     assert.equal(readFileSync(join(home.workspace, "notes/a.txt"), "utf8"), "eins\nzwei\n");

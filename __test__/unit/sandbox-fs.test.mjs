@@ -82,7 +82,13 @@ describe("the files of a sandbox", { skip: windows }, () => {
   test("what is not mounted is not there, and what is mounted read-only stays", async () => {
     symlinkSync(join(base, "outside"), join(work, "out"));
     symlinkSync("/data/file", join(work, "to-data"));
-    for (const path of ["/etc/passwd", "../../etc/passwd", "out/file", join(base, "outside/file"), "/proc/self/environ"]) {
+    for (const path of [
+      "/etc/passwd",
+      "../../etc/passwd",
+      "out/file",
+      join(base, "outside/file"),
+      "/proc/self/environ",
+    ]) {
       await assert.rejects(files.readFile(path), code("PATH_ESCAPE"), path);
       await assert.rejects(files.writeFile(path, "x", { mkdir: true }), code("PATH_ESCAPE"), path);
       assert.equal(await files.stat(path), null, path);
@@ -105,7 +111,10 @@ describe("the files of a sandbox", { skip: windows }, () => {
     symlinkSync("a", join(work, "to-a"));
     assert.equal(await files.resolvePath("to-a/new"), "/workspace/a/new");
     assert.equal(await files.resolvePath("to-a", { keepLast: true }), "/workspace/to-a");
-    assert.deepEqual(await files.readFileWithPath("to-data"), { data: Buffer.from("data"), path: "/data/file" });
+    assert.deepEqual(await files.readFileWithPath("to-data"), {
+      data: Buffer.from("data"),
+      path: "/data/file",
+    });
     await files.writeFile("/workspace/a/new", "1", { pinned: true });
     await assert.rejects(files.writeFile("/workspace/to-a/new", "2", { pinned: true }), code("PATH_ESCAPE"));
     assert.equal(readFileSync(join(work, "a/new"), "utf8"), "1");
@@ -139,7 +148,10 @@ describe("the files of a sandbox", { skip: windows }, () => {
     ];
     for (const call of wrong) await assert.rejects(async () => call(), code("VALIDATION"), String(call));
     await assert.rejects(async () => SandboxFs.open(undefined), code("SANDBOX_POLICY"));
-    await assert.rejects(async () => SandboxFs.open({ workspace: { host: "/", access: "rw" } }), code("SANDBOX_POLICY"));
+    await assert.rejects(
+      async () => SandboxFs.open({ workspace: { host: "/", access: "rw" } }),
+      code("SANDBOX_POLICY"),
+    );
     assert.equal(readFileSync(join(work, "six"), "utf8"), "123456");
   });
 

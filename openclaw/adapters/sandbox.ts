@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Sandbox, SandboxPolicy } from "../../index.js";
 import { loadAddon } from "../addon.js";
+import type { Core } from "../swap.js";
 import type { Mode } from "../switch.js";
 import { FileBridge, type Mount } from "./sandbox-files.js";
 
@@ -71,6 +72,7 @@ export interface Sdk {
 }
 
 const BACKEND = "bwrap";
+const MODULE = "sandbox";
 const WORKDIR = "/workspace";
 const AGENT_MOUNT = "/agent";
 /** OpenClaw ends commands itself, when it wants to. */
@@ -257,6 +259,7 @@ export async function createBackend(request: Request, config: SandboxConfig, sdk
       usePty: boolean;
     }) {
       request.assertRuntimeCurrent?.();
+      counter()?.answered(MODULE, "exec");
       const { argv, env } = await sandbox.launch(["/bin/sh", "-c", spec.command], {
         cwd: spec.workdir ?? workdir,
         env: variables(spec.env),
@@ -285,8 +288,30 @@ export async function createBackend(request: Request, config: SandboxConfig, sdk
     prepareProcessCleanup: (env: Record<string, string>) => processCleanup(env),
     ...(config.fileBridge === "openclaw"
       ? {}
-      : { createFsBridge: () => new FileBridge(sandbox.fs, workdir, [...mounts, ...extra]) }),
+      : { createFsBridge: () => counted(new FileBridge(sandbox.fs, workdir, [...mounts, ...extra])) }),
   };
+}
+
+/** The core that the preload put into this process, where somebody wants counts. */
+function counter(): Core | undefined {
+  const core = (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
+  return core?.counting ? core : undefined;
+}
+
+/** The bridge, with every call counted that reaches a file. */
+function counted(bridge: FileBridge): FileBridge {
+  const core = counter();
+  if (!core) return bridge;
+  return new Proxy(bridge, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== "function" || key === "resolvePath") return value;
+      return (...args: unknown[]) => {
+        core.answered(MODULE, String(key));
+        return value.apply(target, args);
+      };
+    },
+  });
 }
 
 /** Names that a shell takes; OpenClaw hands over whatever it has. */
