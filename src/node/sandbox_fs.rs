@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use napi::Env;
-use napi::bindgen_prelude::{Buffer, Either, FromNapiValue, JsValue, Object, ToNapiValue, Uint8ArraySlice, Unknown};
+use napi::bindgen_prelude::{
+    Buffer, Either, FromNapiValue, JsValue, Object, ToNapiValue, Uint8ArraySlice, Unknown,
+};
 use napi::{JsString, ValueType};
 use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
@@ -138,12 +140,7 @@ impl SandboxFs {
             let plan = SandboxPolicy::from_json(&text)?.check()?;
             fs::SandboxFs::open(&plan.mounts, plan.workspace)
         };
-        settle(
-            env,
-            Abort::never(),
-            |_| blocking(open),
-            |_, files| Ok(Self { inner: Arc::new(files) }),
-        )
+        settle(env, Abort::never(), |_| blocking(open), |_, files| Ok(Self { inner: Arc::new(files) }))
     }
 
     /// What is in a file.
@@ -239,7 +236,11 @@ impl SandboxFs {
             Ok(json_slices(&entries, |entry, text| {
                 text.push_str(r#"{"name":"#);
                 text.push_str(&serde_json::Value::from(entry.name.as_str()).to_string());
-                text.push_str(if entry.is_directory { r#","isDirectory":true}"# } else { r#","isDirectory":false}"# });
+                text.push_str(if entry.is_directory {
+                    r#","isDirectory":true}"#
+                } else {
+                    r#","isDirectory":false}"#
+                });
             }))
         };
         settle(env, Abort::never(), |_| blocking(list), assemble)

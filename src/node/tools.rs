@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use napi::bindgen_prelude::{
-    ClassInstance, Either, FnArgs, FromNapiValue, Function, FunctionRef, JsValue, Null, Object,
-    Unknown,
+    ClassInstance, Either, FnArgs, FromNapiValue, Function, FunctionRef, JsValue, Null, Object, Unknown,
 };
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, ValueType};
@@ -103,7 +102,9 @@ pub struct ToolResult<'env> {
     /// The tool's name.
     pub tool_name: String,
     /// What the model gets to see.
-    #[napi(ts_type = "({ type: 'text'; text: string } | { type: 'image'; data: string; mimeType: string })[]")]
+    #[napi(
+        ts_type = "({ type: 'text'; text: string } | { type: 'image'; data: string; mimeType: string })[]"
+    )]
     pub content: Vec<ToolContent>,
     /// Whether the tool could not do what it was asked for.
     pub is_error: bool,
@@ -134,7 +135,8 @@ impl ToolRegistry {
         if let Some(options) = checked(env, options)? {
             if let Some(sandbox) = options.sandbox {
                 let wrong = wrong_argument("sandbox", "a Sandbox", &sandbox);
-                let sandbox = ClassInstance::<'_, Sandbox>::from_unknown(sandbox).map_err(|_| reify(env, &wrong))?;
+                let sandbox =
+                    ClassInstance::<'_, Sandbox>::from_unknown(sandbox).map_err(|_| reify(env, &wrong))?;
                 bounds.sandbox = Some(Arc::clone(&sandbox.inner));
             }
             if let Some(ms) = count(env, "timeoutMs", options.timeout_ms, 1)? {
@@ -158,7 +160,8 @@ impl ToolRegistry {
     pub fn register(&self, env: &Env, tool: Unknown<'_>, handler: Unknown<'_>) -> napi::Result<()> {
         let given: Value = json_argument(env, "tool", tool)?;
         let text = |name: &str| given.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
-        let missing = |what: &str| reify(env, &CoreError::new(Code::Validation, format!("`tool` has no `{what}`")));
+        let missing =
+            |what: &str| reify(env, &CoreError::new(Code::Validation, format!("`tool` has no `{what}`")));
         let definition = Definition {
             name: text("name").ok_or_else(|| missing("name"))?,
             description: text("description").ok_or_else(|| missing("description"))?,
@@ -255,7 +258,9 @@ fn json_argument(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<Valu
     }
     let text = stringify(env, value)?.unwrap_or_default();
     let parsed = serde_json::from_slice(&text);
-    parsed.map_err(|error| reify(env, &CoreError::new(Code::Validation, format!("`{name}` is no JSON: {error}"))))
+    parsed.map_err(|error| {
+        reify(env, &CoreError::new(Code::Validation, format!("`{name}` is no JSON: {error}")))
+    })
 }
 
 /// Wakes the JS thread: what there is to do waits in a queue.
@@ -339,14 +344,15 @@ fn begin(env: &Env, caller: &Caller, task: Task) -> napi::Result<()> {
     let arguments = match task {
         Task::Call { number, id, arguments, answer } => {
             let answer = Mutex::new(Some(answer));
-            let answer = env.create_function_from_closure::<FnArgs<(bool, String)>, (), _>("answer", move |call| {
-                let (ok, text) = (call.get::<bool>(0)?, call.get::<String>(1)?);
-                if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    // Nobody may wait any more.
-                    _ = answer.send((ok, text));
-                }
-                Ok(())
-            })?;
+            let answer =
+                env.create_function_from_closure::<FnArgs<(bool, String)>, (), _>("answer", move |call| {
+                    let (ok, text) = (call.get::<bool>(0)?, call.get::<String>(1)?);
+                    if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        // Nobody may wait any more.
+                        _ = answer.send((ok, text));
+                    }
+                    Ok(())
+                })?;
             let (id, arguments) = (string(env, &id)?, string(env, &arguments)?);
             (number as f64, unbound(id.raw()), unbound(arguments.raw()), Either::A(unbound(answer.raw())))
         }
@@ -413,7 +419,8 @@ fn read_content(value: &Value) -> Output {
     let content = match value.get("content") {
         Some(Value::String(text)) => vec![Content::Text(text.clone())],
         Some(Value::Array(parts)) => {
-            let text = |part: &Value, name: &str| part.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+            let text =
+                |part: &Value, name: &str| part.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
             let parts = parts.iter().map(|part| match part.get("type").and_then(Value::as_str) {
                 Some("text") => text(part, "text").map(Content::Text),
                 Some("image") => {

@@ -174,13 +174,26 @@ impl SandboxFs {
     }
 
     /// Writes a file: beside its place, synced, then renamed. A symbolic link is followed, and its target written.
-    pub fn write(&self, path: &str, data: &[u8], options: WriteOptions, cancel: &CancellationToken) -> Result<Written> {
+    pub fn write(
+        &self,
+        path: &str,
+        data: &[u8],
+        options: WriteOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Written> {
         self.put(path, &mut Content::Bytes(data), None, options, cancel)
     }
 
     /// Copies a file, with its permission to be run.
-    pub fn copy(&self, from: &str, to: &str, options: WriteOptions, cancel: &CancellationToken) -> Result<Written> {
-        let (mut file, stat, _) = self.open_to_read(from).map_err(|failure| self.failed("copy", from, failure))?;
+    pub fn copy(
+        &self,
+        from: &str,
+        to: &str,
+        options: WriteOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Written> {
+        let (mut file, stat, _) =
+            self.open_to_read(from).map_err(|failure| self.failed("copy", from, failure))?;
         self.check_names(from, &stat)?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
         self.put(to, &mut Content::Of(&mut file), Some(mode), options, cancel)
@@ -204,7 +217,11 @@ impl SandboxFs {
                     Err(_) => return Ok(Some(Metadata { kind: Kind::Directory, size: 0, modified_ms: 0.0 })),
                 },
             };
-            Ok(Some(Metadata { kind: Kind::of(&stat), size: size_of(&stat), modified_ms: modified_ms(&stat) }))
+            Ok(Some(Metadata {
+                kind: Kind::of(&stat),
+                size: size_of(&stat),
+                modified_ms: modified_ms(&stat),
+            }))
         };
         match look() {
             Err(Failure::NotMounted | Failure::System(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
@@ -361,7 +378,8 @@ impl SandboxFs {
         walk.into_dir()?;
         let mut entries = Vec::new();
         if let Ok(dir) = walk.dir() {
-            let dir = component::open(dir, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+            let dir =
+                component::open(dir, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
             for entry in Dir::read_from(&dir)? {
                 let entry = entry?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -408,12 +426,22 @@ impl SandboxFs {
                 self.view.places()
             )),
             Failure::Endless => escape(format!("{path} runs in circles of symbolic links")),
-            Failure::Link => escape(format!("{path} goes through a symbolic link that was not there before, or that must not be followed")),
-            Failure::System(Errno::ROFS) => CoreError::new(Code::Io, format!("cannot {action} {path}: the sandbox has it read-only")).in_file(path),
-            Failure::System(Errno::NXIO) => {
-                CoreError::new(Code::Io, format!("cannot {action} {path}: it is no regular file, but a pipe, a socket or a device")).in_file(path)
+            Failure::Link => escape(format!(
+                "{path} goes through a symbolic link that was not there before, or that must not be followed"
+            )),
+            Failure::System(Errno::ROFS) => {
+                CoreError::new(Code::Io, format!("cannot {action} {path}: the sandbox has it read-only"))
+                    .in_file(path)
             }
-            Failure::System(Errno::BUSY) => CoreError::new(Code::Io, format!("cannot {action} {path}: something is mounted there")).in_file(path),
+            Failure::System(Errno::NXIO) => CoreError::new(
+                Code::Io,
+                format!("cannot {action} {path}: it is no regular file, but a pipe, a socket or a device"),
+            )
+            .in_file(path),
+            Failure::System(Errno::BUSY) => {
+                CoreError::new(Code::Io, format!("cannot {action} {path}: something is mounted there"))
+                    .in_file(path)
+            }
             Failure::System(error) => CoreError::io(action, Path::new(path), error.into()),
         }
     }
@@ -444,7 +472,13 @@ impl<'d> Draft<'d> {
     fn publish(mut self, name: &OsStr, exclusive: bool) -> Result<(), Errno> {
         if exclusive {
             #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-            match rustix::fs::renameat_with(self.dir, &self.name, self.dir, name, rustix::fs::RenameFlags::NOREPLACE) {
+            match rustix::fs::renameat_with(
+                self.dir,
+                &self.name,
+                self.dir,
+                name,
+                rustix::fs::RenameFlags::NOREPLACE,
+            ) {
                 // A file system that knows no such renaming.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
                 outcome => {
@@ -539,7 +573,11 @@ fn size_of(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-#[allow(clippy::cast_precision_loss, clippy::useless_conversion, reason = "a double holds the milliseconds of 285,000 years")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::useless_conversion,
+    reason = "a double holds the milliseconds of 285,000 years"
+)]
 fn modified_ms(stat: &Stat) -> f64 {
     stat.st_mtime as f64 * 1e3 + stat.st_mtime_nsec as f64 / 1e6
 }

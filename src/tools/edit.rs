@@ -76,7 +76,9 @@ fn missing(path: &str, text: &str, old: &str) -> String {
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let wanted: Vec<String> = old.lines().map(squeeze).filter(|line| !line.is_empty()).collect();
     let lines: Vec<String> = text.lines().map(squeeze).collect();
-    let near = lines.windows(wanted.len().max(1)).position(|window| !wanted.is_empty() && window == wanted.as_slice());
+    let near = lines
+        .windows(wanted.len().max(1))
+        .position(|window| !wanted.is_empty() && window == wanted.as_slice());
     match near {
         Some(at) => format!(
             "`oldText` does not stand in {path}; in line {} the same stands with other white space: read it again, and \

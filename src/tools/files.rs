@@ -82,7 +82,8 @@ pub(super) fn flag(arguments: &Value, name: &str) -> bool {
 pub(super) fn read_text(files: &SandboxFs, path: &str, cancel: &CancellationToken) -> Result<String> {
     let (data, _) = files.read(path, MAX_FILE, cancel)?;
     String::from_utf8(data).map_err(|error| {
-        let message = format!("{path} is no text: it has no UTF-8 at byte {}", error.utf8_error().valid_up_to());
+        let message =
+            format!("{path} is no text: it has no UTF-8 at byte {}", error.utf8_error().valid_up_to());
         CoreError::new(Code::Validation, message)
     })
 }
@@ -117,7 +118,10 @@ fn read(files: &SandboxFs, arguments: &Value, cancel: &CancellationToken) -> Res
         return Ok(Output { content, details: Some(json!({ "path": real })), is_error: false });
     }
     if data.iter().take(8192).any(|&byte| byte == 0) {
-        return Ok(Output::error(format!("{real} holds no text and no image that is known: {} bytes", data.len())));
+        return Ok(Output::error(format!(
+            "{real} holds no text and no image that is known: {} bytes",
+            data.len()
+        )));
     }
     let all = String::from_utf8_lossy(&data);
     let total = all.lines().count();
@@ -127,7 +131,9 @@ fn read(files: &SandboxFs, arguments: &Value, cancel: &CancellationToken) -> Res
     }
     let mut shown = String::new();
     let mut next = first;
-    for line in all.split_inclusive('\n').skip(first - 1).take(number(arguments, "limit", MAX_LINES).min(MAX_LINES)) {
+    for line in
+        all.split_inclusive('\n').skip(first - 1).take(number(arguments, "limit", MAX_LINES).min(MAX_LINES))
+    {
         if shown.len() + line.len() > MAX_TEXT {
             if next == first {
                 // One line alone is too long.
@@ -145,7 +151,8 @@ fn read(files: &SandboxFs, arguments: &Value, cancel: &CancellationToken) -> Res
         }
         _ = write!(shown, "[Lines {first} to {} of {total}; go on with offset {next}.]", next - 1);
     }
-    Ok(Output::text(shown).with(json!({ "path": real, "lines": total, "firstLine": first, "nextLine": next })))
+    Ok(Output::text(shown)
+        .with(json!({ "path": real, "lines": total, "firstLine": first, "nextLine": next })))
 }
 
 fn image_type(data: &[u8]) -> Option<&'static str> {
@@ -162,7 +169,9 @@ fn image_type(data: &[u8]) -> Option<&'static str> {
 fn write_definition() -> Definition {
     Definition {
         name: "write".into(),
-        description: "Writes a file of the sandbox, and the directories on the way to it. What was in it is gone.".into(),
+        description:
+            "Writes a file of the sandbox, and the directories on the way to it. What was in it is gone."
+                .into(),
         parameters: json!({
             "type": "object",
             "properties": {

@@ -95,7 +95,8 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
     } else if full {
         text.push_str(&format!("[the first {matches} lines that match; there may be more]"));
     }
-    Ok(Output::text(text).with(json!({ "matches": matches, "files": searched, "skipped": skipped, "truncated": full })))
+    Ok(Output::text(text)
+        .with(json!({ "matches": matches, "files": searched, "skipped": skipped, "truncated": full })))
 }
 
 struct Search<'a> {

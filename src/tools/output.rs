@@ -54,7 +54,10 @@ impl Output {
             let part = match part {
                 Content::Text(text) => Content::Text(cut(text, left)),
                 Content::Image { data, .. } if data.len() > left => {
-                    let what = format!("[an image of {} bytes is left out: a result has {most} at most]", data.len());
+                    let what = format!(
+                        "[an image of {} bytes is left out: a result has {most} at most]",
+                        data.len()
+                    );
                     Content::Text(cut(what, left.max(128)))
                 }
                 image @ Content::Image { .. } => image,
@@ -86,7 +89,9 @@ impl Content {
     fn to_json(&self) -> Value {
         match self {
             Self::Text(text) => json!({ "type": "text", "text": text }),
-            Self::Image { data, mime_type } => json!({ "type": "image", "data": data, "mimeType": mime_type }),
+            Self::Image { data, mime_type } => {
+                json!({ "type": "image", "data": data, "mimeType": mime_type })
+            }
         }
     }
 }

@@ -100,7 +100,8 @@ impl ToolRegistry {
     /// Adds a tool. `VALIDATION` for a name that providers refuse or that is taken, and for parameters that are no schema.
     pub fn register(&self, definition: Definition, tool: Arc<dyn Tool>) -> Result<()> {
         let name = definition.name.clone();
-        let wrong = |what: String| Err(CoreError::new(Code::Validation, format!("the tool {name:?}: {what}")));
+        let wrong =
+            |what: String| Err(CoreError::new(Code::Validation, format!("the tool {name:?}: {what}")));
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
             return wrong("a name is 1 to 64 letters, digits, \"_\" and \"-\"".into());
@@ -150,7 +151,12 @@ impl ToolRegistry {
     }
 
     /// Runs a call, and gives its result as a message of the conversation, one JSON text. It always gives one.
-    pub async fn execute(&self, request: Request, cancel: &CancellationToken, update: Option<Update>) -> String {
+    pub async fn execute(
+        &self,
+        request: Request,
+        cancel: &CancellationToken,
+        update: Option<Update>,
+    ) -> String {
         let Request { id, name, arguments } = request;
         let tool = self.tools().get(&name).cloned();
         let output = match tool {
@@ -173,7 +179,8 @@ impl ToolRegistry {
         update: Option<Update>,
     ) -> Output {
         // What takes no arguments is often given none at all.
-        let arguments = if arguments.is_null() { Value::Object(serde_json::Map::default()) } else { arguments };
+        let arguments =
+            if arguments.is_null() { Value::Object(serde_json::Map::default()) } else { arguments };
         if let Some(violations) = violations(&tool.schema, &arguments) {
             return Output::error(format!(
                 "The arguments do not fit the tool {:?}:\n{violations}",

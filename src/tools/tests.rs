@@ -1,16 +1,16 @@
-use std::sync::Arc;
-use std::time::Duration;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::files::builtin;
 use super::*;
-use crate::{Code, CoreError};
 use crate::sandbox::fs::SandboxFs;
 use crate::sandbox::{Access, Mount};
+use crate::{Code, CoreError};
 
 /// A registry whose tools for files work in a folder of their own, without a sandbox to run commands in.
 struct Place {
@@ -101,8 +101,12 @@ fn arguments_that_do_not_fit_are_all_listed_and_the_tool_is_not_called() {
     });
     let fails = Made(|_| -> Pending { panic!("was called") });
     registry.register(define("strict", parameters), Arc::new(fails)).unwrap();
-    let answer =
-        call(&registry, "strict", json!({ "a": "1", "b": "z", "c": "long", "e": 1 }), &CancellationToken::new());
+    let answer = call(
+        &registry,
+        "strict",
+        json!({ "a": "1", "b": "z", "c": "long", "e": 1 }),
+        &CancellationToken::new(),
+    );
     assert!(answer.is_error);
     for violation in ["/a:", "/b:", "/c:", "\"d\"", "'e'"] {
         assert!(answer.text.contains(violation), "{violation} is missing in {}", answer.text);
@@ -116,7 +120,8 @@ fn arguments_that_do_not_fit_are_all_listed_and_the_tool_is_not_called() {
 
 #[test]
 fn whatever_a_tool_does_the_call_has_a_result() {
-    let options = ToolRegistryOptions { timeout: Duration::from_millis(200), ..ToolRegistryOptions::default() };
+    let options =
+        ToolRegistryOptions { timeout: Duration::from_millis(200), ..ToolRegistryOptions::default() };
     let registry = ToolRegistry::new(options);
     let (ended, was_ended) = std::sync::mpsc::channel();
     let ended = std::sync::Mutex::new(ended);
@@ -153,7 +158,8 @@ fn an_error_tells_no_secret_of_the_environment() {
     let registry = ToolRegistry::new(ToolRegistryOptions::default());
     // Of the environment that the tests are run with; where there is none, of its form.
     let known = std::env::vars().find(|(name, value)| name.contains("TOKEN") && value.len() >= 6);
-    let secret = known.map_or_else(|| "sk-ant-api03-AbCdEf0123456789AbCdEf0123456789".to_owned(), |(_, value)| value);
+    let secret =
+        known.map_or_else(|| "sk-ant-api03-AbCdEf0123456789AbCdEf0123456789".to_owned(), |(_, value)| value);
     let text = format!("the server refused {secret}!");
     let told = text.clone();
     let fails = move |_| -> Pending {
@@ -172,7 +178,10 @@ fn a_result_is_bounded_and_says_how_much_went() {
     let registry = ToolRegistry::new(options);
     let floods = |_| -> Pending {
         let text = format!("head {}é tail", "ü".repeat(5000));
-        let content = vec![Content::Text(text), Content::Image { data: "A".repeat(5000), mime_type: "image/png".into() }];
+        let content = vec![
+            Content::Text(text),
+            Content::Image { data: "A".repeat(5000), mime_type: "image/png".into() },
+        ];
         Box::pin(async { Ok(Output { content, details: Some(json!("x".repeat(5000))), is_error: false }) })
     };
     registry.register(define("floods", json!({ "type": "object" })), Arc::new(Made(floods))).unwrap();
@@ -190,9 +199,14 @@ fn names_and_schemas_are_checked_when_a_tool_is_registered() {
     let tool = || Arc::new(Made(|_| -> Pending { Box::pin(async { Ok(Output::text("")) }) }));
     let any = json!({ "type": "object" });
     for name in ["", "a b", "ä", &"x".repeat(65)] {
-        assert_eq!(registry.register(define(name, any.clone()), tool()).unwrap_err().code(), Code::Validation);
+        assert_eq!(
+            registry.register(define(name, any.clone()), tool()).unwrap_err().code(),
+            Code::Validation
+        );
     }
-    for parameters in [json!([]), json!({ "type": "objekt" }), json!({ "$ref": "https://example.org/schema.json" })] {
+    for parameters in
+        [json!([]), json!({ "type": "objekt" }), json!({ "$ref": "https://example.org/schema.json" })]
+    {
         assert_eq!(registry.register(define("a", parameters), tool()).unwrap_err().code(), Code::Validation);
     }
     registry.register(define("a", any.clone()), tool()).unwrap();
@@ -215,7 +229,10 @@ fn a_file_is_read_by_windows_of_lines() {
     assert_eq!(place.call("read", json!({ "path": "short" })).text, "one\r\ntwo\n");
     assert_eq!(place.call("read", json!({ "path": "none" })).text, "");
     let all = place.call("read", json!({ "path": "long" }));
-    assert!(all.text.starts_with("line 1\nline 2\n") && all.text.contains("line 2000\n[Lines 1 to 2000 of 5000; go on with offset 2001.]"));
+    assert!(
+        all.text.starts_with("line 1\nline 2\n")
+            && all.text.contains("line 2000\n[Lines 1 to 2000 of 5000; go on with offset 2001.]")
+    );
     let window = place.call("read", json!({ "path": "long", "offset": 4999, "limit": 1 }));
     assert_eq!(window.text, "line 4999\n[Lines 4999 to 4999 of 5000; go on with offset 5000.]");
     assert_eq!(place.call("read", json!({ "path": "long", "offset": 5000 })).text, "line 5000");
@@ -234,14 +251,23 @@ fn an_image_is_shown_as_one() {
     place.file("a.bin", b"\x89PNG\r\n\x1a\nrest");
     place.file("b.bin", b"RIFF\x08\0\0\0WEBPVP8 ");
     let answer = place.call("read", json!({ "path": "a.bin" }));
-    assert_eq!(answer.message["content"][1], json!({ "type": "image", "data": "iVBORw0KGgpyZXN0", "mimeType": "image/png" }));
-    assert_eq!(place.call("read", json!({ "path": "b.bin" })).message["content"][1]["mimeType"], "image/webp");
+    assert_eq!(
+        answer.message["content"][1],
+        json!({ "type": "image", "data": "iVBORw0KGgpyZXN0", "mimeType": "image/png" })
+    );
+    assert_eq!(
+        place.call("read", json!({ "path": "b.bin" })).message["content"][1]["mimeType"],
+        "image/webp"
+    );
 }
 
 #[test]
 fn a_file_is_written_with_its_directories_and_only_where_it_may() {
     let place = Place::new();
-    assert_eq!(place.call("write", json!({ "path": "a/b/c", "content": "ä" })).text, "Created a/b/c: 2 bytes");
+    assert_eq!(
+        place.call("write", json!({ "path": "a/b/c", "content": "ä" })).text,
+        "Created a/b/c: 2 bytes"
+    );
     assert!(place.call("write", json!({ "path": "a/b/c", "content": "" })).text.starts_with("Replaced"));
     assert_eq!(place.held("a/b/c"), "");
     for path in ["/data/x", "/etc/x", "a"] {
@@ -288,7 +314,11 @@ fn two_edits_at_once_lose_nothing() {
         let never = CancellationToken::new();
         let edits = (0..20).map(|n| {
             let arguments = json!({ "path": "f", "oldText": format!("<{n}>"), "newText": format!("[{n}]") });
-            place.registry.execute(Request { id: n.to_string(), name: "edit".into(), arguments }, &never, None)
+            place.registry.execute(
+                Request { id: n.to_string(), name: "edit".into(), arguments },
+                &never,
+                None,
+            )
         });
         futures_util::future::join_all(edits).await;
     });

@@ -27,7 +27,9 @@ impl Place {
     /// In memory, where there is such a place: a million renames wait for no disk.
     fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
-        Self::within(if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap())
+        Self::within(
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap(),
+        )
     }
 
     fn within(tmp: tempfile::TempDir) -> Self {
@@ -83,9 +85,12 @@ impl Place {
         let here = "/workspace/a/file";
         [
             ("write", self.write_with(path, "changed", all).map(drop)),
-            ("create", self.write_with(path, "changed", WriteOptions { exclusive: true, ..all }).and_then(|done| {
-                if done == Written::Exists { self.write(path, "changed").map(drop) } else { Ok(()) }
-            })),
+            (
+                "create",
+                self.write_with(path, "changed", WriteOptions { exclusive: true, ..all }).and_then(|done| {
+                    if done == Written::Exists { self.write(path, "changed").map(drop) } else { Ok(()) }
+                }),
+            ),
             ("copy", self.files.copy(here, path, all, &CancellationToken::new()).map(drop)),
             ("rename", self.files.rename(here, path)),
             ("mkdirp", self.files.mkdirp(&format!("{path}/sub"), false)),
@@ -130,7 +135,8 @@ fn with_each_way_to_open(test: fn()) {
     for error in [Errno::NOSYS, Errno::PERM] {
         let ran = std::thread::spawn(move || {
             forbid_openat2(error);
-            let none = rustix::fs::openat2(CWD, "/", OFlags::PATH, Mode::empty(), rustix::fs::ResolveFlags::empty());
+            let none =
+                rustix::fs::openat2(CWD, "/", OFlags::PATH, Mode::empty(), rustix::fs::ResolveFlags::empty());
             assert_eq!(none.unwrap_err(), error);
             test();
         });
@@ -324,7 +330,9 @@ fn a_read_only_mount_refuses_every_change() {
         let place = Place::new();
         place.link("to-data", "/data");
         place.link("to-skills", "skills");
-        for path in ["/data/file", "/data/new", "to-data/file", "skills/skill", "skills/new", "to-skills/skill"] {
+        for path in
+            ["/data/file", "/data/new", "to-data/file", "skills/skill", "skills/new", "to-skills/skill"]
+        {
             for (name, outcome) in place.changes(path) {
                 let error = outcome.unwrap_err();
                 assert_eq!(error.code(), Code::Io, "{name} {path}");
@@ -568,7 +576,8 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn entry() -> impl Strategy<Value = (String, Option<Option<String>>)> {
-    let name = prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4).prop_map(|p| p.join("/"));
+    let name =
+        prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4).prop_map(|p| p.join("/"));
     // A directory, a file, or a link.
     (name, prop_oneof![2 => Just(None), 1 => Just(Some(None)), 4 => path().prop_map(|to| Some(Some(to)))])
 }
@@ -722,7 +731,8 @@ fn who_swaps_a_file_for_a_link_or_a_pipe_gets_nothing_of_outside() {
     let place = Place::in_memory();
     fs::write(place.host("work/swap"), "inside").unwrap();
     place.link("bait", "../outside/file");
-    rustix::fs::mknodat(CWD, &place.host("work/pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(CWD, &place.host("work/pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     let done = AtomicBool::new(false);
     let (mut inside, mut refused, mut pipes) = (0, 0, 0);
     std::thread::scope(|scope| {

@@ -129,7 +129,8 @@ impl View {
                 guards: false,
             });
         }
-        let guards: Vec<bool> = held.iter().map(|one| held.iter().any(|other| is_guard(one, other))).collect();
+        let guards: Vec<bool> =
+            held.iter().map(|one| held.iter().any(|other| is_guard(one, other))).collect();
         for (one, guards) in held.iter_mut().zip(guards) {
             one.guards = guards;
         }
@@ -138,8 +139,15 @@ impl View {
 
     /// Sets out for `path`. A relative one begins at `base`, which is absolute. With `create`, directories on the way that
     /// are missing are made.
-    pub(super) fn walk(&self, base: &str, path: &str, links: Links, create: bool) -> Result<Walk<'_>, Failure> {
-        let mut walk = Walk { view: self, trail: Vec::new(), rest: VecDeque::new(), followed: 0, links, create };
+    pub(super) fn walk(
+        &self,
+        base: &str,
+        path: &str,
+        links: Links,
+        create: bool,
+    ) -> Result<Walk<'_>, Failure> {
+        let mut walk =
+            Walk { view: self, trail: Vec::new(), rest: VecDeque::new(), followed: 0, links, create };
         walk.go_first(OsStr::new(path))?;
         if !path.starts_with('/') {
             walk.go_first(OsStr::new(base))?;
@@ -250,7 +258,12 @@ impl<'v> Walk<'v> {
                 continue;
             }
             match self.view.at(self.names().chain([name.as_os_str()])) {
-                At::Mount(index) if matches!(self.view.mounts.get(index), Some(Held { root: Source::File { .. }, .. })) => {
+                At::Mount(index)
+                    if matches!(
+                        self.view.mounts.get(index),
+                        Some(Held { root: Source::File { .. }, .. })
+                    ) =>
+                {
                     return Ok(End::File(index));
                 }
                 At::Mount(_) | At::Above => {
