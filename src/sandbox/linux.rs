@@ -61,11 +61,7 @@ impl Linux {
         let (bwrap, bwrap_options) = match self.name {
             BackendName::Bwrap => {
                 let bwrap = find_bwrap().ok_or_else(|| {
-                    Check::failed(
-                        "bubblewrap",
-                        "there is no bwrap on PATH",
-                        "install the package `bubblewrap`",
-                    )
+                    Check::failed("bubblewrap", "there is no bwrap on PATH", "install the package `bubblewrap`")
                 })?;
                 let options = bwrap_options(&bwrap)?;
                 (Some(bwrap), options)
@@ -95,8 +91,7 @@ impl Linux {
                 Ok(Bind { host, mount: mount.mount.clone(), write: mount.access == Access::ReadWrite })
             })
             .collect::<Result<Vec<_>>>()?;
-        let workspace_is_mounted =
-            binds.iter().any(|bind| bind.mount == plan.workspace) || plan.workspace == "/";
+        let workspace_is_mounted = binds.iter().any(|bind| bind.mount == plan.workspace) || plan.workspace == "/";
         let spec = Spec {
             bwrap: tools.bwrap.as_deref().map(path).transpose()?,
             bwrap_options: tools.bwrap_options.clone(),
@@ -113,8 +108,7 @@ impl Linux {
             wall: plan.limits.wall_ms,
             command: command.argv.clone(),
         };
-        let env =
-            command.environment(plan).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let env = command.environment(plan).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok((tools, spec, env))
     }
 }
@@ -136,8 +130,7 @@ impl Backend for Linux {
         // The core keeps the time, and knows why it kills.
         spec.wall = 0;
         let wrong = |what: &str, error: std::io::Error| {
-            CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}: {error}"))
-                .caused_by(error)
+            CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}: {error}")).caused_by(error)
         };
         let (ours, theirs) = Socket::pair().map_err(|error| wrong("socket", error))?;
         // Descriptors are closed on exec, and so reach no other process that Node starts meanwhile.
@@ -217,9 +210,7 @@ impl Backend for Linux {
                      out for the workspace, and make it equal to `host` elsewhere",
                     mount.mount
                 );
-                return Err(
-                    CoreError::new(Code::SandboxPolicy, message).at_path(format!("mounts[{at}].mount"))
-                );
+                return Err(CoreError::new(Code::SandboxPolicy, message).at_path(format!("mounts[{at}].mount")));
             }
         }
         if !plan.mounts.iter().any(|mount| mount.mount == plan.workspace) {
@@ -245,13 +236,11 @@ impl Backend for Linux {
     fn diagnose(&self, error: &CoreError) -> Check {
         let words = error.message();
         if words.contains("no limit on processes") {
-            let remedy =
-                "run as another user than root, or give this process a cgroup (systemd: Delegate=yes)";
+            let remedy = "run as another user than root, or give this process a cgroup (systemd: Delegate=yes)";
             return Check::failed("pids-limit", words, remedy);
         }
         if words.contains("Landlock") {
-            let remedy =
-                "use Linux 6.12 or newer, with landlock among its security modules (kernel parameter lsm=)";
+            let remedy = "use Linux 6.12 or newer, with landlock among its security modules (kernel parameter lsm=)";
             return Check::failed("landlock", words, remedy);
         }
         if self.name != BackendName::Bwrap {
@@ -298,14 +287,9 @@ impl Linux {
 /// The executable: where this binary was loaded from.
 fn find_init() -> Result<PathBuf, Check> {
     let missing = |detail: String| {
-        Check::failed(
-            INIT,
-            detail,
-            "install @openclaw/core with its optional dependencies, so that its Linux package is there",
-        )
+        Check::failed(INIT, detail, "install @openclaw/core with its optional dependencies, so that its Linux package is there")
     };
-    let own =
-        own_file().ok_or_else(|| missing("it is not known where the core was loaded from".to_owned()))?;
+    let own = own_file().ok_or_else(|| missing("it is not known where the core was loaded from".to_owned()))?;
     let path = own.with_file_name(INIT);
     let metadata = path.metadata().map_err(|error| missing(format!("{}: {error}", path.display())))?;
     let mode = metadata.permissions().mode();
@@ -326,8 +310,7 @@ fn own_file() -> Option<PathBuf> {
     maps.lines().find_map(|line| {
         let (range, _) = line.split_once(' ')?;
         let (from, to) = range.split_once('-')?;
-        let inside =
-            usize::from_str_radix(from, 16).ok()? <= here && here < usize::from_str_radix(to, 16).ok()?;
+        let inside = usize::from_str_radix(from, 16).ok()? <= here && here < usize::from_str_radix(to, 16).ok()?;
         // The path is the sixth field, and may hold spaces.
         inside.then(|| line.find('/').and_then(|at| line.get(at..)).map(PathBuf::from))?
     })
@@ -339,9 +322,7 @@ fn find_bwrap() -> Option<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .chain(["/usr/bin", "/usr/local/bin", "/bin"].map(PathBuf::from))
         .map(|dir| dir.join("bwrap"))
-        .find(|file| {
-            file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        })
+        .find(|file| file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0))
 }
 
 /// Which options that not every version has this one does.
@@ -354,12 +335,8 @@ fn bwrap_options(bwrap: &Path) -> Result<Vec<String>, Check> {
         .output()
         .map_err(|error| Check::failed("bubblewrap", format!("{}: {error}", bwrap.display()), old))?;
     let help = String::from_utf8_lossy(&help.stdout).into_owned() + &String::from_utf8_lossy(&help.stderr);
-    let has = |option: &str| {
-        help.lines().any(|line| line.split_whitespace().next() == Some(&format!("--{option}")))
-    };
-    if let Some(missing) =
-        ["args", "seccomp", "as-pid-1", "perms", "size", "clearenv"].iter().find(|option| !has(option))
-    {
+    let has = |option: &str| help.lines().any(|line| line.split_whitespace().next() == Some(&format!("--{option}")));
+    if let Some(missing) = ["args", "seccomp", "as-pid-1", "perms", "size", "clearenv"].iter().find(|option| !has(option)) {
         return Err(Check::failed("bubblewrap", format!("{} has no --{missing}", bwrap.display()), old));
     }
     Ok(["disable-userns", "bind-fd"].into_iter().filter(|option| has(option)).map(str::to_owned).collect())
@@ -369,8 +346,7 @@ fn bwrap_options(bwrap: &Path) -> Result<Vec<String>, Check> {
 fn tell(control: &Socket, told: &[u8], stdin: &OwnedFd) -> std::io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-    let length =
-        u32::try_from(told.len()).map_err(|_| std::io::ErrorKind::ArgumentListTooLong)?.to_le_bytes();
+    let length = u32::try_from(told.len()).map_err(|_| std::io::ErrorKind::ArgumentListTooLong)?.to_le_bytes();
     let descriptors = [stdin.as_fd()];
     let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut room);
@@ -508,10 +484,7 @@ fn signal_name(number: i32) -> String {
         (25, "SIGXFSZ"),
         (31, "SIGSYS"),
     ];
-    known
-        .iter()
-        .find(|(known, _)| *known == number)
-        .map_or_else(|| format!("SIG{number}"), |(_, name)| (*name).to_owned())
+    known.iter().find(|(known, _)| *known == number).map_or_else(|| format!("SIG{number}"), |(_, name)| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -526,10 +499,7 @@ mod tests {
     #[test]
     fn an_end_is_read_and_silence_is_a_kill() {
         let end = read_end("end\t-\t9\t1500\t4096\tcgroup-v1\trlimit-nproc\n").unwrap();
-        assert_eq!(
-            (end.exit_code, end.signal.as_deref(), end.peak_memory_bytes),
-            (None, Some("SIGKILL"), 4096)
-        );
+        assert_eq!((end.exit_code, end.signal.as_deref(), end.peak_memory_bytes), (None, Some("SIGKILL"), 4096));
         assert_eq!(end.bounded_by, ("cgroup-v1".to_owned(), "rlimit-nproc".to_owned()));
         assert_eq!(read_end("failed\tno such file\n").unwrap_err().code(), Code::SandboxSpawn);
         assert_eq!(read_end("").unwrap().signal.as_deref(), Some("SIGKILL"));

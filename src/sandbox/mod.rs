@@ -35,9 +35,7 @@ mod process;
 #[allow(dead_code, reason = "it writes what the executable reads")]
 mod spec;
 
-pub use policy::{
-    Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env,
-};
+pub use policy::{Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env};
 pub use probe::{Check, Probe};
 pub use process::{Command, OutputSink, OutputStream, ProcessResult, TimedOut};
 
@@ -137,9 +135,7 @@ impl Sandbox {
         self.open()?;
         let _running = self.running.read().await;
         self.open()?;
-        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed)
-            .await
-            .map(|(result, _)| result)
+        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed).await.map(|(result, _)| result)
     }
 
     /// What a supervisor of the caller's own must exec to run the command in this sandbox. The limits `idleMs` and

@@ -45,8 +45,7 @@ impl Command {
 
     /// `SANDBOX_SPAWN` for what no system could start.
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
-        let wrong =
-            |what: &str| Err(CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}")));
+        let wrong = |what: &str| Err(CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}")));
         if self.argv.first().is_none_or(String::is_empty) {
             return wrong("it names no program");
         }
@@ -244,8 +243,7 @@ pub(super) async fn run(
 
 /// A command that never began wrote nothing: what is on its standard error is why.
 fn with_words(error: CoreError, stderr: &[u8]) -> CoreError {
-    let words: String =
-        String::from_utf8_lossy(stderr).trim().chars().filter(|char| !char.is_control()).take(400).collect();
+    let words: String = String::from_utf8_lossy(stderr).trim().chars().filter(|char| !char.is_control()).take(400).collect();
     if words.is_empty() || error.code() != Code::SandboxSpawn {
         return error;
     }
