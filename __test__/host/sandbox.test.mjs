@@ -37,7 +37,6 @@ const CALLS = {
   ls: { name: "ls", arguments: { path: "notes" } },
   apply_patch: { name: "apply_patch", arguments: { input: PATCH } },
   escape: { name: "write", arguments: { path: "out/stolen.txt", content: "stolen" } },
-  terminal: { name: "exec", arguments: { command: "tty; stty size", pty: true } },
   timeout: {
     name: "exec",
     arguments: {
@@ -55,13 +54,18 @@ const works =
 const skip = !works && `bubblewrap does not work here: ${JSON.stringify(probe.checks.find(({ ok }) => !ok))}`;
 
 describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
-  let home, server, run, results, windows, offered;
+  let home, server, run, results, windows, offered, again;
 
   before(async () => {
-    const names = Object.keys(CALLS);
+    let names = Object.keys(CALLS);
     results = {};
     windows = {};
     let current;
+    again = (...more) => {
+      names = more;
+      current = undefined;
+      results = {};
+    };
     server = await startModelServer({
       script: (turn) => {
         offered ??= turn.tools;
@@ -160,11 +164,6 @@ describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
     }
   });
 
-  test("a command that asks for a terminal has one", () => {
-    assert.match(results.terminal.text, /\/dev\/pts\/\d+|\/dev\/console/);
-    assert.match(results.terminal.text, /^24 80/m);
-  });
-
   test("a command that takes too long is ended, and nothing of it survives", () => {
     assert.match(results.timeout.text, /timed out/i);
     const alive = readdirSync("/proc").filter((id) => {
@@ -176,5 +175,29 @@ describe("one turn of stock OpenClaw in the sandbox", { skip }, () => {
     });
     assert.deepEqual(alive, []);
     assert.deepEqual(run.leftBehind, []);
+  });
+
+  // Backends of plugins were missing at the first message of a gateway that had loaded them too late.
+  test("a gateway's first message finds the backend", async () => {
+    again("exec", "read");
+    const gateway = await home.startGateway();
+    try {
+      const args = [
+        "agent",
+        "--agent",
+        "main",
+        "--session-key",
+        "agent:main:first",
+        "--message",
+        "Go.",
+        "--json",
+      ];
+      const first = await home.openclaw(args, { timeoutMs: 180_000 });
+      assert.equal(first.code, 0, `${first.stdout}\n${first.stderr}\n${gateway.log()}`.slice(-4000));
+      assert.match(results.exec.text, /^\/workspace$/m);
+      assert.match(results.read.text, /eins\nzwei/);
+    } finally {
+      await gateway.stop();
+    }
   });
 });
