@@ -121,7 +121,8 @@ export class FileBridge {
 
   async remove(request: Change & { recursive?: boolean; force?: boolean }): Promise<void> {
     const { path, options } = this.#change(request);
-    const { recursive = false, force = false } = request;
+    // OpenClaw counts what is not there as removed, unless told otherwise.
+    const { recursive = false, force = true } = request;
     await coded(() => this.#files.remove(path, { ...options, recursive, force }));
   }
 
