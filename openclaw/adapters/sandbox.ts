@@ -305,9 +305,10 @@ function counted(bridge: FileBridge): FileBridge {
   return new Proxy(bridge, {
     get(target, key) {
       const value: unknown = Reflect.get(target, key, target);
-      if (typeof value !== "function" || key === "resolvePath") return value;
+      if (typeof value !== "function") return value;
       return (...args: unknown[]) => {
-        core.answered(MODULE, String(key));
+        // What only looks at a name reaches no file.
+        if (typeof key === "string" && key !== "resolvePath") core.answered(MODULE, key);
         return value.apply(target, args);
       };
     },
