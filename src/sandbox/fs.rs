@@ -11,7 +11,7 @@
 //! | error | when |
 //! |---|---|
 //! | `PATH_ESCAPE` | nothing is mounted there; a link where none may be; a file with a second name |
-//! | `LIMIT` | a file is larger than the caller takes |
+//! | `LIMIT` | a file is larger than the caller takes; a directory holds more names than are listed |
 //! | `IO` | what the system says: no such file, read-only, no directory |
 
 use std::ffi::{OsStr, OsString};
@@ -41,6 +41,8 @@ mod tests;
 pub const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 /// What is read or copied between two looks at whether the caller still waits.
 const CHUNK: usize = 1 << 20;
+/// Names of a directory that are listed. Whoever may write in the sandbox can make as many as the disk holds.
+const MAX_ENTRIES: usize = 200_000;
 /// Directories within each other that are removed; each takes a descriptor.
 const MAX_DEPTH: usize = 256;
 
@@ -136,7 +138,7 @@ enum Content<'a> {
 
 impl SandboxFs {
     /// The files beneath `mounts`, which are held open from now on. `base`, absolute in the sandbox, is where relative paths
-    /// begin. What is mounted is trusted: it is found by its name, links and all.
+    /// begin. Hosts are real paths, as those of a checked policy are: a symbolic link in one is an error.
     pub fn open(mounts: &[Mount], base: impl Into<String>) -> Result<Self> {
         Ok(Self { view: View::open(mounts)?, base: base.into(), changes: Arc::default() })
     }
@@ -392,6 +394,9 @@ impl SandboxFs {
                         .is_ok_and(|stat| Kind::of(&stat) == Kind::Directory),
                     _ => false,
                 };
+                if entries.len() == MAX_ENTRIES {
+                    return Err(Failure::TooMany);
+                }
                 entries.push(Entry { name: name.to_string_lossy().into_owned(), is_directory });
             }
         }
@@ -429,6 +434,10 @@ impl SandboxFs {
             Failure::Link => escape(format!(
                 "{path} goes through a symbolic link that was not there before, or that must not be followed"
             )),
+            Failure::TooMany => {
+                let message = format!("{path} holds more than {MAX_ENTRIES} names, and no more are listed");
+                CoreError::new(Code::Limit, message).in_file(path)
+            }
             Failure::System(Errno::ROFS) => {
                 CoreError::new(Code::Io, format!("cannot {action} {path}: the sandbox has it read-only"))
                     .in_file(path)

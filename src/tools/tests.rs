@@ -25,7 +25,10 @@ impl Place {
 
     fn with(options: ToolRegistryOptions) -> Self {
         let tmp = tempfile::tempdir().unwrap();
-        let mount = |host: PathBuf, mount: &str, access| Mount { host, mount: mount.into(), access };
+        let mount = |host: PathBuf, mount: &str, access| {
+            let host = host.canonicalize().unwrap();
+            Mount { host, mount: mount.into(), access }
+        };
         fs::create_dir_all(tmp.path().join("work")).unwrap();
         fs::create_dir_all(tmp.path().join("data")).unwrap();
         let mounts = [
@@ -150,7 +153,7 @@ fn whatever_a_tool_does_the_call_has_a_result() {
     let aborted = CancellationToken::new();
     aborted.cancel();
     assert!(call(&registry, "hangs", json!({}), &aborted).text.contains("aborted"));
-    was_ended.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(was_ended.try_recv().is_err(), "a tool was called for nobody");
 }
 
 #[test]

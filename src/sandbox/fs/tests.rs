@@ -119,7 +119,12 @@ impl Place {
 fn open(mounts: &[(PathBuf, &str, Access)]) -> SandboxFs {
     let mounts: Vec<_> = mounts
         .iter()
-        .map(|(host, mount, access)| Mount { host: host.clone(), mount: (*mount).into(), access: *access })
+        .map(|(host, mount, access)| Mount {
+            // `/proc/self` is a link.
+            host: host.canonicalize().unwrap(),
+            mount: (*mount).into(),
+            access: *access,
+        })
         .collect();
     SandboxFs::open(&mounts, "/workspace").unwrap()
 }
@@ -262,6 +267,27 @@ fn what_is_not_mounted_is_not_there() {
             fs::read_dir(outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(kept, ["d", "file"].map(OsString::from).into());
         assert_eq!(fs::read_to_string(place.host("outside/file")).unwrap(), "outside");
+    });
+}
+
+/// Who may write in one mount may swap what another one names, before it is opened.
+#[test]
+fn what_is_mounted_is_found_without_following_a_link() {
+    with_each_way_to_open(|| {
+        let place = Place::new();
+        let work = place.host("work").canonicalize().unwrap();
+        symlink("../outside", work.join("swapped")).unwrap();
+        fs::create_dir(work.join("deep")).unwrap();
+        symlink("../../outside", work.join("deep/swapped")).unwrap();
+        symlink("../outside/file", work.join("file")).unwrap();
+        for host in ["swapped", "swapped/d", "deep/swapped/d", "file", "a/..", "missing"] {
+            let host = work.join(host);
+            let mount = Mount { host, mount: "/workspace".into(), access: Access::ReadOnly };
+            let opened = SandboxFs::open(std::slice::from_ref(&mount), "/workspace");
+            // A file is opened when it is read.
+            let read = opened.and_then(|files| files.read("/workspace", 100, &CancellationToken::new()));
+            assert!(read.is_err(), "{}", mount.host.display());
+        }
     });
 }
 

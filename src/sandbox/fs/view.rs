@@ -80,6 +80,8 @@ pub(super) enum Failure {
     Endless,
     /// A link, where none was to be followed.
     Link,
+    /// More names in a directory than are listed.
+    TooMany,
     System(Errno),
 }
 
@@ -103,24 +105,8 @@ impl View {
     pub(super) fn open(mounts: &[Mount]) -> Result<Self> {
         let mut held = Vec::with_capacity(mounts.len());
         for mount in mounts {
-            let failed = |error: std::io::Error| CoreError::io("mount", &mount.host, error);
-            let real = mount.host.canonicalize().map_err(failed)?;
-            let stat = rustix::fs::stat(&real).map_err(|error| failed(error.into()))?;
-            let source = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let dir = rustix::fs::openat(CWD, &real, STEP, Mode::empty());
-                Source::Dir(dir.map_err(|error| failed(error.into()))?)
-            } else {
-                let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
-                    return Err(failed(Errno::INVAL.into()));
-                };
-                let dir = rustix::fs::openat(CWD, parent, STEP, Mode::empty());
-                Source::File { dir: dir.map_err(|error| failed(error.into()))?, name: name.to_owned() }
-            };
-            // Of the directory that is held, whatever has its name now.
-            let stat = match &source {
-                Source::Dir(dir) => rustix::fs::fstat(dir).map_err(|error| failed(error.into()))?,
-                Source::File { .. } => stat,
-            };
+            let (source, stat) = open_source(&mount.host)
+                .map_err(|error| CoreError::io("mount", &mount.host, error.into()))?;
             held.push(Held {
                 at: names(Path::new(&mount.mount)),
                 root: source,
@@ -532,6 +518,29 @@ pub(super) fn open_regular(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd
     } else {
         Err(Errno::NXIO.into())
     }
+}
+
+/// Opens what is mounted, without following a link: its path was resolved and judged before, and who may write in one
+/// mount may have swapped what another one names.
+fn open_source(path: &Path) -> Result<(Source, Stat), Errno> {
+    let mut parts = names(path);
+    let name = parts.pop().filter(|_| path.is_absolute()).ok_or(Errno::INVAL)?;
+    let mut dir = rustix::fs::openat(CWD, "/", STEP, Mode::empty())?;
+    for part in parts {
+        dir = component::open(dir.as_fd(), plain(&part)?, STEP, Mode::empty())?;
+    }
+    let seen = rustix::fs::statat(&dir, plain(&name)?, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(seen.st_mode) != FileType::Directory {
+        return Ok((Source::File { dir, name }, seen));
+    }
+    let root = component::open(dir.as_fd(), &name, STEP, Mode::empty())?;
+    // Of the directory that is held, whatever has its name now.
+    let stat = rustix::fs::fstat(&root)?;
+    Ok((Source::Dir(root), stat))
+}
+
+fn plain(name: &OsStr) -> Result<&OsStr, Errno> {
+    if name == "." || name == ".." { Err(Errno::INVAL) } else { Ok(name) }
 }
 
 fn names(path: &Path) -> Vec<OsString> {
