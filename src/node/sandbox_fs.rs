@@ -440,6 +440,6 @@ fn bytes(env: &Env, data: Unknown<'_>) -> napi::Result<Vec<u8>> {
 }
 
 /// The handle is used before the scope of this callback closes.
-fn unbound<'env>(env: &Env, value: &JsString<'env>) -> Unknown<'static> {
+fn unbound(env: &Env, value: &JsString<'_>) -> Unknown<'static> {
     Object::from_raw(env.raw(), value.raw()).to_unknown()
 }

@@ -177,7 +177,7 @@ impl ToolRegistry {
     /// Adds tools that are built in and work in the registry's sandbox: "exec" (a command for the shell), "read", "write",
     /// "edit", "ls", "grep". Throws `VALIDATION` without a sandbox; there is only "exec" on Windows.
     #[napi(catch_unwind, ts_args_type = "...names: string[]")]
-    #[expect(clippy::too_many_arguments, reason = "as many as there are, and one that is then wrong")]
+    #[allow(clippy::too_many_arguments, reason = "as many as there are, and one that is then wrong")]
     pub fn register_builtin(
         &self,
         env: &Env,
@@ -208,7 +208,7 @@ impl ToolRegistry {
         let tools = self.inner.list().into_iter().map(|tool| {
             json!({ "name": tool.name, "description": tool.description, "parameters": tool.parameters })
         });
-        parse_plain(env, &Value::from_iter(tools).to_string())
+        parse_plain(env, &tools.collect::<Value>().to_string())
     }
 
     /// Runs a call, and resolves with its result, whatever goes wrong in the tool.

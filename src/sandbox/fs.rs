@@ -152,8 +152,8 @@ impl SandboxFs {
     /// meanwhile.
     pub fn read(&self, path: &str, max_bytes: u64, cancel: &CancellationToken) -> Result<(Vec<u8>, String)> {
         let failed = |failure| self.failed("read", path, failure);
-        let (file, stat, real) = self.open_to_read(path).map_err(failed)?;
-        self.check_names(path, &stat)?;
+        let (file, stat, place) = self.open_to_read(path).map_err(failed)?;
+        check_names(path, &stat)?;
         let size = size_of(&stat);
         let too_large = |size: u64| {
             let message = format!("{path} has {size} bytes or more, and {max_bytes} are the limit");
@@ -172,7 +172,7 @@ impl SandboxFs {
             }
         }
         let read = data.len() as u64;
-        if read > max_bytes { Err(too_large(read)) } else { Ok((data, real)) }
+        if read > max_bytes { Err(too_large(read)) } else { Ok((data, place)) }
     }
 
     /// Writes a file: beside its place, synced, then renamed. A symbolic link is followed, and its target written.
@@ -196,7 +196,7 @@ impl SandboxFs {
     ) -> Result<Written> {
         let (mut file, stat, _) =
             self.open_to_read(from).map_err(|failure| self.failed("copy", from, failure))?;
-        self.check_names(from, &stat)?;
+        check_names(from, &stat)?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
         self.put(to, &mut Content::Of(&mut file), Some(mode), options, cancel)
     }
@@ -233,7 +233,7 @@ impl SandboxFs {
 
     /// Makes a directory, and those on the way to it that are missing.
     pub fn mkdirp(&self, path: &str, pinned: bool) -> Result<()> {
-        let make = || self.walk(path, links(pinned, Links::Follow), true)?.into_dir();
+        let make = || self.walk(path, links(pinned, Links::Follow), true)?.end_in_dir();
         make().map_err(|failure| self.failed("make", path, failure))
     }
 
@@ -332,9 +332,8 @@ impl SandboxFs {
         let mut walk = self.walk(path, links, options.mkdir).map_err(failed)?;
         let (name, found) = match walk.last().map_err(failed)? {
             End::Name { name, found } => (name, found),
-            End::Here if options.exclusive => return Ok(Written::Exists),
+            End::Here | End::File(_) if options.exclusive => return Ok(Written::Exists),
             End::Here => return Err(failed(Errno::ISDIR.into())),
-            End::File(_) if options.exclusive => return Ok(Written::Exists),
             End::File(_) => return Err(failed(Errno::BUSY.into())),
         };
         let dir = walk.writable_dir().map_err(failed)?;
@@ -343,7 +342,7 @@ impl SandboxFs {
                 return Ok(Written::Exists);
             }
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => self.check_names(path, stat)?,
+                FileType::RegularFile => check_names(path, stat)?,
                 FileType::Symlink => return Err(failed(Failure::Link)),
                 FileType::Directory => return Err(failed(Errno::ISDIR.into())),
                 _ => return Err(failed(Errno::NXIO.into())),
@@ -377,7 +376,7 @@ impl SandboxFs {
 
     fn list(&self, path: &str) -> Result<Vec<Entry>, Failure> {
         let mut walk = self.walk(path, Links::Follow, false)?;
-        walk.into_dir()?;
+        walk.end_in_dir()?;
         let mut entries = Vec::new();
         if let Ok(dir) = walk.dir() {
             let dir =
@@ -409,18 +408,6 @@ impl SandboxFs {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
-    }
-
-    /// A file with a second name is refused: what it holds may belong to the outside.
-    fn check_names(&self, path: &str, stat: &Stat) -> Result<()> {
-        if stat.st_nlink == 1 {
-            return Ok(());
-        }
-        let message = format!(
-            "{path} has {} names (hard links), of which another may lie outside of the sandbox: copy it within the sandbox",
-            stat.st_nlink
-        );
-        Err(CoreError::new(Code::PathEscape, message).in_file(path))
     }
 
     fn failed(&self, action: &str, path: &str, failure: Failure) -> CoreError {
@@ -527,6 +514,18 @@ fn fill(file: &mut File, content: &mut Content<'_>, cancel: &CancellationToken) 
         },
     }
     still_wanted(cancel)
+}
+
+/// A file with a second name is refused: what it holds may belong to the outside.
+fn check_names(path: &str, stat: &Stat) -> Result<()> {
+    if stat.st_nlink == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "{path} has {} names (hard links), of which another may lie outside of the sandbox: copy it within the sandbox",
+        stat.st_nlink
+    );
+    Err(CoreError::new(Code::PathEscape, message).in_file(path))
 }
 
 /// Removes what is in a directory.

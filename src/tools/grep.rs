@@ -1,5 +1,7 @@
 //! `grep`: lines of the sandbox's files, found by ripgrep's own regular expressions and rules of what to leave out.
 
+use std::fmt::Write;
+
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -93,7 +95,7 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
     if matches == 0 {
         text = format!("[no line matches, in {searched} files]");
     } else if full {
-        text.push_str(&format!("[the first {matches} lines that match; there may be more]"));
+        _ = write!(text, "[the first {matches} lines that match; there may be more]");
     }
     Ok(Output::text(text)
         .with(json!({ "matches": matches, "files": searched, "skipped": skipped, "truncated": full })))
@@ -199,7 +201,7 @@ impl Hits {
     fn line(&mut self, path: &str, number: Option<u64>, mark: char, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let line = cut(line.trim_end_matches(['\n', '\r']).to_owned(), MAX_LINE).replace('\n', " ");
-        self.text.push_str(&format!("{path}{mark}{}{mark}{line}\n", number.unwrap_or(0)));
+        _ = writeln!(self.text, "{path}{mark}{}{mark}{line}", number.unwrap_or(0));
     }
 }
 

@@ -21,7 +21,8 @@ mod files;
 #[cfg(unix)]
 mod grep;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 pub use output::{Content, Output};

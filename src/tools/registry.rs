@@ -159,12 +159,11 @@ impl ToolRegistry {
     ) -> String {
         let Request { id, name, arguments } = request;
         let tool = self.tools().get(&name).cloned();
-        let output = match tool {
-            Some(tool) => self.run(&tool, &id, arguments, cancel, update).await,
-            None => {
-                let names: Vec<_> = self.tools().keys().cloned().collect();
-                Output::error(format!("There is no tool {name:?}; there are: {}", names.join(", ")))
-            }
+        let output = if let Some(tool) = tool {
+            self.run(&tool, &id, arguments, cancel, update).await
+        } else {
+            let names: Vec<_> = self.tools().keys().cloned().collect();
+            Output::error(format!("There is no tool {name:?}; there are: {}", names.join(", ")))
         };
         let output = if output.is_error { without_secrets(output) } else { output };
         output.within(self.options.max_result_bytes).message(&id, &name)

@@ -757,8 +757,7 @@ fn who_swaps_a_file_for_a_link_or_a_pipe_gets_nothing_of_outside() {
     let place = Place::in_memory();
     fs::write(place.host("work/swap"), "inside").unwrap();
     place.link("bait", "../outside/file");
-    rustix::fs::mknodat(CWD, &place.host("work/pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-        .unwrap();
+    rustix::fs::mknodat(CWD, place.host("work/pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let done = AtomicBool::new(false);
     let (mut inside, mut refused, mut pipes) = (0, 0, 0);
     std::thread::scope(|scope| {

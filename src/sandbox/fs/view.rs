@@ -73,7 +73,7 @@ pub(super) enum Links {
 }
 
 /// Why a path was not followed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Failure {
     /// Nothing is mounted there.
     NotMounted,
@@ -169,7 +169,7 @@ impl View {
     }
 
     /// What is mounted at a place of the sandbox.
-    fn at<'a>(&self, place: impl Iterator<Item = &'a OsStr> + Clone) -> At {
+    fn at<'a>(&self, place: &(impl Iterator<Item = &'a OsStr> + Clone)) -> At {
         let mut above = false;
         // Where two are mounted at one place, the later one hides the earlier.
         for (index, mount) in self.mounts.iter().enumerate().rev() {
@@ -243,7 +243,7 @@ impl<'v> Walk<'v> {
                 self.enter(name)?;
                 continue;
             }
-            match self.view.at(self.names().chain([name.as_os_str()])) {
+            match self.view.at(&self.names().chain([name.as_os_str()])) {
                 At::Mount(index)
                     if matches!(
                         self.view.mounts.get(index),
@@ -281,7 +281,7 @@ impl<'v> Walk<'v> {
     }
 
     /// Goes to the end of the path, which must be a directory.
-    pub(super) fn into_dir(&mut self) -> Result<(), Failure> {
+    pub(super) fn end_in_dir(&mut self) -> Result<(), Failure> {
         while let Some(name) = self.next_name() {
             self.enter(name)?;
         }
@@ -406,7 +406,7 @@ impl<'v> Walk<'v> {
         if self.trail.len() >= MAX_DEPTH {
             return Err(Errno::NAMETOOLONG.into());
         }
-        let at = self.view.at(self.names().chain([name.as_os_str()]));
+        let at = self.view.at(&self.names().chain([name.as_os_str()]));
         if let At::Mount(index) = at {
             let node = self.view.root(index)?;
             self.trail.push((name, node));
