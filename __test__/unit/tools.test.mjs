@@ -118,17 +118,18 @@ describe("tools in JavaScript", () => {
     const registry = new ToolRegistry({ timeoutMs: 200 });
     const controller = new AbortController();
     const reason = new Error("enough");
-    let stopped = Promise.withResolvers();
+    let stop;
+    let stopped = new Promise((resolve) => (stop = resolve));
     registry.register(define("wait"), (_, { signal }) => {
-      signal.addEventListener("abort", () => stopped.resolve());
+      signal.addEventListener("abort", () => stop());
       controller.abort(reason);
       return new Promise(() => {});
     });
     await assert.rejects(run(registry, "wait", {}, { signal: controller.signal }), reason);
-    await stopped.promise;
-    stopped = Promise.withResolvers();
+    await stopped;
+    stopped = new Promise((resolve) => (stop = resolve));
     assert.match(textOf(await run(registry, "wait")), /200 ms/);
-    await stopped.promise;
+    await stopped;
   });
 
   test("an error tells no secret of the environment, and no credential", async () => {
