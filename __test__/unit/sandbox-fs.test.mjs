@@ -95,13 +95,13 @@ describe("the files of a sandbox", { skip: windows }, () => {
     }
     assert.equal((await files.readFile("to-data")).toString(), "data");
     for (const change of [
-      files.writeFile("/data/file", "x"),
-      files.writeFile("to-data", "x"),
-      files.remove("/data/file"),
-      files.mkdirp("/data/dir"),
-      files.rename("/data/file", "mine"),
+      () => files.writeFile("/data/file", "x"),
+      () => files.writeFile("to-data", "x"),
+      () => files.remove("/data/file"),
+      () => files.mkdirp("/data/dir"),
+      () => files.rename("/data/file", "mine"),
     ])
-      await assert.rejects(change, code("IO"));
+      await assert.rejects(change(), code("IO"));
     assert.equal(readFileSync(join(base, "data/file"), "utf8"), "data");
     linkSync(join(base, "outside/file"), join(work, "second-name"));
     await assert.rejects(files.readFile("second-name"), code("PATH_ESCAPE"));
