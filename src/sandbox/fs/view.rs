@@ -243,7 +243,7 @@ impl<'v> Walk<'v> {
                 self.enter(name)?;
                 continue;
             }
-            match self.view.at(&self.names().chain([name.as_os_str()])) {
+            match self.at(&name) {
                 At::Mount(index)
                     if matches!(
                         self.view.mounts.get(index),
@@ -406,7 +406,7 @@ impl<'v> Walk<'v> {
         if self.trail.len() >= MAX_DEPTH {
             return Err(Errno::NAMETOOLONG.into());
         }
-        let at = self.view.at(&self.names().chain([name.as_os_str()]));
+        let at = self.at(&name);
         if let At::Mount(index) = at {
             let node = self.view.root(index)?;
             self.trail.push((name, node));
@@ -477,6 +477,11 @@ impl<'v> Walk<'v> {
         }
         self.go_first(&target)?;
         Ok(true)
+    }
+
+    /// What is mounted at a name in this directory.
+    fn at(&self, name: &OsStr) -> At {
+        self.view.at(&self.names().chain([name]))
     }
 
     fn names(&self) -> impl Iterator<Item = &OsStr> + Clone {
