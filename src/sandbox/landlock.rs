@@ -50,8 +50,10 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
     if !namespaces && !spec.host_network {
         ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST)).map_err(|error| wrong(&error))?;
     }
-    let mut ruleset = ruleset.create().map_err(|error| wrong(&error))?.set_compatibility(CompatLevel::BestEffort);
-    let device: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let mut ruleset =
+        ruleset.create().map_err(|error| wrong(&error))?.set_compatibility(CompatLevel::BestEffort);
+    let device: BitFlags<AccessFs> =
+        AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
     // Nobody makes devices.
     let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     if namespaces {
@@ -80,7 +82,16 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
         for path in ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"] {
             ruleset = allow(ruleset, path, AccessFs::ReadFile.into())?;
         }
-        for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts"] {
+        for path in [
+            "/dev/null",
+            "/dev/zero",
+            "/dev/full",
+            "/dev/random",
+            "/dev/urandom",
+            "/dev/tty",
+            "/dev/ptmx",
+            "/dev/pts",
+        ] {
             ruleset = allow(ruleset, path, device)?;
         }
         if let Some(dir) = &spec.private_tmp {
