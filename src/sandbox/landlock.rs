@@ -113,10 +113,7 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
 
 /// What cannot be opened needs no rule: without one it is refused.
 fn allow(ruleset: RulesetCreated, path: &str, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
-    let file = match PathFd::new(path) {
-        Ok(file) => file,
-        Err(_) => return Ok(ruleset),
-    };
+    let Ok(file) = PathFd::new(path) else { return Ok(ruleset) };
     // A file takes only the rights that files have.
     let folder = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let access = if folder { access } else { access & AccessFs::from_file(NEWEST) };

@@ -411,7 +411,7 @@ mod tests {
                         std::array::from_fn(|i| if i == usize::from(index) { values[0].into() } else { 0 })
                     }
                     When::HasBit(index, bits) => {
-                        std::array::from_fn(|i| if i == usize::from(index) { bits[0] | 17 } else { 0 })
+                        std::array::from_fn(|i| if i == usize::from(index) { bits[0] | 0x11 } else { 0 })
                     }
                     When::HasBits(first, all, second, bits) => std::array::from_fn(|i| {
                         if i == usize::from(first) {
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_they_should() {
-        let thread = 0x3d0f00;
+        let thread = 0x003d_0f00;
         assert_eq!(ask(BWRAP, libc::SYS_clone, [thread, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(ask(BWRAP, libc::SYS_clone, [thread | 0x1000_0000, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(ask(BWRAP, libc::SYS_unshare, [0x400, 0, 0, 0, 0, 0]), ALLOW);

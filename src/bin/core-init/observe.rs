@@ -95,7 +95,9 @@ pub(crate) fn run() -> Result<u8, String> {
         std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     names.sort();
     let mut env = Json::list();
-    names.iter().for_each(|name| env.push(&text(name)));
+    for name in &names {
+        env.push(&text(name));
+    }
     all.put("environment", &env.end());
     std::io::stdout().write_all(all.end().as_bytes()).map_err(|error| error.to_string())?;
     Ok(0)
