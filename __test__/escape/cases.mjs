@@ -7,7 +7,8 @@ import { join } from "node:path";
 
 const MARK = "OUTSIDE-SECRET";
 /** Goes through if the text that the secret files hold comes out. */
-const reads = (command) => ({ sh: `${command} 2>&1 | tee /dev/stderr | grep -aq ${MARK}` });
+const shows = (command) => `got=$(${command} 2>&1); echo "$got"; case "$got" in *${MARK}*) exit 0;; esac; exit 1`;
+const reads = (command) => ({ sh: shows(command) });
 const attack = (...args) => ({ argv: (context) => [context.attack, ...args.map((arg) => (typeof arg === "function" ? arg(context) : arg))] });
 const root = (context) => (context.root ? undefined : "only root can do it on the host");
 
@@ -51,7 +52,7 @@ export const cases = [
   { area: "files", name: "read a key in a home", ...reads('cat "$OUT/home/.ssh/id_ed25519"') },
   { area: "files", name: "read OpenClaw's state directory", ...reads('cat "$OUT/home/.openclaw/credentials/oauth.json"') },
   { area: "files", name: "read another agent's workspace", ...reads('cat "$OUT/other-workspace/secret"') },
-  { area: "files", name: "list a home", sh: 'ls "$OUT/home" | grep -q .' },
+  { area: "files", name: "list a home", sh: 'ls -A "$OUT/home" | grep -q .' },
   { area: "files", name: "read /etc/shadow", sh: "head -c1 /etc/shadow | grep -q .", applies: root },
   { area: "files", name: "write outside", sh: 'echo x > "$OUT/written"' },
   { area: "files", name: "make a folder outside", sh: 'mkdir "$OUT/made" && rmdir "$OUT/made"' },
@@ -66,12 +67,12 @@ export const cases = [
   { area: "files", name: "/proc/self/root", ...reads('cat "/proc/self/root$OUT/secret"') },
   { area: "files", name: "/proc/self/cwd/..", ...reads('cat "/proc/self/cwd/../../../../..$OUT/secret"') },
   { area: "files", name: "/proc/PID/root of the gateway", ...reads('cat "/proc/$GATEWAY/root$OUT/secret"') },
-  { area: "files", name: "/proc/PID/cwd of the gateway", ...reads('cat "/proc/$GATEWAY/cwd/../../../../../../..$OUT/secret"') },
+  { area: "files", name: "/proc/PID/cwd of the gateway", ...reads('cat "/proc/$GATEWAY/cwd/secret"') },
   { area: "files", name: "/dev/fd of the gateway", ...reads('cat "/proc/$GATEWAY/fd/$SECRET_FD"') },
   { area: "files", name: "mount over, in a namespace of its own", ...reads('unshare -rm sh -c \'mount --bind "$OUT" /usr/local && cat /usr/local/secret\'') },
   { area: "files", name: "bubblewrap in the sandbox, with everything bound", ...reads('bwrap --dev-bind / / cat "$OUT/secret"') },
   { area: "files", name: "rename the root that may be written", sh: 'mv "$WS" "$WS.moved" && mv "$WS.moved" "$WS"' },
-  { area: "files", name: "device of its own", ...attack("mknod", ({ ws }) => join(ws, "device")), applies: root },
+  { area: "files", name: "device of its own", ...attack("mknod", ({ ws, place }) => join(ws, `device-${place}`)), applies: root },
   { area: "files", name: "set-user-ID file for the host, by chmod", ...attack("setuid", ({ ws }) => join(ws, "setuid")) },
   { area: "files", name: "set-user-ID file for the host, by open", ...attack("setuid-open", ({ ws, place }) => join(ws, `setuid-${place}`)) },
   { area: "files", name: "case alias", applies: () => "the filesystem tells names apart by case", sh: "false" },
@@ -123,7 +124,7 @@ export const cases = [
     area: "processes",
     name: "a descriptor that the gateway left open",
     attack: async (run, context) => {
-      const { code, out } = await run(`cat <&3 2>&1 | tee /dev/stderr | grep -aq ${MARK}`, { descriptor: openSync(context.secret, "r") });
+      const { code, out } = await run(shows("cat <&3"), { descriptor: openSync(context.secret, "r") });
       return { through: code === 0, detail: out.trim() };
     },
   },

@@ -116,7 +116,7 @@ async function inFolder(base, open, say) {
   const copyOfInit = join(out, "init");
   copyFileSync(join(root, "openclaw-core-init"), copyOfInit);
 
-  const accept = (socket) => socket.on("error", () => {}).end("hello");
+  const accept = (socket) => socket.on("error", () => {}).resume().end("hello");
   const unix = join(out, "docker.sock");
   const abstract = `openclaw-escape-${process.pid}`;
   const runSocket = `/run/openclaw-escape-${process.pid}.sock`;
@@ -127,7 +127,9 @@ async function inFolder(base, open, say) {
   await new Promise((resolve) => udp.bind(0, "127.0.0.1", resolve));
   open.push(udp);
   const secretFd = openSync(join(out, "secret"), "r");
-  open.push({ close: () => closeSync(secretFd) });
+  // Stands for the gateway: its token, its folder, a descriptor of its own.
+  const gateway = spawn("sleep", ["1000"], { cwd: out, stdio: ["ignore", "ignore", "ignore", secretFd] });
+  open.push({ close: () => closeSync(secretFd) }, { close: () => gateway.kill() });
 
   const limits = { pids: 64, memoryBytes: 128 << 20, fileBytes: 4 << 20, wallMs: 60_000 };
   const mounts = (at) => [{ host: ro, mount: at, access: "ro" }];
@@ -165,8 +167,8 @@ async function inFolder(base, open, say) {
         const line = await new Promise((resolve) => child.stdout.once("data", resolve));
         const [pid, at] = String(line).trim().split(" ");
         const end = () => {
-          const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-          const alive = !/\) [ZX] /.test(stat);
+          const file = `/proc/${pid}/stat`;
+          const alive = existsSync(file) && !/\) [ZX] /.test(readFileSync(file, "latin1"));
           child.kill("SIGKILL");
           return alive;
         };
@@ -205,7 +207,7 @@ async function inFolder(base, open, say) {
   /** How a command is started in a place. */
   async function command(place, what, { env = {}, inherit = false } = {}) {
     const here = context(place);
-    const given = { OUT: out, WS: here.ws, RO: here.ro, GATEWAY: String(process.pid), SECRET_FD: String(secretFd), ...env };
+    const given = { OUT: out, WS: here.ws, RO: here.ro, GATEWAY: String(gateway.pid), SECRET_FD: "3", ...env };
     if (place === "host") {
       const argv = typeof what === "string" ? ["/bin/sh", "-c", what] : what;
       return { argv, options: { cwd: ws, env: inherit ? process.env : { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...given } } };
@@ -220,6 +222,7 @@ async function inFolder(base, open, say) {
 
   const rows = [];
   for (const one of cases) {
+    const began = performance.now();
     const row = { area: one.area, name: one.name, places: {} };
     rows.push(row);
     row.absent = one.applies?.(context("host"));
@@ -250,7 +253,7 @@ async function inFolder(base, open, say) {
     }
     const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through ? "OUT!" : "ok  ";
     const detail = row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
-    say(`${mark} ${one.area}: ${one.name} | ${detail.replaceAll("\n", " ").slice(0, 150)}`);
+    say(`${mark} ${one.area}: ${one.name} | ${detail.replaceAll("\n", " ").slice(0, 150)} | ${((performance.now() - began) / 1000).toFixed(1)} s`);
   }
   for (const sandbox of Object.values(sandboxes)) await sandbox.close();
   const tried = rows.filter((row) => row.places.all);

@@ -7,6 +7,7 @@
 //! | `inside …` | inside | limits, Landlock and the terminal, then the command |
 //! | `observe` | inside | says what holds, as a JSON object |
 //! | `filter` | anywhere | prints the filters of system calls |
+//! | `arguments SPEC` | anywhere | prints what bubblewrap would be told; descriptors from 10 on stand for files |
 //!
 //! The core and this executable are built from the same files, in `src/sandbox`.
 //!
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         Some("inside") => inside::run(args),
         Some("observe") => observe::run(),
         Some("filter") => filters(),
+        Some("arguments") => arguments(args),
         _ => Err("this starts the commands of OpenClaw's sandbox; it is not for calling by hand".to_owned()),
     };
     match outcome {
@@ -77,6 +79,26 @@ fn filters() -> Result<u8, String> {
         })
         .join("\n");
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(0)
+}
+
+#[cfg(target_os = "linux")]
+fn arguments(args: impl Iterator<Item = String>) -> Result<u8, String> {
+    use std::io::Write;
+
+    let spec = spec::Spec::from_args(args)?;
+    let binds: Vec<i32> = (20..).take(spec.binds.len()).collect();
+    let etc = [("/etc/passwd", 11), ("/etc/group", 12), ("/etc/hosts", 13)];
+    let words =
+        bwrap::arguments(&spec, &bwrap::Descriptors { filter: Some(10), etc, binds: &binds, init: 14 });
+    // An option a line, with what belongs to it.
+    let mut text = String::new();
+    for word in words {
+        text.push_str(if word.starts_with("--") && !text.is_empty() { "\n" } else { " " });
+        text.push_str(&word);
+    }
+    text.push('\n');
+    std::io::stdout().write_all(text.trim_start().as_bytes()).map_err(|error| error.to_string())?;
     Ok(0)
 }
 

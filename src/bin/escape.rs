@@ -5,7 +5,13 @@
 //!
 //! # Safety
 //! It calls the kernel directly; that is its purpose. No package carries it.
-#![allow(unsafe_code, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    unsafe_code,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
@@ -101,7 +107,10 @@ mod linux {
             (libc::EAGAIN, "EAGAIN"),
             (libc::ENOMEM, "ENOMEM"),
         ];
-        known.iter().find(|(known, _)| *known == number).map_or_else(|| format!("errno {number}"), |(_, name)| (*name).into())
+        known
+            .iter()
+            .find(|(known, _)| *known == number)
+            .map_or_else(|| format!("errno {number}"), |(_, name)| (*name).into())
     }
 
     fn call(number: i64, args: [usize; 5]) -> Result<i64, i32> {
@@ -154,17 +163,25 @@ mod linux {
             ["attach", pid] => attach(pid.parse().unwrap()),
             ["fd-steal", pid] => fd_steal(pid.parse().unwrap()),
             // SAFETY: a plain call.
-            ["kill", pid] => said("kill", ok(unsafe { libc::kill(pid.parse().unwrap(), libc::SIGTERM) }.into())),
+            ["kill", pid] => {
+                said("kill", ok(unsafe { libc::kill(pid.parse().unwrap(), libc::SIGTERM) }.into()))
+            }
             ["memory", megabytes] => memory(megabytes.parse().unwrap()),
             ["forks", count] => forks(count.parse().unwrap()),
             ["swap", one, other, count] => swap(one, other, count.parse().unwrap()),
             ["setuid", path] => setuid(path),
             ["setuid-open", path] => setuid_open(path),
-            ["open-write", path] => said(&format!("open {path} to write"), std::fs::OpenOptions::new().write(true).open(path)),
+            ["open-write", path] => {
+                said(&format!("open {path} to write"), std::fs::OpenOptions::new().write(true).open(path))
+            }
             ["mknod", path] => {
                 let path = std::ffi::CString::new(path).unwrap();
                 // SAFETY: a path that ends in a NUL.
-                said("mknod(block 7:0)", ok(unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(7, 0)) }.into()))
+                said(
+                    "mknod(block 7:0)",
+                    ok(unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(7, 0)) }
+                        .into()),
+                )
             }
             ["int80"] => int80(),
             ["x32"] => {
@@ -217,7 +234,14 @@ mod linux {
         let secret = b"x";
         // SAFETY: texts that end in NULs; the key goes with this process (its own keyring is -2).
         let key = unsafe {
-            libc::syscall(libc::SYS_add_key, c"user".as_ptr(), c"openclaw-escape".as_ptr(), secret.as_ptr(), 1_usize, -2_i64)
+            libc::syscall(
+                libc::SYS_add_key,
+                c"user".as_ptr(),
+                c"openclaw-escape".as_ptr(),
+                secret.as_ptr(),
+                1_usize,
+                -2_i64,
+            )
         };
         said("add_key", ok(key))
     }
@@ -258,7 +282,8 @@ mod linux {
         let ours = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: 16 };
         let theirs = libc::iovec { iov_base: at as *mut _, iov_len: 16 };
         // SAFETY: `room` takes what is read.
-        let outcome = ok(unsafe { libc::process_vm_readv(pid, &raw const ours, 1, &raw const theirs, 1, 0) } as i64);
+        let outcome =
+            ok(unsafe { libc::process_vm_readv(pid, &raw const ours, 1, &raw const theirs, 1, 0) } as i64);
         said(&format!("process_vm_readv {}", String::from_utf8_lossy(&room).trim_matches('\0')), outcome)
     }
 
@@ -266,7 +291,8 @@ mod linux {
         use std::os::unix::fs::FileExt;
 
         let mut room = [0_u8; 16];
-        let outcome = std::fs::File::open(format!("/proc/{pid}/mem")).and_then(|file| file.read_exact_at(&mut room, at));
+        let outcome = std::fs::File::open(format!("/proc/{pid}/mem"))
+            .and_then(|file| file.read_exact_at(&mut room, at));
         let hit = outcome.is_ok() && room == SECRET;
         let code = said("read /proc/PID/mem", outcome);
         if hit { code } else { REFUSED }
@@ -333,7 +359,8 @@ mod linux {
         let mut done = 0_u64;
         for _ in 0..count {
             // SAFETY: paths that end in NULs. 2 is RENAME_EXCHANGE.
-            let answer = unsafe { libc::syscall(libc::SYS_renameat2, -100, one.as_ptr(), -100, other.as_ptr(), 2) };
+            let answer =
+                unsafe { libc::syscall(libc::SYS_renameat2, -100, one.as_ptr(), -100, other.as_ptr(), 2) };
             done += u64::from(answer == 0);
         }
         println!("swapped {done}");
@@ -350,7 +377,8 @@ mod linux {
     fn setuid_open(path: &str) -> u8 {
         let path = std::ffi::CString::new(path).unwrap();
         // SAFETY: a path that ends in a NUL.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_EXCL, 0o4755) };
+        let file =
+            unsafe { libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_EXCL, 0o4755) };
         said("open(O_CREAT, 4755)", ok(file.into()))
     }
 

@@ -193,21 +193,28 @@ impl Sandbox {
     /// Runs each primitive for real and says which backend would be used; takes less than a second.
     #[napi(catch_unwind, ts_return_type = "Promise<SandboxProbe>")]
     pub fn probe(env: &Env) -> napi::Result<Object<'_>> {
-        settle(env, Abort::never(), |_| sandbox::Sandbox::probe(), |_, probe| {
-            Ok(SandboxProbe {
-                backend: probe.backend.map_or(Either::B(Null), |name| Either::A(name.as_str().to_owned())),
-                checks: probe
-                    .checks
-                    .into_iter()
-                    .map(|check| SandboxCheck {
-                        name: check.name,
-                        ok: check.ok,
-                        detail: check.detail,
-                        remedy: check.remedy,
-                    })
-                    .collect(),
-            })
-        })
+        settle(
+            env,
+            Abort::never(),
+            |_| sandbox::Sandbox::probe(),
+            |_, probe| {
+                Ok(SandboxProbe {
+                    backend: probe
+                        .backend
+                        .map_or(Either::B(Null), |name| Either::A(name.as_str().to_owned())),
+                    checks: probe
+                        .checks
+                        .into_iter()
+                        .map(|check| SandboxCheck {
+                            name: check.name,
+                            ok: check.ok,
+                            detail: check.detail,
+                            remedy: check.remedy,
+                        })
+                        .collect(),
+                })
+            },
+        )
     }
 
     /// A sandbox with this policy, after a command has seen from inside that it holds.
@@ -219,9 +226,12 @@ impl Sandbox {
         rejecting(env, || {
             let text = json_text(env, "policy", policy)?;
             let policy = guard(env, || sandbox::SandboxPolicy::from_json(&text))?;
-            settle(env, Abort::never(), |_| sandbox::Sandbox::create(policy), |_, inner| {
-                Ok(Self { inner: Arc::new(inner) })
-            })
+            settle(
+                env,
+                Abort::never(),
+                |_| sandbox::Sandbox::create(policy),
+                |_, inner| Ok(Self { inner: Arc::new(inner) }),
+            )
         })
     }
 
@@ -296,9 +306,12 @@ impl Sandbox {
                 fill(env, &mut command, options.cwd, options.env, options.pty)?;
             }
             let inner = Arc::clone(&self.inner);
-            settle(env, Abort::never(), |_| async move { inner.launch(&command) }, |_, launch| {
-                Ok(SandboxLaunch { argv: launch.argv, env: launch.env })
-            })
+            settle(
+                env,
+                Abort::never(),
+                |_| async move { inner.launch(&command) },
+                |_, launch| Ok(SandboxLaunch { argv: launch.argv, env: launch.env }),
+            )
         })
     }
 
@@ -306,10 +319,15 @@ impl Sandbox {
     #[napi(catch_unwind, ts_return_type = "Promise<Record<string, unknown>>")]
     pub fn explain<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let inner = Arc::clone(&self.inner);
-        settle(env, Abort::never(), |_| async move { inner.explain().await }, |env, text| {
-            let value = parse_plain(env, &text)?;
-            Ok(Object::from_raw(env.raw(), value.raw()).to_unknown())
-        })
+        settle(
+            env,
+            Abort::never(),
+            |_| async move { inner.explain().await },
+            |env, text| {
+                let value = parse_plain(env, &text)?;
+                Ok(Object::from_raw(env.raw(), value.raw()).to_unknown())
+            },
+        )
     }
 
     /// Kills every command that `run` started, and waits until all are gone. What `launch` gave is its supervisor's.
@@ -396,8 +414,9 @@ fn fill(
     if let Some(variables) = variables {
         let text = json_text(env, "env", variables)?;
         command.env = guard(env, || {
-            let value = serde_json::from_str(&text)
-                .map_err(|error| CoreError::new(Code::Validation, format!("`env` is no object of strings: {error}")))?;
+            let value = serde_json::from_str(&text).map_err(|error| {
+                CoreError::new(Code::Validation, format!("`env` is no object of strings: {error}"))
+            })?;
             read_env("env", &value)
         })?;
     }
@@ -414,7 +433,7 @@ fn bytes(env: &Env, name: &str, value: Unknown<'_>) -> napi::Result<Vec<u8>> {
 }
 
 /// Chunks that have crossed and were not handed over yet.
-const WAITING: usize = 16;
+const WAITING: u32 = 16;
 
 type Callback = FunctionRef<FnArgs<(Buffer, &'static str)>, Unknown<'static>>;
 type Wake = ThreadsafeFunction<(), (), (), Status, false, true, 1>;
@@ -453,7 +472,7 @@ impl Listener {
         let listener: Callback = listener.create_ref()?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
-            room: Semaphore::new(WAITING),
+            room: Semaphore::new(WAITING as usize),
             thrown: Mutex::new(None),
             failed: CancellationToken::new(),
         });
@@ -498,7 +517,7 @@ impl Listener {
                 // A full queue means that a wake-up is already on its way.
                 self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
             }
-            let _ = shared.room.acquire_many(WAITING as u32).await;
+            let _ = shared.room.acquire_many(WAITING).await;
         };
         tokio::select! {
             () = shared.failed.cancelled() => stop.cancel(),

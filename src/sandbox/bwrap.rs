@@ -57,8 +57,23 @@ pub(crate) fn arguments(spec: &Spec, descriptors: &Descriptors<'_>) -> Vec<Strin
     let mut args: Vec<String> = Vec::with_capacity(160);
     let mut put = |words: &[&str]| args.extend(words.iter().map(|word| (*word).to_owned()));
     // A user namespace first: everything else is then made without any right on the host.
-    put(&["--unshare-user", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]);
-    put(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]);
+    put(&[
+        "--unshare-user",
+        "--die-with-parent",
+        "--new-session",
+        "--as-pid-1",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+    ]);
+    put(&[
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--hostname",
+        "sandbox",
+    ]);
     if !spec.host_network {
         put(&["--unshare-net"]);
     }
@@ -181,7 +196,9 @@ mod tests {
     fn nothing_of_a_home_or_of_variable_state_is_mounted() {
         let args = arguments_of(&spec());
         for window in args.windows(3).filter(|window| window[0].contains("bind")) {
-            for place in ["/home", "/root", "/var", "/run/user", "/etc/shadow", "/etc/ssh", "/sys", "/boot", "/srv"] {
+            for place in
+                ["/home", "/root", "/var", "/run/user", "/etc/shadow", "/etc/ssh", "/sys", "/boot", "/srv"]
+            {
                 assert!(!window[1].starts_with(place), "{window:?}");
             }
         }

@@ -50,8 +50,10 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
     if !namespaces && !spec.host_network {
         ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST)).map_err(|error| wrong(&error))?;
     }
-    let mut ruleset = ruleset.create().map_err(|error| wrong(&error))?.set_compatibility(CompatLevel::BestEffort);
-    let device: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let mut ruleset =
+        ruleset.create().map_err(|error| wrong(&error))?.set_compatibility(CompatLevel::BestEffort);
+    let device: BitFlags<AccessFs> =
+        AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
     // Nobody makes devices.
     let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     if namespaces {
@@ -80,7 +82,16 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
         for path in ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems"] {
             ruleset = allow(ruleset, path, AccessFs::ReadFile.into())?;
         }
-        for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts"] {
+        for path in [
+            "/dev/null",
+            "/dev/zero",
+            "/dev/full",
+            "/dev/random",
+            "/dev/urandom",
+            "/dev/tty",
+            "/dev/ptmx",
+            "/dev/pts",
+        ] {
             ruleset = allow(ruleset, path, device)?;
         }
         if let Some(dir) = &spec.private_tmp {
@@ -102,10 +113,7 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
 
 /// What cannot be opened needs no rule: without one it is refused.
 fn allow(ruleset: RulesetCreated, path: &str, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
-    let file = match PathFd::new(path) {
-        Ok(file) => file,
-        Err(_) => return Ok(ruleset),
-    };
+    let Ok(file) = PathFd::new(path) else { return Ok(ruleset) };
     // A file takes only the rights that files have.
     let folder = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let access = if folder { access } else { access & AccessFs::from_file(NEWEST) };

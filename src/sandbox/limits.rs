@@ -73,8 +73,10 @@ pub(crate) struct Groups {
 impl Groups {
     /// Makes them. An error if nothing would bound the number of processes.
     pub(crate) fn create(spec: &Spec) -> Result<Self, String> {
-        let mut groups =
-            Self { dirs: Vec::new(), in_force: InForce { memory: "rlimit-data", pids: "rlimit-nproc", nproc: spec.pids } };
+        let mut groups = Self {
+            dirs: Vec::new(),
+            in_force: InForce { memory: "rlimit-data", pids: "rlimit-nproc", nproc: spec.pids },
+        };
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         if !groups.unified(spec, &mounts, &own) {
@@ -103,7 +105,8 @@ impl Groups {
                 continue;
             }
             let Some(dir) = make(parent) else { continue };
-            let bounded = put(&dir, "pids.max", spec.pids).and_then(|()| put(&dir, "memory.max", spec.memory));
+            let bounded =
+                put(&dir, "pids.max", spec.pids).and_then(|()| put(&dir, "memory.max", spec.memory));
             if bounded.is_err() {
                 let _ = std::fs::remove_dir(&dir);
                 continue;
@@ -139,7 +142,10 @@ impl Groups {
             .iter()
             .map(|(dir, _)| {
                 let path = dir.join("cgroup.procs");
-                OpenOptions::new().write(true).open(&path).map_err(|error| format!("{}: {error}", path.display()))
+                OpenOptions::new()
+                    .write(true)
+                    .open(&path)
+                    .map_err(|error| format!("{}: {error}", path.display()))
             })
             .collect()
     }
@@ -268,7 +274,9 @@ fn tasks_of_this_user() -> u64 {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     entries
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
+        .filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        })
         .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user))
         .map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(1, |tasks| tasks.count() as u64))
         .sum()

@@ -19,6 +19,7 @@ use super::policy::{Access, BackendName, Network, Plan};
 use super::probe::Check;
 use super::process::{Command, Ended, OutputStream, Started};
 use super::spec::{Bind, ENV_VARIABLE, INIT_INSIDE, Spec, env_to_text, pack};
+use super::streams::{CHUNKS, feed, pump, signal_name};
 use super::{Backend, Launch};
 use crate::{Code, CoreError, Result};
 
@@ -27,10 +28,6 @@ const INIT: &str = "openclaw-core-init";
 
 /// How long it may take to kill a command before the executable itself is killed, which kills all the same.
 const KILLING: Duration = Duration::from_millis(1500);
-
-/// Chunks of output that wait to be taken; each has up to [`CHUNK`] bytes.
-const CHUNKS: usize = 16;
-const CHUNK: usize = 64 << 10;
 
 /// One of the two backends.
 #[derive(Debug)]
@@ -61,7 +58,11 @@ impl Linux {
         let (bwrap, bwrap_options) = match self.name {
             BackendName::Bwrap => {
                 let bwrap = find_bwrap().ok_or_else(|| {
-                    Check::failed("bubblewrap", "there is no bwrap on PATH", "install the package `bubblewrap`")
+                    Check::failed(
+                        "bubblewrap",
+                        "there is no bwrap on PATH",
+                        "install the package `bubblewrap`",
+                    )
                 })?;
                 let options = bwrap_options(&bwrap)?;
                 (Some(bwrap), options)
@@ -91,7 +92,8 @@ impl Linux {
                 Ok(Bind { host, mount: mount.mount.clone(), write: mount.access == Access::ReadWrite })
             })
             .collect::<Result<Vec<_>>>()?;
-        let workspace_is_mounted = binds.iter().any(|bind| bind.mount == plan.workspace) || plan.workspace == "/";
+        let workspace_is_mounted =
+            binds.iter().any(|bind| bind.mount == plan.workspace) || plan.workspace == "/";
         let spec = Spec {
             bwrap: tools.bwrap.as_deref().map(path).transpose()?,
             bwrap_options: tools.bwrap_options.clone(),
@@ -108,7 +110,8 @@ impl Linux {
             wall: plan.limits.wall_ms,
             command: command.argv.clone(),
         };
-        let env = command.environment(plan).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let env =
+            command.environment(plan).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok((tools, spec, env))
     }
 }
@@ -130,7 +133,8 @@ impl Backend for Linux {
         // The core keeps the time, and knows why it kills.
         spec.wall = 0;
         let wrong = |what: &str, error: std::io::Error| {
-            CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}: {error}")).caused_by(error)
+            CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}: {error}"))
+                .caused_by(error)
         };
         let (ours, theirs) = Socket::pair().map_err(|error| wrong("socket", error))?;
         // Descriptors are closed on exec, and so reach no other process that Node starts meanwhile.
@@ -210,7 +214,9 @@ impl Backend for Linux {
                      out for the workspace, and make it equal to `host` elsewhere",
                     mount.mount
                 );
-                return Err(CoreError::new(Code::SandboxPolicy, message).at_path(format!("mounts[{at}].mount")));
+                return Err(
+                    CoreError::new(Code::SandboxPolicy, message).at_path(format!("mounts[{at}].mount"))
+                );
             }
         }
         if !plan.mounts.iter().any(|mount| mount.mount == plan.workspace) {
@@ -226,7 +232,7 @@ impl Backend for Linux {
                 let mut checks = vec![Check::passed(INIT, tools.init.display().to_string())];
                 if let Some(bwrap) = &tools.bwrap {
                     checks.push(Check::passed("bubblewrap", bwrap.display().to_string()));
-                    checks.push(self.user_namespaces(bwrap));
+                    checks.push(Self::user_namespaces(bwrap));
                 }
                 checks
             }
@@ -236,11 +242,13 @@ impl Backend for Linux {
     fn diagnose(&self, error: &CoreError) -> Check {
         let words = error.message();
         if words.contains("no limit on processes") {
-            let remedy = "run as another user than root, or give this process a cgroup (systemd: Delegate=yes)";
+            let remedy =
+                "run as another user than root, or give this process a cgroup (systemd: Delegate=yes)";
             return Check::failed("pids-limit", words, remedy);
         }
         if words.contains("Landlock") {
-            let remedy = "use Linux 6.12 or newer, with landlock among its security modules (kernel parameter lsm=)";
+            let remedy =
+                "use Linux 6.12 or newer, with landlock among its security modules (kernel parameter lsm=)";
             return Check::failed("landlock", words, remedy);
         }
         if self.name != BackendName::Bwrap {
@@ -256,7 +264,7 @@ impl Backend for Linux {
 
 impl Linux {
     /// The one thing that everything else here stands on, by itself.
-    fn user_namespaces(&self, bwrap: &Path) -> Check {
+    fn user_namespaces(bwrap: &Path) -> Check {
         let tried = std::process::Command::new(bwrap)
             .args(["--unshare-user", "--ro-bind", "/", "/", "--", "/proc/self/exe", "--version"])
             .env_clear()
@@ -287,9 +295,14 @@ impl Linux {
 /// The executable: where this binary was loaded from.
 fn find_init() -> Result<PathBuf, Check> {
     let missing = |detail: String| {
-        Check::failed(INIT, detail, "install @openclaw/core with its optional dependencies, so that its Linux package is there")
+        Check::failed(
+            INIT,
+            detail,
+            "install @openclaw/core with its optional dependencies, so that its Linux package is there",
+        )
     };
-    let own = own_file().ok_or_else(|| missing("it is not known where the core was loaded from".to_owned()))?;
+    let own =
+        own_file().ok_or_else(|| missing("it is not known where the core was loaded from".to_owned()))?;
     let path = own.with_file_name(INIT);
     let metadata = path.metadata().map_err(|error| missing(format!("{}: {error}", path.display())))?;
     let mode = metadata.permissions().mode();
@@ -310,7 +323,8 @@ fn own_file() -> Option<PathBuf> {
     maps.lines().find_map(|line| {
         let (range, _) = line.split_once(' ')?;
         let (from, to) = range.split_once('-')?;
-        let inside = usize::from_str_radix(from, 16).ok()? <= here && here < usize::from_str_radix(to, 16).ok()?;
+        let inside =
+            usize::from_str_radix(from, 16).ok()? <= here && here < usize::from_str_radix(to, 16).ok()?;
         // The path is the sixth field, and may hold spaces.
         inside.then(|| line.find('/').and_then(|at| line.get(at..)).map(PathBuf::from))?
     })
@@ -322,7 +336,9 @@ fn find_bwrap() -> Option<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .chain(["/usr/bin", "/usr/local/bin", "/bin"].map(PathBuf::from))
         .map(|dir| dir.join("bwrap"))
-        .find(|file| file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0))
+        .find(|file| {
+            file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        })
 }
 
 /// Which options that not every version has this one does.
@@ -335,8 +351,12 @@ fn bwrap_options(bwrap: &Path) -> Result<Vec<String>, Check> {
         .output()
         .map_err(|error| Check::failed("bubblewrap", format!("{}: {error}", bwrap.display()), old))?;
     let help = String::from_utf8_lossy(&help.stdout).into_owned() + &String::from_utf8_lossy(&help.stderr);
-    let has = |option: &str| help.lines().any(|line| line.split_whitespace().next() == Some(&format!("--{option}")));
-    if let Some(missing) = ["args", "seccomp", "as-pid-1", "perms", "size", "clearenv"].iter().find(|option| !has(option)) {
+    let has = |option: &str| {
+        help.lines().any(|line| line.split_whitespace().next() == Some(&format!("--{option}")))
+    };
+    if let Some(missing) =
+        ["args", "seccomp", "as-pid-1", "perms", "size", "clearenv"].iter().find(|option| !has(option))
+    {
         return Err(Check::failed("bubblewrap", format!("{} has no --{missing}", bwrap.display()), old));
     }
     Ok(["disable-userns", "bind-fd"].into_iter().filter(|option| has(option)).map(str::to_owned).collect())
@@ -346,7 +366,8 @@ fn bwrap_options(bwrap: &Path) -> Result<Vec<String>, Check> {
 fn tell(control: &Socket, told: &[u8], stdin: &OwnedFd) -> std::io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-    let length = u32::try_from(told.len()).map_err(|_| std::io::ErrorKind::ArgumentListTooLong)?.to_le_bytes();
+    let length =
+        u32::try_from(told.len()).map_err(|_| std::io::ErrorKind::ArgumentListTooLong)?.to_le_bytes();
     let descriptors = [stdin.as_fd()];
     let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut room);
@@ -354,43 +375,6 @@ fn tell(control: &Socket, told: &[u8], stdin: &OwnedFd) -> std::io::Result<()> {
     sendmsg(control, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?;
     let mut control = control;
     control.write_all(told)
-}
-
-/// Output, until nobody can write any more or nobody takes it.
-async fn pump(from: pipe::Receiver, stream: OutputStream, to: mpsc::Sender<(OutputStream, Vec<u8>)>) {
-    let mut room = vec![0; CHUNK];
-    loop {
-        if from.readable().await.is_err() {
-            return;
-        }
-        match from.try_read(&mut room) {
-            Ok(0) => return,
-            Ok(length) => {
-                let chunk = room.get(..length).unwrap_or_default().to_vec();
-                if to.send((stream, chunk)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// Input, until all of it is there or nobody reads it.
-async fn feed(to: pipe::Sender, bytes: Vec<u8>, kill: CancellationToken) {
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        tokio::select! {
-            () = kill.cancelled() => return,
-            ready = to.writable() => if ready.is_err() { return },
-        }
-        match to.try_write(rest) {
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
 }
 
 /// Waits for the end; closes its side of the socket when the command is to be killed.
@@ -463,30 +447,6 @@ fn read_end(said: &str) -> Result<Ended> {
     }
 }
 
-fn signal_name(number: i32) -> String {
-    let known = [
-        (1, "SIGHUP"),
-        (2, "SIGINT"),
-        (3, "SIGQUIT"),
-        (4, "SIGILL"),
-        (5, "SIGTRAP"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (10, "SIGUSR1"),
-        (11, "SIGSEGV"),
-        (12, "SIGUSR2"),
-        (13, "SIGPIPE"),
-        (14, "SIGALRM"),
-        (15, "SIGTERM"),
-        (24, "SIGXCPU"),
-        (25, "SIGXFSZ"),
-        (31, "SIGSYS"),
-    ];
-    known.iter().find(|(known, _)| *known == number).map_or_else(|| format!("SIG{number}"), |(_, name)| (*name).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,7 +459,10 @@ mod tests {
     #[test]
     fn an_end_is_read_and_silence_is_a_kill() {
         let end = read_end("end\t-\t9\t1500\t4096\tcgroup-v1\trlimit-nproc\n").unwrap();
-        assert_eq!((end.exit_code, end.signal.as_deref(), end.peak_memory_bytes), (None, Some("SIGKILL"), 4096));
+        assert_eq!(
+            (end.exit_code, end.signal.as_deref(), end.peak_memory_bytes),
+            (None, Some("SIGKILL"), 4096)
+        );
         assert_eq!(end.bounded_by, ("cgroup-v1".to_owned(), "rlimit-nproc".to_owned()));
         assert_eq!(read_end("failed\tno such file\n").unwrap_err().code(), Code::SandboxSpawn);
         assert_eq!(read_end("").unwrap().signal.as_deref(), Some("SIGKILL"));

@@ -8,7 +8,8 @@
 //! | `process` | [`Command`], streams, timeouts, [`ProcessResult`] |
 //! | `fs` | [`fs::SandboxFs`]: the sandbox's files, without a command |
 //! | `linux` | the backends `bwrap` and `landlock`: both are carried out by `openclaw-core-init` |
-//! | `seatbelt`, `job_object` | macOS and Windows |
+//! | `seatbelt` | macOS: `sandbox-exec`. Windows has no backend yet, and so no sandbox |
+//! | `streams` | pipes of a process, to and from the runtime |
 //! | `spec` | what the core tells `openclaw-core-init`, which is built from files of this folder too |
 //!
 //! Linux commands are started by a small executable of its own, `openclaw-core-init` (`src/bin`), for three reasons: a
@@ -31,11 +32,17 @@ mod linux;
 mod policy;
 mod probe;
 mod process;
+#[cfg(any(target_os = "macos", all(test, unix)))]
+mod seatbelt;
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "it writes what the executable reads")]
 mod spec;
+#[cfg(unix)]
+mod streams;
 
-pub use policy::{Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env};
+pub use policy::{
+    Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env,
+};
 pub use probe::{Check, Probe};
 pub use process::{Command, OutputSink, OutputStream, ProcessResult, TimedOut};
 
@@ -135,7 +142,9 @@ impl Sandbox {
         self.open()?;
         let _running = self.running.read().await;
         self.open()?;
-        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed).await.map(|(result, _)| result)
+        process::run(&self.backend, &self.plan, command, sink, &cancel, &self.closed)
+            .await
+            .map(|(result, _)| result)
     }
 
     /// What a supervisor of the caller's own must exec to run the command in this sandbox. The limits `idleMs` and

@@ -159,8 +159,9 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(path: &str, value: &'a Value) -> Result<Self> {
-        let object: &Map<String, Value> =
-            value.as_object().ok_or_else(|| wrong(if path.is_empty() { "policy" } else { path }, "must be an object"))?;
+        let object: &Map<String, Value> = value
+            .as_object()
+            .ok_or_else(|| wrong(if path.is_empty() { "policy" } else { path }, "must be an object"))?;
         let rest = object.iter().map(|(name, value)| (name.as_str(), value)).collect();
         Ok(Self { path: path.to_owned(), rest })
     }
@@ -198,13 +199,23 @@ impl<'a> Fields<'a> {
     fn count(&mut self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         // A double that is whole counts, as `1e9` in JavaScript.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, in range of a double")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, in range of a double"
+        )]
         let number = value.as_u64().or_else(|| {
-            value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(n)).map(|n| n as u64)
+            value
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(n))
+                .map(|n| n as u64)
         });
         match number {
             Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(wrong(&self.at(name), format!("must be a whole number from {least} to {most}, not {value}"))),
+            _ => Err(wrong(
+                &self.at(name),
+                format!("must be a whole number from {least} to {most}, not {value}"),
+            )),
         }
     }
 
@@ -219,8 +230,9 @@ impl<'a> Fields<'a> {
 impl SandboxPolicy {
     /// Reads a policy. `SANDBOX_POLICY` names the field that is wrong; a field that is not known is wrong too.
     pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| CoreError::new(Code::SandboxPolicy, format!("sandbox policy: no JSON: {error}")))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            CoreError::new(Code::SandboxPolicy, format!("sandbox policy: no JSON: {error}"))
+        })?;
         let mut top = Fields::of("", &value)?;
         let workspace = top.take("workspace").ok_or_else(|| wrong("workspace", "is missing"))?;
         let workspace_mount_given = workspace.get("mount").is_some();
@@ -264,7 +276,8 @@ impl SandboxPolicy {
         let forbidden = Forbidden::of(&Host::of_process(&env));
         let workspace = self.workspace.mount.clone();
         let mut mounts = Vec::with_capacity(self.mounts.len() + 1);
-        let with_workspace = (self.workspace.access != Access::None).then_some(("workspace".to_owned(), self.workspace));
+        let with_workspace =
+            (self.workspace.access != Access::None).then_some(("workspace".to_owned(), self.workspace));
         let extra = self.mounts.into_iter().enumerate().map(|(at, mount)| (format!("mounts[{at}]"), mount));
         for (field, mut mount) in with_workspace.into_iter().chain(extra) {
             mount.host = forbidden.check(&field, &mount.host)?;
@@ -303,7 +316,10 @@ fn read_mount(field: &str, value: &Value, workspace: bool) -> Result<Mount> {
     let at = fields.at("mount");
     fields.end()?;
     if !host.is_absolute() {
-        return Err(wrong(&format!("{field}.host"), format!("must be an absolute path, not {}", host.display())));
+        return Err(wrong(
+            &format!("{field}.host"),
+            format!("must be an absolute path, not {}", host.display()),
+        ));
     }
     Ok(Mount { host, mount: inner_path(&at, &mount)?, access })
 }
@@ -434,13 +450,20 @@ impl Forbidden {
                 .collect();
         let mut within: Vec<PathBuf> = ["/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc"]
             .into_iter()
-            .chain(["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/spool", "/lost+found"])
+            .chain([
+                "/var/lib/docker",
+                "/var/lib/containerd",
+                "/var/lib/containers",
+                "/var/spool",
+                "/lost+found",
+            ])
             .map(PathBuf::from)
             .collect();
         for home in &homes {
             within.extend(HOME_SECRETS.iter().map(|secret| home.join(secret)));
         }
-        let whole = homes.into_iter().chain(["/root", "/home", "/var/lib", "/tmp"].map(PathBuf::from)).collect();
+        let whole =
+            homes.into_iter().chain(["/root", "/home", "/var/lib", "/tmp"].map(PathBuf::from)).collect();
         let state = host.state_dir().ok().into_iter().collect();
         let mut forbidden = Self { whole, within, state };
         for list in [&mut forbidden.whole, &mut forbidden.within, &mut forbidden.state] {
@@ -455,14 +478,18 @@ impl Forbidden {
     fn check(&self, field: &str, host: &Path) -> Result<PathBuf> {
         let field = format!("{field}.host");
         let real = host.canonicalize().map_err(|error| {
-            wrong(&field, format!("names {}, which cannot be mounted: {error}", host.display())).caused_by(error)
+            wrong(&field, format!("names {}, which cannot be mounted: {error}", host.display()))
+                .caused_by(error)
         })?;
         let kind = real
             .symlink_metadata()
             .map_err(|error| wrong(&field, format!("cannot be looked at: {error}")).caused_by(error))?
             .file_type();
         if !kind.is_dir() && !kind.is_file() {
-            return Err(wrong(&field, format!("must be a folder or a file, and {} is neither", real.display())));
+            return Err(wrong(
+                &field,
+                format!("must be a folder or a file, and {} is neither", real.display()),
+            ));
         }
         let refused = |why: &str| {
             Err(wrong(&field, format!("must not be {}: {why}; mount a folder of its own", real.display())))
@@ -473,7 +500,8 @@ impl Forbidden {
         if let Some(held) = self.whole.iter().find(|path| path.starts_with(&real)) {
             return refused(&format!("it is or holds {}", held.display()));
         }
-        if let Some(held) = self.within.iter().find(|path| path.starts_with(&real) || real.starts_with(path)) {
+        if let Some(held) = self.within.iter().find(|path| path.starts_with(&real) || real.starts_with(path))
+        {
             return refused(&format!("{} is never shown to a sandbox", held.display()));
         }
         for state in &self.state {
@@ -481,8 +509,11 @@ impl Forbidden {
                 return refused("it is or holds OpenClaw's state directory");
             }
             if let Ok(inner) = real.strip_prefix(state) {
-                let first = inner.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
-                if !first.is_some_and(|first| STATE_MOUNTABLE.iter().any(|allowed| first.starts_with(allowed))) {
+                let first =
+                    inner.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+                if !first
+                    .is_some_and(|first| STATE_MOUNTABLE.iter().any(|allowed| first.starts_with(allowed)))
+                {
                     return refused("OpenClaw keeps credentials and sessions there");
                 }
             }
@@ -545,7 +576,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let home = root.join("home");
-        for dir in [".ssh", ".openclaw/credentials", ".openclaw/workspace-x", ".openclaw/sandboxes/a", "project"] {
+        for dir in
+            [".ssh", ".openclaw/credentials", ".openclaw/workspace-x", ".openclaw/sandboxes/a", "project"]
+        {
             std::fs::create_dir_all(home.join(dir)).unwrap();
         }
         std::os::unix::fs::symlink(home.join(".ssh"), home.join("project/keys")).unwrap();
@@ -558,13 +591,22 @@ mod tests {
             assert_eq!(check(&home.join(allowed)).unwrap(), home.join(allowed));
         }
         let refused = [
-            "", "..", ".ssh", "project/keys", "project/socket", ".openclaw", ".openclaw/credentials", "project/../.ssh",
+            "",
+            "..",
+            ".ssh",
+            "project/keys",
+            "project/socket",
+            ".openclaw",
+            ".openclaw/credentials",
+            "project/../.ssh",
         ];
         for refused in refused {
             let error = check(&home.join(refused)).unwrap_err();
             assert_eq!(error.details().path.as_deref(), Some("workspace.host"), "{refused}");
         }
-        for refused in ["/", "/proc", "/proc/self/root", "/sys", "/dev", "/etc", "/run", "/root", "/tmp", "/var"] {
+        for refused in
+            ["/", "/proc", "/proc/self/root", "/sys", "/dev", "/etc", "/run", "/root", "/tmp", "/var"]
+        {
             assert!(check(Path::new(refused)).is_err(), "{refused}");
         }
     }

@@ -63,9 +63,7 @@ fn backends() -> Vec<Arc<dyn Backend>> {
     ];
     #[cfg(target_os = "macos")]
     return vec![Arc::new(super::seatbelt::Seatbelt)];
-    #[cfg(windows)]
-    return vec![Arc::new(super::job_object::JobObject)];
-    #[allow(unreachable_code, reason = "other systems have none")]
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     Vec::new()
 }
 
@@ -119,7 +117,8 @@ pub(super) async fn choose(plan: Plan) -> Result<(Arc<dyn Backend>, Arc<Plan>)> 
     }
     Err(first.unwrap_or_else(|| {
         let name = if wanted == BackendName::Auto { "a sandbox" } else { wanted.as_str() };
-        Check::failed(name, "this system has none", "use a machine with Linux, macOS or Windows").into_error(wanted)
+        Check::failed(name, "this system has none", "use a machine with Linux, macOS or Windows")
+            .into_error(wanted)
     }))
 }
 
@@ -161,7 +160,8 @@ pub(super) async fn observe(
     if result.exit_code != Some(0) {
         return Err(failed(&format!("exit code {:?}, signal {:?}", result.exit_code, result.signal)));
     }
-    let mut observed: Value = serde_json::from_slice(&result.stdout).map_err(|error| failed(&error.to_string()))?;
+    let mut observed: Value =
+        serde_json::from_slice(&result.stdout).map_err(|error| failed(&error.to_string()))?;
     let Some(fields) = observed.as_object_mut() else { return Err(failed("it is no object")) };
     fields.insert("backend".to_owned(), backend.name().as_str().into());
     fields.insert("boundedBy".to_owned(), json!({ "memory": end.bounded_by.0, "pids": end.bounded_by.1 }));
@@ -189,25 +189,49 @@ fn judge(observed: &Value, plan: &Plan) -> Vec<Check> {
         );
         if plan.network == Network::None {
             let interfaces = at("/network/interfaces");
-            judge("network", *interfaces == json!(["lo"]), format!("interfaces: {interfaces}"), "load no container networking plugin into bubblewrap's namespaces");
+            judge(
+                "network",
+                *interfaces == json!(["lo"]),
+                format!("interfaces: {interfaces}"),
+                "load no container networking plugin into bubblewrap's namespaces",
+            );
         }
     }
     let capabilities = at("/capabilities");
-    judge("capabilities", capabilities == "0/0/0" || !bwrap && !root(observed), format!("{capabilities}"), "use bubblewrap 0.4 or newer");
+    judge(
+        "capabilities",
+        capabilities == "0/0/0" || !bwrap && !root(observed),
+        format!("{capabilities}"),
+        "use bubblewrap 0.4 or newer",
+    );
     judge("no-new-privs", *at("/noNewPrivs") == true, format!("{}", at("/noNewPrivs")), "use a newer kernel");
     let tried = at("/seccomp/tried").as_object();
     let refused = tried.is_some_and(|tried| tried.values().all(|outcome| outcome == "EPERM"));
-    judge("seccomp", refused && at("/seccomp/mode") == "filter", format!("{}", at("/seccomp")), "use a kernel with CONFIG_SECCOMP_FILTER");
+    judge(
+        "seccomp",
+        refused && at("/seccomp/mode") == "filter",
+        format!("{}", at("/seccomp")),
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    );
     let kernel = at("/landlock/kernelAbi").as_i64().unwrap_or(-1);
     let landlocked = at("/landlock/write ~1proc~1self~1comm") == "EACCES";
     // Older kernels have none: bubblewrap and the filter hold then.
     judge(
         "landlock",
         landlocked || bwrap && kernel < 1,
-        if kernel < 1 { "not in this kernel".to_owned() } else { format!("ABI {kernel}: {}", at("/landlock")) },
+        if kernel < 1 {
+            "not in this kernel".to_owned()
+        } else {
+            format!("ABI {kernel}: {}", at("/landlock"))
+        },
         "use Linux 5.13 or newer, with landlock among its security modules (kernel parameter lsm=)",
     );
-    judge("limits", at("/boundedBy/pids").is_string(), format!("{}", at("/boundedBy")), "delegate a cgroup to this user");
+    judge(
+        "limits",
+        at("/boundedBy/pids").is_string(),
+        format!("{}", at("/boundedBy")),
+        "delegate a cgroup to this user",
+    );
     checks
 }
 

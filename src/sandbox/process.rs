@@ -45,7 +45,8 @@ impl Command {
 
     /// `SANDBOX_SPAWN` for what no system could start.
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
-        let wrong = |what: &str| Err(CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}")));
+        let wrong =
+            |what: &str| Err(CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {what}")));
         if self.argv.first().is_none_or(String::is_empty) {
             return wrong("it names no program");
         }
@@ -159,9 +160,9 @@ pub(super) async fn run(
 ) -> Result<(ProcessResult, Ended)> {
     command.check(plan)?;
     let began = Instant::now();
-    let (starter, its_plan) = (Arc::clone(backend), Arc::clone(plan));
+    let (runner, its_plan) = (Arc::clone(backend), Arc::clone(plan));
     // Starting a process waits for the system.
-    let mut started = blocking(move || starter.start(&its_plan, &command)).await?;
+    let mut started = blocking(move || runner.start(&its_plan, &command)).await?;
     let wall = began + Duration::from_millis(plan.limits.wall_ms);
     let mut kept = Kept::new(&plan.limits);
     let mut stopped = None;
@@ -171,7 +172,7 @@ pub(super) async fn run(
     while ended.is_none() || output_open {
         let deadline = match &ended {
             Some((_, at)) => *at + DRAIN,
-            None if stopped.is_some() => Instant::now() + Duration::from_secs(3600),
+            None if stopped.is_some() => Instant::now() + Duration::from_hours(1),
             None => wall,
         };
         let idle = async {
@@ -243,7 +244,8 @@ pub(super) async fn run(
 
 /// A command that never began wrote nothing: what is on its standard error is why.
 fn with_words(error: CoreError, stderr: &[u8]) -> CoreError {
-    let words: String = String::from_utf8_lossy(stderr).trim().chars().filter(|char| !char.is_control()).take(400).collect();
+    let words: String =
+        String::from_utf8_lossy(stderr).trim().chars().filter(|char| !char.is_control()).take(400).collect();
     if words.is_empty() || error.code() != Code::SandboxSpawn {
         return error;
     }
@@ -319,7 +321,9 @@ mod tests {
             most in 0_usize..100,
         ) {
             let mut kept = HeadAndTail::new(most);
-            chunks.iter().for_each(|chunk| kept.push(chunk));
+            for chunk in &chunks {
+                kept.push(chunk);
+            }
             let all: Vec<u8> = chunks.concat();
             let dropped = kept.dropped;
             let bytes = kept.into_bytes();

@@ -245,12 +245,14 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, String> {
     let rule = |conditions| SeccompRule::new(conditions).map_err(|error| error.to_string());
     match when {
         When::Always => Ok(Vec::new()),
-        When::Is(index, values) => {
-            values.iter().map(|&value| rule(vec![condition(index, Len::Dword, Op::Eq, value.into())?])).collect()
-        }
-        When::HasBit(index, bits) => {
-            bits.iter().map(|&bit| rule(vec![condition(index, Len::Qword, Op::MaskedEq(bit), bit)?])).collect()
-        }
+        When::Is(index, values) => values
+            .iter()
+            .map(|&value| rule(vec![condition(index, Len::Dword, Op::Eq, value.into())?]))
+            .collect(),
+        When::HasBit(index, bits) => bits
+            .iter()
+            .map(|&bit| rule(vec![condition(index, Len::Qword, Op::MaskedEq(bit), bit)?]))
+            .collect(),
         When::HasBits(first, all, second, bits) => bits
             .iter()
             .map(|&bit| {
@@ -284,8 +286,10 @@ pub(crate) fn program(kind: Kind) -> Result<BpfProgram, String> {
     // No rules at all is "always"; it comes last, because of two words on a call the stricter one counts.
     by_number.extend(always.into_iter().map(|refused| (refused.number, Vec::new())));
     let errno = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(by_number, SeccompAction::Allow, errno, ARCH).map_err(|error| error.to_string())?;
-    let compiled: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())?;
+    let filter = SeccompFilter::new(by_number, SeccompAction::Allow, errno, ARCH)
+        .map_err(|error| error.to_string())?;
+    let compiled: BpfProgram =
+        filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())?;
     let mut program = first_words();
     program.extend(compiled);
     Ok(program)
@@ -307,7 +311,10 @@ fn first_words() -> BpfProgram {
         words.extend([word(JUMP_GREATER_OR_EQUAL, 0, 1, X32_BIT), word(RETURN, 0, 0, KILL_PROCESS)]);
     }
     for number in UNSEEN {
-        words.extend([word(JUMP_EQUAL, 0, 1, number), word(RETURN, 0, 0, ERRNO | libc::ENOSYS.unsigned_abs())]);
+        words.extend([
+            word(JUMP_EQUAL, 0, 1, number),
+            word(RETURN, 0, 0, ERRNO | libc::ENOSYS.unsigned_abs()),
+        ]);
     }
     words
 }
@@ -400,8 +407,12 @@ mod tests {
             for refused in kind.refused() {
                 let args = match refused.when {
                     When::Always => [0; 6],
-                    When::Is(index, values) => std::array::from_fn(|i| if i == usize::from(index) { values[0].into() } else { 0 }),
-                    When::HasBit(index, bits) => std::array::from_fn(|i| if i == usize::from(index) { bits[0] | 17 } else { 0 }),
+                    When::Is(index, values) => {
+                        std::array::from_fn(|i| if i == usize::from(index) { values[0].into() } else { 0 })
+                    }
+                    When::HasBit(index, bits) => {
+                        std::array::from_fn(|i| if i == usize::from(index) { bits[0] | 0x11 } else { 0 })
+                    }
                     When::HasBits(first, all, second, bits) => std::array::from_fn(|i| {
                         if i == usize::from(first) {
                             all
@@ -411,7 +422,9 @@ mod tests {
                             0
                         }
                     }),
-                    When::IsNot(index, _) => std::array::from_fn(|i| if i == usize::from(index) { 40 } else { 0 }),
+                    When::IsNot(index, _) => {
+                        std::array::from_fn(|i| if i == usize::from(index) { 40 } else { 0 })
+                    }
                 };
                 assert_eq!(
                     answer(&program, HERE, u32::try_from(refused.number).unwrap(), args),
@@ -420,7 +433,8 @@ mod tests {
                     refused.name
                 );
             }
-            for number in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_futex, 444, 445, 446] {
+            for number in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_futex, 444, 445, 446]
+            {
                 assert_eq!(answer(&program, HERE, u32::try_from(number).unwrap(), [0; 6]), ALLOW, "{number}");
             }
         }
@@ -428,7 +442,7 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_they_should() {
-        let thread = 0x3d0f00;
+        let thread = 0x003d_0f00;
         assert_eq!(ask(BWRAP, libc::SYS_clone, [thread, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(ask(BWRAP, libc::SYS_clone, [thread | 0x1000_0000, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(ask(BWRAP, libc::SYS_unshare, [0x400, 0, 0, 0, 0, 0]), ALLOW);

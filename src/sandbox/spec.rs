@@ -154,7 +154,8 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<[Vec<String>; 2], String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "no UTF-8")?;
     let mut texts = text.split_terminator('\0');
     let mut list = || -> Result<Vec<String>, String> {
-        let count: usize = texts.next().and_then(|count| count.parse().ok()).ok_or("a list lacks its length")?;
+        let count: usize =
+            texts.next().and_then(|count| count.parse().ok()).ok_or("a list lacks its length")?;
         let list: Vec<String> = texts.by_ref().take(count).map(str::to_owned).collect();
         if list.len() == count { Ok(list) } else { Err("a list is cut off".to_owned()) }
     };

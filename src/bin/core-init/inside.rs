@@ -202,7 +202,8 @@ fn wait(spec: &Spec, started: Started) -> String {
     }
     let (cpu, peak) = usage_of_children();
     let number = |number: Option<i32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    let (exit, signal) = status.map_or((None, None), |status| (status.exit_status(), status.terminating_signal()));
+    let (exit, signal) =
+        status.map_or((None, None), |status| (status.exit_status(), status.terminating_signal()));
     format!("end\t{}\t{}\t{cpu}\t{peak}\n", number(exit), number(signal))
 }
 

@@ -86,14 +86,18 @@ pub(crate) fn run() -> Result<u8, String> {
     all.put("mounts", &mounts());
     all.put("limits", &limits());
     let processes = std::fs::read_dir("/proc").map(|entries| {
-        let numbers = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+        let numbers =
+            entries.flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
         numbers.count()
     });
     all.put("processesSeen", &processes.map_or_else(|_| "null".to_owned(), |count| count.to_string()));
-    let mut names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     names.sort();
     let mut env = Json::list();
-    names.iter().for_each(|name| env.push(&text(name)));
+    for name in &names {
+        env.push(&text(name));
+    }
     all.put("environment", &env.end());
     std::io::stdout().write_all(all.end().as_bytes()).map_err(|error| error.to_string())?;
     Ok(0)
@@ -118,10 +122,14 @@ fn seccomp() -> String {
         // SAFETY: each is refused by the filter, or else by the kernel for its arguments; none reads memory.
         let outcome = unsafe { libc::syscall(number, a, b, c, 0, 0, 0) };
         let error = std::io::Error::last_os_error();
-        tried.put(name, &text(if outcome == -1 { errno_name(&error) } else { "allowed".to_owned() }.as_str()));
+        tried
+            .put(name, &text(if outcome == -1 { errno_name(&error) } else { "allowed".to_owned() }.as_str()));
     }
     let mut seccomp = Json::object();
-    seccomp.put("mode", &text(["off", "strict", "filter"].get(usize::try_from(mode).unwrap_or(9)).unwrap_or(&"?")));
+    seccomp.put(
+        "mode",
+        &text(["off", "strict", "filter"].get(usize::try_from(mode).unwrap_or(9)).unwrap_or(&"?")),
+    );
     seccomp.put("tried", &tried.end());
     seccomp.end()
 }
@@ -165,7 +173,8 @@ fn network() -> String {
     network.put("interfaces", &interfaces.end());
     let routes = read("/proc/net/route").map(|routes| routes.lines().count().saturating_sub(1));
     network.put("ipv4Routes", &routes.map_or_else(|| "null".to_owned(), |count| count.to_string()));
-    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).and_then(|socket| socket.connect(("192.0.2.1", 9)));
+    let socket =
+        std::net::UdpSocket::bind(("0.0.0.0", 0)).and_then(|socket| socket.connect(("192.0.2.1", 9)));
     let outcome = match socket {
         Ok(()) => "routed".to_owned(),
         Err(error) => error.to_string(),

@@ -39,7 +39,8 @@ pub(crate) fn controlled() -> Result<u8, String> {
     drop(stdin);
     let [args, env] = unpack(&told)?;
     let mut control = File::from(control);
-    let outcome = Spec::from_args(args).and_then(|spec| supervise(&spec, &env, &Owner::Core(control.try_clone().map_err(text)?)));
+    let outcome = Spec::from_args(args)
+        .and_then(|spec| supervise(&spec, &env, &Owner::Core(control.try_clone().map_err(text)?)));
     let word = match outcome {
         Ok(end) => end.to_line(),
         Err(message) => format!("failed\t{}\n", message.replace(['\t', '\n'], " ")),
@@ -104,9 +105,13 @@ fn listen(control: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), String> {
     let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut room);
     let mut length = [0; 4];
-    let received =
-        recvmsg(control, &mut [std::io::IoSliceMut::new(&mut length)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-            .map_err(|error| format!("the core: {error}"))?;
+    let received = recvmsg(
+        control,
+        &mut [std::io::IoSliceMut::new(&mut length)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .map_err(|error| format!("the core: {error}"))?;
     let stdin = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
@@ -162,7 +167,8 @@ impl End {
 
 /// A file in memory, which a program that is started can read.
 fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd, String> {
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC).map_err(|error| format!("memfd: {error}"))?);
+    let mut file =
+        File::from(memfd_create(name, MemfdFlags::CLOEXEC).map_err(|error| format!("memfd: {error}"))?);
     file.write_all(bytes).map_err(text)?;
     std::io::Seek::rewind(&mut file).map_err(text)?;
     Ok(file.into())
@@ -196,7 +202,8 @@ fn open_source(bind: &Bind) -> Result<OwnedFd, String> {
 fn check_mount_points(spec: &Spec, sources: &[OwnedFd]) -> Result<(), String> {
     for inner in &spec.binds {
         for (outer, source) in spec.binds.iter().zip(sources) {
-            let Some(rest) = inner.mount.strip_prefix(&outer.mount).and_then(|rest| rest.strip_prefix('/')) else {
+            let Some(rest) = inner.mount.strip_prefix(&outer.mount).and_then(|rest| rest.strip_prefix('/'))
+            else {
                 continue;
             };
             let mut at = source.try_clone().map_err(text)?;
@@ -244,7 +251,10 @@ impl Temporary {
         let name = format!("openclaw-core-{}-{:x}", std::process::id(), started.as_nanos());
         let path = std::env::temp_dir().join(name);
         // It must not be there: whoever made it could swap it.
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -262,7 +272,9 @@ fn supervise(spec: &Spec, env: &[String], owner: &Owner) -> Result<End, String> 
         let path = path.to_str().ok_or("the temporary folder's name is no Unicode text")?;
         spec.private_tmp = Some(path.to_owned());
         for name in ["HOME", "TMPDIR"] {
-            env.iter_mut().filter(|pair| **pair == format!("{name}=/tmp")).for_each(|pair| *pair = format!("{name}={path}"));
+            env.iter_mut()
+                .filter(|pair| **pair == format!("{name}=/tmp"))
+                .for_each(|pair| *pair = format!("{name}={path}"));
         }
     }
     let (spec, env) = (&spec, env.as_slice());
@@ -321,7 +333,12 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         let args = memory_file("args", &packed)?;
         let mut command = Command::new(bwrap);
         command.args(["--args", &args.as_raw_fd().to_string(), "--", crate::spec::INIT_INSIDE]);
-        kept = sources.into_iter().chain(etc.map(|(_, file)| file)).chain(filter).chain([args, told, said, proc]).collect();
+        kept = sources
+            .into_iter()
+            .chain(etc.map(|(_, file)| file))
+            .chain(filter)
+            .chain([args, told, said, proc])
+            .collect();
         command
     } else {
         kept = vec![told, said, proc];
@@ -366,7 +383,13 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
 }
 
 /// Waits for the end, or makes it.
-fn watch(spec: &Spec, owner: &Owner, asked: &OwnedFd, groups: &Groups, mut child: Child) -> Result<End, String> {
+fn watch(
+    spec: &Spec,
+    owner: &Owner,
+    asked: &OwnedFd,
+    groups: &Groups,
+    mut child: Child,
+) -> Result<End, String> {
     let began = Instant::now();
     let gone = match owner {
         Owner::Core(control) => control.as_fd(),
@@ -423,9 +446,14 @@ fn watch(spec: &Spec, owner: &Owner, asked: &OwnedFd, groups: &Groups, mut child
         Some(end) if end.failed.is_some() || !killed => end,
         _ if killed => End { signal: Some(libc::SIGKILL), cpu_us: usage.0, peak: usage.1, ..End::default() },
         // Killed from outside, or out of memory.
-        _ if status.signaled() => End { signal: status.terminating_signal(), cpu_us: usage.0, peak: usage.1, ..End::default() },
+        _ if status.signaled() => {
+            End { signal: status.terminating_signal(), cpu_us: usage.0, peak: usage.1, ..End::default() }
+        }
         _ => End {
-            failed: Some(format!("the sandbox was not set up (exit code {})", status.exit_status().unwrap_or(-1))),
+            failed: Some(format!(
+                "the sandbox was not set up (exit code {})",
+                status.exit_status().unwrap_or(-1)
+            )),
             ..End::default()
         },
     })
@@ -475,7 +503,8 @@ fn children_of(parent: u32) -> Vec<Pid> {
         .filter(|pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // The name in parentheses may hold anything.
-            let ppid = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+            let ppid =
+                stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
             ppid == Some(parent)
         })
         .filter_map(Pid::from_raw)
@@ -526,7 +555,11 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("core-init-test-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("real/inner")).unwrap();
         std::os::unix::fs::symlink(dir.join("real"), dir.join("link")).unwrap();
-        let bind = |host: &str| Bind { host: dir.join(host).display().to_string(), mount: "/x".into(), write: false };
+        let bind = |host: &str| Bind {
+            host: dir.join(host).display().to_string(),
+            mount: "/x".into(),
+            write: false,
+        };
         let outcomes = ["real/inner", "link", "link/inner"].map(|host| open_source(&bind(host)).is_ok());
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(outcomes, [true, false, false]);
