@@ -703,7 +703,7 @@ fn who_swaps_a_directory_for_a_link_gets_nobody_outside() {
     let (one, two) = (place.host("work/swap"), place.host("work/bait"));
     let swaps = AtomicU64::new(0);
     let done = AtomicBool::new(false);
-    let (mut inside, mut refused, mut written) = (0_u64, 0_u64, 0_u64);
+    let (mut inside, mut refused, mut written, mut fooled) = (0_u64, 0_u64, 0_u64, 0_u64);
     let before: Vec<_> = fs::read_dir(place.host("outside/sub")).unwrap().collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -716,7 +716,19 @@ fn who_swaps_a_directory_for_a_link_gets_nobody_outside() {
         let never = CancellationToken::new();
         let options = WriteOptions { mkdir: true, ..WriteOptions::default() };
         let recursive = RemoveOptions { recursive: true, force: true, pinned: false };
-        while swaps.load(Ordering::Relaxed) < SWAPS || inside < 300 || refused < 300 || written < 100 {
+        let named = place.host("work/swap/sub/file");
+        let work = place.host("work").canonicalize().unwrap();
+        while swaps.load(Ordering::Relaxed) < SWAPS
+            || inside < 300
+            || refused < 300
+            || written < 100
+            || fooled == 0
+        {
+            // The attack works: who looks where a path leads, and then opens it by name, is led out.
+            let seems_inside = named.canonicalize().is_ok_and(|real| real.starts_with(&work));
+            if seems_inside && fs::read_to_string(&named).is_ok_and(|text| text == "outside") {
+                fooled += 1;
+            }
             match place.read("swap/sub/../sub/file") {
                 Ok(text) => {
                     assert_eq!(text, "inside");
@@ -748,7 +760,10 @@ fn who_swaps_a_directory_for_a_link_gets_nobody_outside() {
     assert_eq!(before.len(), after.len(), "{after:?}");
     assert_eq!(fs::read_to_string(place.host("outside/sub/file")).unwrap(), "outside");
     assert!(place.drafts().is_empty());
-    eprintln!("{} swaps: {inside} inside, {refused} refused, {written} written", swaps.into_inner());
+    let swaps = swaps.into_inner();
+    eprintln!(
+        "{swaps} swaps: {inside} inside, {refused} refused, {written} written; by name, {fooled} were led out"
+    );
 }
 
 /// The same for the last component: a file, a link out, and a pipe.
