@@ -20,7 +20,8 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { createBackend, mountsOf } from "../../dist/adapters/sandbox.js";
+import { fileURLToPath } from "node:url";
+import { createBackend, mountsOf, registerSandbox } from "../../dist/adapters/sandbox.js";
 import { stockFunction, stockRoot } from "./stock.mjs";
 
 const { Sandbox } = createRequire(import.meta.url)("../../index.js");
@@ -84,6 +85,60 @@ describe("what the backend makes of a request", () => {
   });
 });
 
+describe("the registration", () => {
+  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const register = (registrationMode, mode = "auto") => {
+    let cleanup;
+    const lifecycle = { registerRuntimeLifecycle: (given) => (cleanup = given.cleanup) };
+    registerSandbox({ registrationMode, lifecycle }, mode, folder);
+    return cleanup;
+  };
+
+  test("is there at once, in a full registration alone, and goes with the plugin", async () => {
+    for (const [registrationMode, mode] of [
+      ["discovery", "auto"],
+      ["cli-metadata", "auto"],
+      ["full", "off"],
+    ]) {
+      register(registrationMode, mode);
+      assert.equal(sdk.getSandboxBackendFactory("bwrap"), null, `${registrationMode} ${mode}`);
+    }
+    const cleanup = register("full");
+    assert.equal(typeof sdk.getSandboxBackendFactory("bwrap"), "function");
+    assert.equal(sdk.getSandboxBackendWorkdirResolver("bwrap")({ cfg: { docker: {} } }), "/workspace");
+    await cleanup({ reason: "reset", sessionKey: "agent:main:x" });
+    assert.equal(
+      typeof sdk.getSandboxBackendFactory("bwrap"),
+      "function",
+      "a session's end is not the plugin's",
+    );
+    await cleanup({ reason: "disable" });
+    assert.equal(sdk.getSandboxBackendFactory("bwrap"), null);
+  });
+
+  test("a runtime is described, and removed when OpenClaw prunes or recreates it", { skip }, async () => {
+    const cleanup = register("full");
+    const manager = sdk.getSandboxBackendManager("bwrap");
+    const asked = request();
+    const backend = await sdk.getSandboxBackendFactory("bwrap")(asked);
+    assert.equal((await sdk.getSandboxBackendFactory("bwrap")(asked)).runtimeId, backend.runtimeId);
+    const entry = { containerName: backend.runtimeId, image: backend.configLabel };
+    const state = { running: true, actualConfigLabel: "bwrap network=none", configLabelMatch: true };
+    assert.deepEqual(await manager.describeRuntime({ entry }), state);
+    assert.equal(
+      (await manager.describeRuntime({ entry: { ...entry, image: "bwrap network=host" } })).configLabelMatch,
+      false,
+    );
+    await manager.removeRuntime({ entry });
+    assert.equal((await manager.describeRuntime({ entry })).running, false);
+    await assert.rejects(backend.runShellCommand({ script: "true" }), ({ code }) => code === "SANDBOX_SPAWN");
+    // The next message gets a new one.
+    const next = await sdk.getSandboxBackendFactory("bwrap")(asked);
+    assert.equal((await next.runShellCommand({ script: "echo again" })).stdout.toString(), "again\n");
+    await cleanup({ reason: "disable" });
+  });
+});
+
 describe("the backend at work", { skip }, () => {
   test("a command that is to have a terminal has one", async () => {
     const backend = await createBackend(request(), {}, sdk);
@@ -95,6 +150,33 @@ describe("the backend at work", { skip }, () => {
     child.stdout.on("data", (chunk) => chunks.push(chunk));
     await once(child, "close");
     assert.match(Buffer.concat(chunks).toString(), /^\/dev\/pts\/\d+\r?\n24 80/);
+  });
+
+  test("workspaceAccess is what the commands and the file bridge meet", async () => {
+    for (const [workspaceAccess, expected] of [
+      ["none", { writes: true, agent: false }],
+      ["ro", { writes: false, agent: true }],
+      ["rw", { writes: true, agent: false }],
+    ]) {
+      const asked = request({ workspaceAccess });
+      writeFileSync(join(asked.agentWorkspaceDir, "own"), "own");
+      const backend = await createBackend(asked, {}, sdk);
+      const script =
+        "touch by-command 2>/dev/null && echo writes; cat /agent/own 2>/dev/null; touch /agent/x skills/one/x 2>&1";
+      const { stdout } = await backend.runShellCommand({ script, allowFailure: true });
+      const text = stdout.toString();
+      assert.equal(/^writes$/m.test(text), expected.writes, workspaceAccess);
+      assert.equal(/^own/m.test(text), expected.agent, workspaceAccess);
+      assert.match(text, /skills\/one\/x/, "a skill could be written");
+      const bridge = backend.createFsBridge({});
+      const write = bridge.writeFile({ filePath: "by-bridge", data: "x" });
+      await (expected.writes ? write : assert.rejects(write, /read-only/));
+      await assert.rejects(bridge.writeFile({ filePath: "skills/one/SKILL.md", data: "x" }), /read-only/);
+      const read = bridge.readFile({ filePath: "/agent/own" });
+      await (expected.agent ? read : assert.rejects(read, /escapes sandbox root/));
+      assert.equal(existsSync(join(asked.workspaceDir, "by-command")), expected.writes);
+      assert.equal(existsSync(join(asked.workspaceDir, "by-bridge")), expected.writes);
+    }
   });
 
   test("no value of the environment is on the command line", async () => {
