@@ -410,7 +410,8 @@ struct Forbidden {
 }
 
 /// In the state directory, what holds no secrets: folders that begin so.
-const STATE_MOUNTABLE: [&str; 6] = ["workspace", "sandbox", "skills", "media", "plugin-skills", "attachments"];
+const STATE_MOUNTABLE: [&str; 6] =
+    ["workspace", "sandbox", "skills", "media", "plugin-skills", "attachments"];
 
 /// In a home, what holds credentials or sessions.
 const HOME_SECRETS: [&str; 24] = [
