@@ -22,7 +22,7 @@ import {
   parseSessionKey,
   resolveBeneath,
   type Sandbox,
-  SandboxFs,
+  type SandboxFs,
   type StoredEvent,
   ToolRegistry,
   validateMessage,
@@ -187,8 +187,6 @@ export const seen: Promise<{ type: "file" | "directory" | "other"; size: number;
 export const place: Promise<string> = files.resolvePath("a", { keepLast: true });
 // @ts-expect-error what is written is bytes or text
 files.writeFile("a", 7);
-// @ts-expect-error it is made by a sandbox, or opened
-new SandboxFs();
 
 declare const sandbox: Sandbox;
 const tools = new ToolRegistry({ sandbox, timeoutMs: 1000, maxResultBytes: 4096 });
