@@ -73,12 +73,13 @@ function finish(argv, options) {
 const listening = (server, ...args) =>
   new Promise((resolve, reject) => server.once("error", reject).listen(...args, () => resolve(server)));
 
-function holders(mark) {
+/** Those that have a text among their arguments, or only those that sleep so long. */
+function holders(mark, sleeping = false) {
   return readdirSync("/proc").filter((pid) => {
     if (!/^\d+$/.test(pid)) return false;
     try {
       const text = readFileSync(`/proc/${pid}/cmdline`, "latin1");
-      return text.startsWith(`sleep\0${mark}`);
+      return sleeping ? text.startsWith(`sleep\0${mark}`) : text.includes(mark);
     } catch {
       return false;
     }
@@ -188,7 +189,7 @@ async function inFolder(base, open, say) {
         const child = spawn(argv[0], argv.slice(1), { ...options, stdio: "pipe", detached: true });
         await new Promise((resolve) => child.stdout.once("data", resolve));
         const before = Date.now();
-        while (holders(mark).length < 4 && Date.now() - before < 10_000) await new Promise((resolve) => setTimeout(resolve, 5));
+        while (holders(mark, true).length < 4 && Date.now() - before < 10_000) await new Promise((resolve) => setTimeout(resolve, 5));
         child.kill("SIGTERM");
         const start = performance.now();
         let left = holders(mark);
