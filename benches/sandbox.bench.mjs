@@ -30,9 +30,20 @@ function bare(workspace) {
   args.push("--perms", "0755", "--dir", "/etc");
   for (const name of etc.split(" ")) args.push("--ro-bind-try", `/etc/${name}`, `/etc/${name}`);
   args.push("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev");
-  for (const path of ["/dev/shm", "/tmp"]) args.push("--perms", "1777", "--size", "1073741824", "--tmpfs", path);
+  for (const path of ["/dev/shm", "/tmp"])
+    args.push("--perms", "1777", "--size", "1073741824", "--tmpfs", path);
   args.push("--perms", "0755", "--size", "65536", "--tmpfs", "/run", "--ro-bind", TRUE, "/run/program");
-  args.push("--bind", workspace, "/workspace", "--remount-ro", "/dev", "--remount-ro", "/run", "--remount-ro", "/");
+  args.push(
+    "--bind",
+    workspace,
+    "/workspace",
+    "--remount-ro",
+    "/dev",
+    "--remount-ro",
+    "/run",
+    "--remount-ro",
+    "/",
+  );
   args.push("--chdir", "/workspace", "--", TRUE);
   return args;
 }
@@ -53,7 +64,10 @@ export async function run() {
   const workspace = mkdtempSync("/tmp/openclaw-core-bench-");
   try {
     const sandbox = await Sandbox.create({ workspace: { host: workspace, access: "rw" }, backend: "bwrap" });
-    const landlock = await Sandbox.create({ workspace: { host: workspace, access: "rw" }, backend: "landlock" });
+    const landlock = await Sandbox.create({
+      workspace: { host: workspace, access: "rw" },
+      backend: "landlock",
+    });
     const args = bare(workspace);
     const succeed = async (one) => {
       const { exitCode, stderr } = await one.run([TRUE]);

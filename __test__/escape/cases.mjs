@@ -7,9 +7,12 @@ import { join } from "node:path";
 
 const MARK = "OUTSIDE-SECRET";
 /** Goes through if the text that the secret files hold comes out. */
-const shows = (command) => `got=$(${command} 2>&1); echo "$got"; case "$got" in *${MARK}*) exit 0;; esac; exit 1`;
+const shows = (command) =>
+  `got=$(${command} 2>&1); echo "$got"; case "$got" in *${MARK}*) exit 0;; esac; exit 1`;
 const reads = (command) => ({ sh: shows(command) });
-const attack = (...args) => ({ argv: (context) => [context.attack, ...args.map((arg) => (typeof arg === "function" ? arg(context) : arg))] });
+const attack = (...args) => ({
+  argv: (context) => [context.attack, ...args.map((arg) => (typeof arg === "function" ? arg(context) : arg))],
+});
 const root = (context) => (context.root ? undefined : "only root can do it on the host");
 
 /** Refused if the kernel, reached, says EPERM; or ENOSYS, where the host knows the call. */
@@ -50,18 +53,43 @@ function victim(name, area, words) {
 export const cases = [
   // ── files ──
   { area: "files", name: "read a key in a home", ...reads('cat "$OUT/home/.ssh/id_ed25519"') },
-  { area: "files", name: "read OpenClaw's state directory", ...reads('cat "$OUT/home/.openclaw/credentials/oauth.json"') },
+  {
+    area: "files",
+    name: "read OpenClaw's state directory",
+    ...reads('cat "$OUT/home/.openclaw/credentials/oauth.json"'),
+  },
   { area: "files", name: "read another agent's workspace", ...reads('cat "$OUT/other-workspace/secret"') },
   { area: "files", name: "list a home", sh: 'ls -A "$OUT/home" | grep -q .' },
   { area: "files", name: "read /etc/shadow", sh: "head -c1 /etc/shadow | grep -q .", applies: root },
   { area: "files", name: "write outside", sh: 'echo x > "$OUT/written"' },
   { area: "files", name: "make a folder outside", sh: 'mkdir "$OUT/made" && rmdir "$OUT/made"' },
   { area: "files", name: "write what is mounted read-only", sh: 'echo x >> "$RO/file"' },
-  { area: "files", name: "write into the system", sh: "echo x > /usr/.openclaw-escape && rm /usr/.openclaw-escape", applies: root },
-  { area: "files", name: "overwrite the launcher (CVE-2019-5736)", argv: (context) => [context.attack, "open-write", context.place === "host" ? context.copyOfInit : "/run/openclaw-core-init"] },
+  {
+    area: "files",
+    name: "write into the system",
+    sh: "echo x > /usr/.openclaw-escape && rm /usr/.openclaw-escape",
+    applies: root,
+  },
+  {
+    area: "files",
+    name: "overwrite the launcher (CVE-2019-5736)",
+    argv: (context) => [
+      context.attack,
+      "open-write",
+      context.place === "host" ? context.copyOfInit : "/run/openclaw-core-init",
+    ],
+  },
   { area: "files", name: "read through a symbolic link", ...reads('ln -sfn "$OUT/secret" link; cat link') },
-  { area: "files", name: "write through a symbolic link", sh: 'ln -sfn "$OUT/through-link" wlink; echo x > wlink' },
-  { area: "files", name: "read through a link to a folder", ...reads('ln -sfn "$OUT" dlink; cat dlink/secret') },
+  {
+    area: "files",
+    name: "write through a symbolic link",
+    sh: 'ln -sfn "$OUT/through-link" wlink; echo x > wlink',
+  },
+  {
+    area: "files",
+    name: "read through a link to a folder",
+    ...reads('ln -sfn "$OUT" dlink; cat dlink/secret'),
+  },
   { area: "files", name: "hard link to outside", ...reads('ln -f "$OUT/secret" hard && cat hard') },
   { area: "files", name: "..", ...reads('cat "../../../../../../../../..$OUT/secret"') },
   { area: "files", name: "/proc/self/root", ...reads('cat "/proc/self/root$OUT/secret"') },
@@ -69,13 +97,43 @@ export const cases = [
   { area: "files", name: "/proc/PID/root of the gateway", ...reads('cat "/proc/$GATEWAY/root$OUT/secret"') },
   { area: "files", name: "/proc/PID/cwd of the gateway", ...reads('cat "/proc/$GATEWAY/cwd/secret"') },
   { area: "files", name: "/dev/fd of the gateway", ...reads('cat "/proc/$GATEWAY/fd/$SECRET_FD"') },
-  { area: "files", name: "mount over, in a namespace of its own", ...reads('unshare -rm sh -c \'mount --bind "$OUT" /usr/local && cat /usr/local/secret\'') },
-  { area: "files", name: "bubblewrap in the sandbox, with everything bound", ...reads('bwrap --dev-bind / / cat "$OUT/secret"') },
-  { area: "files", name: "rename the root that may be written", sh: 'mv "$WS" "$WS.moved" && mv "$WS.moved" "$WS"' },
-  { area: "files", name: "device of its own", ...attack("mknod", ({ ws, place }) => join(ws, `device-${place}`)), applies: root },
-  { area: "files", name: "set-user-ID file for the host, by chmod", ...attack("setuid", ({ ws }) => join(ws, "setuid")) },
-  { area: "files", name: "set-user-ID file for the host, by open", ...attack("setuid-open", ({ ws, place }) => join(ws, `setuid-${place}`)) },
-  { area: "files", name: "case alias", applies: () => "the filesystem tells names apart by case", sh: "false" },
+  {
+    area: "files",
+    name: "mount over, in a namespace of its own",
+    ...reads("unshare -rm sh -c 'mount --bind \"$OUT\" /usr/local && cat /usr/local/secret'"),
+  },
+  {
+    area: "files",
+    name: "bubblewrap in the sandbox, with everything bound",
+    ...reads('bwrap --dev-bind / / cat "$OUT/secret"'),
+  },
+  {
+    area: "files",
+    name: "rename the root that may be written",
+    sh: 'mv "$WS" "$WS.moved" && mv "$WS.moved" "$WS"',
+  },
+  {
+    area: "files",
+    name: "device of its own",
+    ...attack("mknod", ({ ws, place }) => join(ws, `device-${place}`)),
+    applies: root,
+  },
+  {
+    area: "files",
+    name: "set-user-ID file for the host, by chmod",
+    ...attack("setuid", ({ ws }) => join(ws, "setuid")),
+  },
+  {
+    area: "files",
+    name: "set-user-ID file for the host, by open",
+    ...attack("setuid-open", ({ ws, place }) => join(ws, `setuid-${place}`)),
+  },
+  {
+    area: "files",
+    name: "case alias",
+    applies: () => "the filesystem tells names apart by case",
+    sh: "false",
+  },
   {
     area: "files",
     name: "swap a mount's source for a link, 1,000,000 times (CVE-2026-44112)",
@@ -83,15 +141,48 @@ export const cases = [
   },
 
   // ── sockets and network ──
-  { area: "sockets", name: "Unix socket by path (Docker's, an agent's)", ...attack("unix", ({ unix }) => unix) },
-  { area: "sockets", name: "Unix socket in /run", ...attack("unix", ({ runSocket }) => runSocket), applies: root },
-  { area: "sockets", name: "abstract Unix socket (X11, D-Bus)", ...attack("abstract", ({ abstract }) => abstract) },
+  {
+    area: "sockets",
+    name: "Unix socket by path (Docker's, an agent's)",
+    ...attack("unix", ({ unix }) => unix),
+  },
+  {
+    area: "sockets",
+    name: "Unix socket in /run",
+    ...attack("unix", ({ runSocket }) => runSocket),
+    applies: root,
+  },
+  {
+    area: "sockets",
+    name: "abstract Unix socket (X11, D-Bus)",
+    ...attack("abstract", ({ abstract }) => abstract),
+  },
   { area: "network", name: "TCP service of this machine", ...attack("tcp", ({ tcp }) => tcp) },
-  { area: "network", name: "TCP service of this machine, IPv6-mapped", ...attack("tcp", ({ tcp }) => tcp.replace("127.0.0.1", "[::ffff:127.0.0.1]")) },
+  {
+    area: "network",
+    name: "TCP service of this machine, IPv6-mapped",
+    ...attack("tcp", ({ tcp }) => tcp.replace("127.0.0.1", "[::ffff:127.0.0.1]")),
+  },
   { area: "network", name: "UDP service of this machine (DNS)", ...attack("udp", ({ udp }) => udp) },
-  { area: "network", name: "route to the name server", ...attack("route", ({ nameserver }) => `${nameserver}:53`), applies: (context) => (context.nameserver ? context.hasRoute(`${context.nameserver}:53`) : "resolv.conf names none") },
-  { area: "network", name: "route to the cloud's metadata", ...attack("route", "169.254.169.254:80"), applies: (context) => context.hasRoute("169.254.169.254:80") },
-  { area: "network", name: "route to the cloud's metadata, IPv6", ...attack("route", "[fd00:ec2::254]:80"), applies: (context) => context.hasRoute("[fd00:ec2::254]:80") },
+  {
+    area: "network",
+    name: "route to the name server",
+    ...attack("route", ({ nameserver }) => `${nameserver}:53`),
+    applies: (context) =>
+      context.nameserver ? context.hasRoute(`${context.nameserver}:53`) : "resolv.conf names none",
+  },
+  {
+    area: "network",
+    name: "route to the cloud's metadata",
+    ...attack("route", "169.254.169.254:80"),
+    applies: (context) => context.hasRoute("169.254.169.254:80"),
+  },
+  {
+    area: "network",
+    name: "route to the cloud's metadata, IPv6",
+    ...attack("route", "[fd00:ec2::254]:80"),
+    applies: (context) => context.hasRoute("[fd00:ec2::254]:80"),
+  },
   call("socket(AF_VSOCK)"),
   call("socket(AF_ALG)"),
   call("socket(AF_PACKET)"),
@@ -102,8 +193,16 @@ export const cases = [
   victim("ptrace the gateway", "processes", (pid) => ["attach", pid]),
   victim("take the gateway's descriptor", "processes", (pid) => ["fd-steal", pid]),
   victim("signal the gateway", "processes", (pid) => ["kill", pid]),
-  { area: "processes", name: "see the gateway in /proc", sh: 'tr "\\0" " " < "/proc/$GATEWAY/cmdline" | grep -q .' },
-  { area: "processes", name: "read the gateway's environment", sh: 'tr "\\0" "\\n" < "/proc/$GATEWAY/environ" | grep -q ^GATEWAY_TOKEN=' },
+  {
+    area: "processes",
+    name: "see the gateway in /proc",
+    sh: 'tr "\\0" " " < "/proc/$GATEWAY/cmdline" | grep -q .',
+  },
+  {
+    area: "processes",
+    name: "read the gateway's environment",
+    sh: 'tr "\\0" "\\n" < "/proc/$GATEWAY/environ" | grep -q ^GATEWAY_TOKEN=',
+  },
   {
     area: "processes",
     name: "the gateway's environment is inherited",
@@ -143,7 +242,9 @@ export const cases = [
     area: "processes",
     name: "PATH leads the launcher to another bubblewrap",
     attack: async (run, context) => {
-      const { out } = await run(context.place === "host" ? "bwrap" : "true", { env: { PATH: `${context.ws}/fake:/usr/bin:/bin` } });
+      const { out } = await run(context.place === "host" ? "bwrap" : "true", {
+        env: { PATH: `${context.ws}/fake:/usr/bin:/bin` },
+      });
       return { through: out.includes("FAKE"), detail: out.trim() };
     },
   },
@@ -158,8 +259,18 @@ export const cases = [
       return { through: out.includes("EXPANDED") && !out.includes("echo"), detail: out.trim() };
     },
   },
-  { area: "processes", name: "ANSI escapes in what is shown for approval", applies: () => "the core asks for no approval; its errors hold no control characters (unit test)", sh: "false" },
-  { area: "processes", name: "a child agent with a weaker policy (GHSA-474h-prjg-mmw3)", applies: () => "the sandbox starts no agents; a policy cannot be changed after create", sh: "false" },
+  {
+    area: "processes",
+    name: "ANSI escapes in what is shown for approval",
+    applies: () => "the core asks for no approval; its errors hold no control characters (unit test)",
+    sh: "false",
+  },
+  {
+    area: "processes",
+    name: "a child agent with a weaker policy (GHSA-474h-prjg-mmw3)",
+    applies: () => "the sandbox starts no agents; a policy cannot be changed after create",
+    sh: "false",
+  },
 
   // ── kernel ──
   { area: "kernel", name: "user namespace by unshare", ...attack("unshare") },
@@ -169,8 +280,18 @@ export const cases = [
   { area: "kernel", name: "typing into a terminal (TIOCSTI, CVE-2017-5226)", ...attack("tiocsti") },
   { area: "kernel", name: "system calls of i386", ...attack("int80") },
   { area: "kernel", name: "system calls of x32", ...attack("x32") },
-  { area: "kernel", name: "core_pattern", ...attack("open-write", "/proc/sys/kernel/core_pattern"), applies: root },
-  { area: "kernel", name: "kernel.pid_max", ...attack("open-write", "/proc/sys/kernel/pid_max"), applies: root },
+  {
+    area: "kernel",
+    name: "core_pattern",
+    ...attack("open-write", "/proc/sys/kernel/core_pattern"),
+    applies: root,
+  },
+  {
+    area: "kernel",
+    name: "kernel.pid_max",
+    ...attack("open-write", "/proc/sys/kernel/pid_max"),
+    applies: root,
+  },
   ...[
     "ptrace",
     "process_vm_readv",
@@ -222,8 +343,17 @@ export const cases = [
   // ── resources ──
   { area: "resources", name: "fork bomb (200)", ...attack("forks", "200") },
   { area: "resources", name: "memory bomb (256 MiB)", ...attack("memory", "256") },
-  { area: "resources", name: "fill the disk with one file (8 MiB)", sh: "head -c 8388608 /dev/zero > big; s=$(wc -c < big); rm -f big; test $s -eq 8388608" },
-  { area: "resources", name: "fill /tmp (8 MiB)", sh: 'd=$(mktemp -d "${TMPDIR:-/tmp}/fill.XXXXXX"); i=0; while [ $i -lt 16 ]; do head -c 524288 /dev/zero > $d/$i || break; i=$((i+1)); done; s=$(cat $d/* | wc -c); rm -rf $d; test $s -eq 8388608', only: ["all", "-seccomp", "-landlock"] },
+  {
+    area: "resources",
+    name: "fill the disk with one file (8 MiB)",
+    sh: "head -c 8388608 /dev/zero > big; s=$(wc -c < big); rm -f big; test $s -eq 8388608",
+  },
+  {
+    area: "resources",
+    name: "fill /tmp (8 MiB)",
+    sh: 'd=$(mktemp -d --tmpdir fill.XXXXXX); i=0; while [ $i -lt 16 ]; do head -c 524288 /dev/zero > $d/$i || break; i=$((i+1)); done; s=$(cat $d/* | wc -c); rm -rf $d; test $s -eq 8388608',
+    only: ["all", "-seccomp", "-landlock"],
+  },
   {
     area: "resources",
     name: "output flood (32 MiB) held in memory",

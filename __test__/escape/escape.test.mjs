@@ -21,7 +21,9 @@ if (!child && !skip) build();
 /** Attacks that may be uncontrolled: they do not go through on the host here, and so show nothing. None. */
 async function check() {
   const { rows, tried, escaped, uncontrolled } = await runSuite();
-  console.log(`escaped ${escaped.length} of ${tried}, as uid ${process.getuid()}; ${rows.length - tried} not applicable`);
+  console.log(
+    `escaped ${escaped.length} of ${tried}, as uid ${process.getuid()}; ${rows.length - tried} not applicable`,
+  );
   assert.deepEqual(escaped, []);
   assert.deepEqual(
     uncontrolled.map(({ name, uncontrolled }) => `${name}: ${uncontrolled}`),
@@ -46,7 +48,10 @@ test(`nothing gets out, as uid ${process.getuid?.()}`, { skip, timeout: 500_000 
   const text = readFileSync(file, "utf8");
   const summary = `As uid ${process.getuid()}: escaped ${escaped.length} of ${tried}; ${rows.length - tried} of ${rows.length} not applicable.`;
   const made = `<!-- table -->\n${summary}\n\n${table(rows)}\n<!-- /table -->`;
-  writeFileSync(file, text.replace(/<!-- table -->[\s\S]*<!-- \/table -->/, () => made));
+  writeFileSync(
+    file,
+    text.replace(/<!-- table -->[\s\S]*<!-- \/table -->/, () => made),
+  );
 });
 
 const setpriv = ["--reuid", String(nobody), "--regid", String(nobody), "--clear-groups"];

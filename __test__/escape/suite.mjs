@@ -38,15 +38,31 @@ export function build() {
   const linker = target === host ? "" : "-C linker=rust-lld";
   const variable = `CARGO_TARGET_${target.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`;
   const env = { ...process.env, [variable]: `-C target-feature=+crt-static ${linker}`.trim() };
-  const metadata = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1"], { cwd: root, encoding: "utf8" });
+  const metadata = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1"], {
+    cwd: root,
+    encoding: "utf8",
+  });
   const out = join(JSON.parse(metadata.stdout).target_directory, target, "escape");
   for (const [place, feature] of [
     ["all", ""],
     ["-seccomp", "without-seccomp"],
     ["-landlock", "without-landlock"],
   ]) {
-    const args = ["build", "--quiet", "--package", "openclaw-core-init", "--profile", "escape", "--target", target];
-    const { status, stderr } = spawnSync("cargo", [...args, "--features", `escape ${feature}`], { cwd: root, env, encoding: "utf8" });
+    const args = [
+      "build",
+      "--quiet",
+      "--package",
+      "openclaw-core-init",
+      "--profile",
+      "escape",
+      "--target",
+      target,
+    ];
+    const { status, stderr } = spawnSync("cargo", [...args, "--features", `escape ${feature}`], {
+      cwd: root,
+      env,
+      encoding: "utf8",
+    });
     if (status !== 0) throw new Error(`the attacks cannot be built:\n${stderr}`);
     mkdirSync(join(built, place), { recursive: true });
     copyFileSync(join(out, "openclaw-core-init"), join(built, place, "openclaw-core-init"));
@@ -73,12 +89,13 @@ function finish(argv, options) {
 const listening = (server, ...args) =>
   new Promise((resolve, reject) => server.once("error", reject).listen(...args, () => resolve(server)));
 
-function holders(mark) {
+/** Those that have a text among their arguments, or only those that sleep so long. */
+function holders(mark, sleeping = false) {
   return readdirSync("/proc").filter((pid) => {
     if (!/^\d+$/.test(pid)) return false;
     try {
       const text = readFileSync(`/proc/${pid}/cmdline`, "latin1");
-      return text.startsWith(`sleep\0${mark}`);
+      return sleeping ? text.startsWith(`sleep\0${mark}`) : text.includes(mark);
     } catch {
       return false;
     }
@@ -101,10 +118,22 @@ export async function runSuite(say = console.log) {
 async function inFolder(base, open, say) {
   const isRoot = process.getuid() === 0;
   const [out, ws, ro] = ["outside", "workspace", "read-only"].map((name) => join(base, name));
-  for (const dir of [join(out, "home/.ssh"), join(out, "home/.openclaw/credentials"), join(out, "other-workspace"), join(ws, "fake"), join(ws, "skills"), ro]) {
+  for (const dir of [
+    join(out, "home/.ssh"),
+    join(out, "home/.openclaw/credentials"),
+    join(out, "other-workspace"),
+    join(ws, "fake"),
+    join(ws, "skills"),
+    ro,
+  ]) {
     mkdirSync(dir, { recursive: true });
   }
-  for (const name of ["secret", "home/.ssh/id_ed25519", "home/.openclaw/credentials/oauth.json", "other-workspace/secret"]) {
+  for (const name of [
+    "secret",
+    "home/.ssh/id_ed25519",
+    "home/.openclaw/credentials/oauth.json",
+    "other-workspace/secret",
+  ]) {
     writeFileSync(join(out, name), "OUTSIDE-SECRET\n");
   }
   writeFileSync(join(ro, "file"), "");
@@ -116,12 +145,20 @@ async function inFolder(base, open, say) {
   const copyOfInit = join(out, "init");
   copyFileSync(join(root, "openclaw-core-init"), copyOfInit);
 
-  const accept = (socket) => socket.on("error", () => {}).resume().end("hello");
+  const accept = (socket) =>
+    socket
+      .on("error", () => {})
+      .resume()
+      .end("hello");
   const unix = join(out, "docker.sock");
   const abstract = `openclaw-escape-${process.pid}`;
   const runSocket = `/run/openclaw-escape-${process.pid}.sock`;
   const tcp = await listening(createServer(accept), 0, "127.0.0.1");
-  open.push(tcp, await listening(createServer(accept), unix), await listening(createServer(accept), `\0${abstract}`));
+  open.push(
+    tcp,
+    await listening(createServer(accept), unix),
+    await listening(createServer(accept), `\0${abstract}`),
+  );
   if (isRoot) open.push(await listening(createServer(accept), runSocket));
   const udp = createSocket("udp4").on("message", (text, { port, address }) => udp.send(text, port, address));
   await new Promise((resolve) => udp.bind(0, "127.0.0.1", resolve));
@@ -134,13 +171,27 @@ async function inFolder(base, open, say) {
   const limits = { pids: 64, memoryBytes: 128 << 20, fileBytes: 4 << 20, wallMs: 60_000 };
   const mounts = (at) => [{ host: ro, mount: at, access: "ro" }];
   const sandboxes = {
-    bwrap: await Sandbox.create({ workspace: { host: ws, access: "rw" }, mounts: mounts("/ro"), limits, backend: "bwrap" }),
-    landlock: await Sandbox.create({ workspace: { host: ws, access: "rw" }, mounts: mounts(ro), limits, backend: "landlock" }),
+    bwrap: await Sandbox.create({
+      workspace: { host: ws, access: "rw" },
+      mounts: mounts("/ro"),
+      limits,
+      backend: "bwrap",
+    }),
+    landlock: await Sandbox.create({
+      workspace: { host: ws, access: "rw" },
+      mounts: mounts(ro),
+      limits,
+      backend: "landlock",
+    }),
   };
   const explained = await sandboxes.bwrap.explain();
-  say(`uid ${process.getuid()}, bounded by ${JSON.stringify(explained.boundedBy)}, Landlock ABI ${explained.landlock.kernelAbi}`);
+  say(
+    `uid ${process.getuid()}, bounded by ${JSON.stringify(explained.boundedBy)}, Landlock ABI ${explained.landlock.kernelAbi}`,
+  );
 
-  const nameserver = /^nameserver\s+([\d.]+)/m.exec(existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "")?.[1];
+  const nameserver = /^nameserver\s+([\d.]+)/m.exec(
+    existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "",
+  )?.[1];
   let marks = 0;
   const context = (place) => {
     const namespaces = !["host", "-namespaces"].includes(place);
@@ -160,7 +211,9 @@ async function inFolder(base, open, say) {
       udp: `127.0.0.1:${udp.address().port}`,
       nameserver,
       hasRoute: (address) =>
-        spawnSync(attack, ["route", address]).status === 0 ? undefined : `this machine has no route to ${address}`,
+        spawnSync(attack, ["route", address]).status === 0
+          ? undefined
+          : `this machine has no route to ${address}`,
       /** A process of the gateway's user, which holds a secret and lets anybody attach. */
       async victim() {
         const child = spawn(attack, ["victim"], { stdio: ["pipe", "pipe", "ignore"] });
@@ -175,7 +228,8 @@ async function inFolder(base, open, say) {
         return { pid, at, end };
       },
       async flood(_run, bytes) {
-        if (place === "host") return (await finish(["head", "-c", String(bytes), "/dev/zero"], {})).out.length;
+        if (place === "host")
+          return (await finish(["head", "-c", String(bytes), "/dev/zero"], {})).out.length;
         return (await sandboxes.bwrap.run(["head", "-c", String(bytes), "/dev/zero"])).stdout.length;
       },
       /** What is left a second after the one who runs it is killed. */
@@ -188,7 +242,8 @@ async function inFolder(base, open, say) {
         const child = spawn(argv[0], argv.slice(1), { ...options, stdio: "pipe", detached: true });
         await new Promise((resolve) => child.stdout.once("data", resolve));
         const before = Date.now();
-        while (holders(mark).length < 4 && Date.now() - before < 10_000) await new Promise((resolve) => setTimeout(resolve, 5));
+        while (holders(mark, true).length < 4 && Date.now() - before < 10_000)
+          await new Promise((resolve) => setTimeout(resolve, 5));
         child.kill("SIGTERM");
         const start = performance.now();
         let left = holders(mark);
@@ -207,21 +262,38 @@ async function inFolder(base, open, say) {
   /** How a command is started in a place. */
   async function command(place, what, { env = {}, inherit = false } = {}) {
     const here = context(place);
-    const given = { OUT: out, WS: here.ws, RO: here.ro, GATEWAY: String(gateway.pid), SECRET_FD: "3", ...env };
+    const given = {
+      OUT: out,
+      WS: here.ws,
+      RO: here.ro,
+      GATEWAY: String(gateway.pid),
+      SECRET_FD: "3",
+      ...env,
+    };
     if (place === "host") {
       const argv = typeof what === "string" ? ["/bin/sh", "-c", what] : what;
-      return { argv, options: { cwd: ws, env: inherit ? process.env : { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...given } } };
+      return {
+        argv,
+        options: {
+          cwd: ws,
+          env: inherit ? process.env : { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...given },
+        },
+      };
     }
     const sandbox = place === "-namespaces" ? sandboxes.landlock : sandboxes.bwrap;
     const launch = await sandbox.launch(what, { env: given });
-    const program = ["all", "-namespaces"].includes(place) ? launch.argv[0] : join(built, place, "openclaw-core-init");
+    const program = ["all", "-namespaces"].includes(place)
+      ? launch.argv[0]
+      : join(built, place, "openclaw-core-init");
     // A careless supervisor: it adds its own environment.
     const own = inherit ? process.env : {};
     return { argv: [program, ...launch.argv.slice(1)], options: { cwd: ws, env: { ...own, ...launch.env } } };
   }
 
   const rows = [];
-  for (const one of cases) {
+  // OPENCLAW_ESCAPE_ONLY: those whose name matches, while working on one.
+  const only = new RegExp(process.env.OPENCLAW_ESCAPE_ONLY ?? "");
+  for (const one of cases.filter(({ name }) => only.test(name))) {
     const began = performance.now();
     const row = { area: one.area, name: one.name, places: {} };
     rows.push(row);
@@ -242,7 +314,11 @@ async function inFolder(base, open, say) {
       else {
         const { code, signal, out: text } = await run(one.sh ?? one.argv(here));
         const absent = code === 3 && place === "host" ? `the kernel says ${text.trim()}` : undefined;
-        outcome = { through: code === 0, absent, detail: signal ?? (text.trim().split("\n").at(-1) || `exit code ${code}`) };
+        outcome = {
+          through: code === 0,
+          absent,
+          detail: signal ?? (text.trim().split("\n").at(-1) || `exit code ${code}`),
+        };
       }
       if (place === "host" && (outcome.absent || !outcome.through)) {
         row.absent = outcome.absent;
@@ -252,13 +328,21 @@ async function inFolder(base, open, say) {
       row.places[place] = outcome;
     }
     const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through ? "OUT!" : "ok  ";
-    const detail = row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
-    say(`${mark} ${one.area}: ${one.name} | ${detail.replaceAll("\n", " ").slice(0, 150)} | ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    const detail =
+      row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
+    say(
+      `${mark} ${one.area}: ${one.name} | ${detail.replaceAll("\n", " ").slice(0, 150)} | ${((performance.now() - began) / 1000).toFixed(1)} s`,
+    );
   }
   for (const sandbox of Object.values(sandboxes)) await sandbox.close();
   const tried = rows.filter((row) => row.places.all);
   const escaped = tried.filter((row) => row.places.all.through);
-  return { rows, tried: tried.length, escaped: escaped.map((row) => row.name), uncontrolled: rows.filter((row) => row.uncontrolled) };
+  return {
+    rows,
+    tried: tried.length,
+    escaped: escaped.map((row) => row.name),
+    uncontrolled: rows.filter((row) => row.uncontrolled),
+  };
 }
 
 /** Somebody in the sandbox swaps a mount's source for a link to outside, while the next commands are started. */
@@ -276,12 +360,25 @@ async function race(place, { ws, out, attack, limits, command }) {
     let tries = 0;
     for (; tries < 400 && seen === 0; tries++) {
       // What a launcher does that mounts by name.
-      const bind = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", join(ws, "skills"), "/usr/local", "cat", "/usr/local/secret"];
+      const bind = [
+        "bwrap",
+        "--dev-bind",
+        "/",
+        "/",
+        "--ro-bind",
+        join(ws, "skills"),
+        "/usr/local",
+        "cat",
+        "/usr/local/secret",
+      ];
       const { out: text } = await finish(bind, {});
       if (text.includes("OUTSIDE-SECRET")) seen++;
     }
     const swapped = await swapping;
-    return { through: seen > 0, detail: `bubblewrap by name: seen after ${tries} tries, ${swapped.out.trim()}` };
+    return {
+      through: seen > 0,
+      detail: `bubblewrap by name: seen after ${tries} tries, ${swapped.out.trim()}`,
+    };
   }
   if (place !== "all") return { through: false, detail: "as with all layers" };
   const victim = await Sandbox.create({
@@ -317,12 +414,23 @@ async function race(place, { ws, out, attack, limits, command }) {
 
 /** The table of docs/security/escape-suite.md. */
 export function table(rows) {
-  const cell = (outcome) => (outcome === undefined ? "" : outcome.through ? "**through**" : outcome.detail.split("\n").at(-1).slice(0, 60).replaceAll("|", "/") || "refused");
-  const lines = ["| attack | on the host | in the sandbox | without seccomp | without Landlock | without namespaces |", "|---|---|---|---|---|---|"];
+  const cell = (outcome) =>
+    outcome === undefined
+      ? ""
+      : outcome.through
+        ? "**through**"
+        : outcome.detail.split("\n").at(-1).slice(0, 60).replaceAll("|", "/") || "refused";
+  const lines = [
+    "| attack | on the host | in the sandbox | without seccomp | without Landlock | without namespaces |",
+    "|---|---|---|---|---|---|",
+  ];
   for (const row of rows) {
     const name = `${row.area}: ${row.name}`;
     if (row.absent) lines.push(`| ${name} | not applicable: ${row.absent.replaceAll("|", "/")} | | | | |`);
-    else lines.push(`| ${name} | goes through: ${row.places.host.detail.split("\n").at(-1).slice(0, 40).replaceAll("|", "/")} | ${PLACES.map((place) => cell(row.places[place])).join(" | ")} |`);
+    else
+      lines.push(
+        `| ${name} | goes through: ${row.places.host.detail.split("\n").at(-1).slice(0, 40).replaceAll("|", "/")} | ${PLACES.map((place) => cell(row.places[place])).join(" | ")} |`,
+      );
   }
   return lines.join("\n");
 }
