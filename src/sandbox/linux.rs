@@ -408,14 +408,22 @@ async fn attend(
                 let mut room = [0; 512];
                 match control.try_read(&mut room) {
                     Ok(0) => break,
-                    Ok(length) => said.extend_from_slice(room.get(..length).unwrap_or_default()),
+                    Ok(length) => {
+                        said.extend_from_slice(room.get(..length).unwrap_or_default());
+                        // Every process is gone; what the executable still clears away, nobody waits for.
+                        if said.ends_with(b"\n") { break; }
+                    }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(_) => break,
                 }
             }
         }
     }
-    let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+    let silent = !said.ends_with(b"\n");
+    let reap = tokio::task::spawn_blocking(move || child.wait());
+    if silent {
+        let _ = reap.await;
+    }
     let _ = ended.send(read_end(&String::from_utf8_lossy(&said)));
 }
 

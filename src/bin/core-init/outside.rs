@@ -39,14 +39,21 @@ pub(crate) fn controlled() -> Result<u8, String> {
     drop(stdin);
     let [args, env] = unpack(&told)?;
     let mut control = File::from(control);
-    let outcome = Spec::from_args(args)
-        .and_then(|spec| supervise(&spec, &env, &Owner::Core(control.try_clone().map_err(text)?)));
-    let word = match outcome {
-        Ok(end) => end.to_line(),
-        Err(message) => format!("failed\t{}\n", message.replace(['\t', '\n'], " ")),
+    let mut said = control.try_clone().map_err(text)?;
+    let tell = |end: &End| {
+        // What is left to clear away nobody has to wait for: neither for the word, nor for the output to end.
+        if let Ok(null) = File::options().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+        // Nobody there any more is nobody to tell.
+        let _ = said.write_all(end.to_line().as_bytes());
     };
-    // Nobody there any more is nobody to tell.
-    let _ = control.write_all(word.as_bytes());
+    let owner = Owner::Core(control.try_clone().map_err(text)?);
+    let outcome = Spec::from_args(args).and_then(|spec| supervise(&spec, &env, &owner, tell));
+    if let Err(message) = outcome {
+        let _ = control.write_all(format!("failed\t{}\n", message.replace(['\t', '\n'], " ")).as_bytes());
+    }
     Ok(0)
 }
 
@@ -60,7 +67,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> Result<u8, String> {
     close_the_rest()?;
     let env = env_from_text(&std::env::var(ENV_VARIABLE).unwrap_or_default());
     let spec = Spec::from_args(args)?;
-    let end = supervise(&spec, &env, &Owner::Parent(watched))?;
+    let end = supervise(&spec, &env, &Owner::Parent(watched), |_| ())?;
     if let Some(message) = end.failed {
         return Err(message);
     }
@@ -265,7 +272,7 @@ impl Drop for Temporary {
     }
 }
 
-fn supervise(spec: &Spec, env: &[String], owner: &Owner) -> Result<End, String> {
+fn supervise(spec: &Spec, env: &[String], owner: &Owner, tell: impl FnOnce(&End)) -> Result<End, String> {
     let (mut spec, mut env) = (spec.clone(), env.to_vec());
     let temporary = if spec.bwrap.is_none() { Some(Temporary::make()?) } else { None };
     if let Some(Temporary(path)) = &temporary {
@@ -283,6 +290,9 @@ fn supervise(spec: &Spec, env: &[String], owner: &Owner) -> Result<End, String> 
     let end = start(spec, env, &groups).and_then(|started| watch(spec, owner, &asked, &groups, started));
     let bounded_by = (groups.in_force.memory, groups.in_force.pids);
     let end = end.map(|end| End { peak: groups.peak_memory().unwrap_or(end.peak), bounded_by, ..end });
+    if let Ok(end) = &end {
+        tell(end);
+    }
     groups.destroy();
     drop(temporary);
     end
