@@ -481,6 +481,118 @@ export declare class EventStore {
   exportTranscript(sessionKey: string): Promise<string>
 }
 
+/**
+ * A place to run commands in: they see what its policy mounts, and end with all they started. It holds no process of
+ * its own.
+ */
+export declare class Sandbox {
+  /** Runs each primitive for real and says which backend would be used; takes less than a second. */
+  static probe(): Promise<SandboxProbe>
+  /**
+   * A sandbox with this policy, after a command has seen from inside that it holds.
+   *
+   * Rejects with `SANDBOX_POLICY` (`path` names the field) or `SANDBOX_UNAVAILABLE` (`missing`, `remedy`). Nothing
+   * ever runs on the host instead.
+   */
+  static create(policy: SandboxPolicy): Promise<Sandbox>
+  /** What enforces the policy. */
+  get backend(): 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'
+  /** Where commands start, unless they say otherwise. */
+  get workspace(): string
+  /**
+   * Runs a command to its end, that of all its processes: a text for the shell, or a program with its arguments.
+   *
+   * A command that fails or times out is a result; `SANDBOX_SPAWN` means that it never ran, or that the sandbox was
+   * closed meanwhile.
+   */
+  run(command: string[] | string, options?: RunOptions): Promise<ProcessResult>
+  /**
+   * What a supervisor of the caller's own must exec to run the command in this sandbox: exactly this argv, with
+   * exactly this environment. Its exit code is the command's, or 128 and the signal; 126 if it never ran. The limits
+   * `idleMs` and `outputBytes` are the supervisor's to keep.
+   */
+  launch(command: string[] | string, options?: LaunchOptions): Promise<SandboxLaunch>
+  /** What is enforced, as a command inside observes it: capabilities, filter, Landlock, mounts, network, limits. */
+  explain(): Promise<Record<string, unknown>>
+  /** Kills every command that `run` started, and waits until all are gone. What `launch` gave is its supervisor's. */
+  close(): Promise<void>
+  /** Its files, without a command. They can still be reached when the sandbox is closed. */
+  get fs(): SandboxFs
+}
+
+/**
+ * The files beneath a sandbox's mounts, read and written in this process, without a command.
+ *
+ * Paths are the sandbox's own; a relative one begins at the workspace. What is not mounted is not there: `PATH_ESCAPE`.
+ * A read-only mount refuses changes, and whoever moves or swaps directories and links meanwhile leads nobody out.
+ * Pipes, sockets and devices are refused with `IO`, and so is what the system refuses; a file with a second name (a hard
+ * link), which may lie outside, with `PATH_ESCAPE`. There is none on Windows.
+ */
+export declare class SandboxFs {
+  /** The files that a sandbox with this policy sees, without a sandbox. `SANDBOX_POLICY` names the field that is wrong. */
+  static open(policy: SandboxPolicy): Promise<SandboxFs>
+  /** What is in a file. */
+  readFile(path: string, options?: SandboxReadOptions): Promise<Buffer>
+  /** As `readFile`, with the path at which it was read. */
+  readFileWithPath(path: string, options?: SandboxReadOptions): Promise<SandboxFile>
+  /**
+   * Writes a file: beside its place, synced, then renamed, so that a reader finds the old one or the new one. A symbolic
+   * link is followed, and its target written. An earlier file's mode stays.
+   */
+  writeFile(path: string, data: Uint8Array | string, options?: SandboxWriteOptions): Promise<void>
+  /** Creates a file as `writeFile` does with `exclusive`, and resolves with false if it exists. */
+  createFile(path: string, data: Uint8Array | string, options?: SandboxWriteOptions): Promise<boolean>
+  /** The names in a directory, sorted, without "." and "..". */
+  readDirectory(path: string): Promise<SandboxEntry[]>
+  /** What a path leads to; null if nothing is there. */
+  stat(path: string): Promise<SandboxStat | null>
+  /** Makes a directory, and those on the way to it that are missing. */
+  mkdirp(path: string, options?: Pick<SandboxPathOptions, 'pinned'>): Promise<void>
+  /** Removes a file, a symbolic link (not what it leads to), or a directory. A mount stays. */
+  remove(path: string, options?: SandboxRemoveOptions): Promise<void>
+  /** Renames a file, a symbolic link or a directory. What is at `to` is replaced if the system would. */
+  rename(from: string, to: string): Promise<void>
+  /** Copies a file, with its mode, as `writeFile` writes one. */
+  copyFile(from: string, to: string, options?: SandboxWriteOptions): Promise<void>
+  /**
+   * Where a path leads, in the sandbox, without symbolic links. The end of it need not exist.
+   *
+   * It holds for as long as nobody moves anything: a call that is given it says `pinned`, and then fails rather than
+   * go elsewhere.
+   */
+  resolvePath(path: string, options?: Pick<SandboxPathOptions, 'keepLast'>): Promise<string>
+}
+
+/**
+ * Tools that a model calls: arguments are held against a schema, time and size are bounded, and every call has a result.
+ *
+ * What goes wrong in a tool is a result with `isError`, for the model to read: arguments that do not fit (every
+ * violation is listed), a handler that throws, hangs or returns nonsense, a tool that is not there. Credentials and
+ * secrets of the environment are masked in it.
+ */
+export declare class ToolRegistry {
+  /** A registry without tools. */
+  constructor(options?: ToolRegistryConfig)
+  /**
+   * Adds a tool. Its handler gets arguments that fit the schema; what it returns, or resolves with, is the result: a
+   * string, an object with `content` (and `details`, `isError`), or any other JSON.
+   *
+   * Throws `VALIDATION` for a name that providers refuse or that is taken, and for parameters that are no JSON Schema.
+   */
+  register(tool: Tool, handler: (args: unknown, ctx: { signal: AbortSignal; toolCallId: string }) => unknown): void
+  /**
+   * Adds tools that are built in and work in the registry's sandbox: "exec" (a command for the shell), "read", "write",
+   * "edit", "ls", "grep". Throws `VALIDATION` without a sandbox; there is only "exec" on Windows.
+   */
+  registerBuiltin(...names: string[]): void
+  /** Takes a tool away; whether it was there. Calls that run go on. */
+  unregister(name: string): boolean
+  /** The tools there are, in the order in which they came: what to tell a model. */
+  list(): Tool[]
+  /** Runs a call, and resolves with its result, whatever goes wrong in the tool. */
+  execute(call: ToolRequest, options?: ExecuteOptions): Promise<ToolResult>
+}
+
 /** What aborts a call. */
 export interface AbortOptions {
   /** The call rejects with its reason. */
@@ -816,6 +928,14 @@ export interface EventStoreStats {
   nats?: NatsStatus
 }
 
+/** What a call is given. */
+export interface ExecuteOptions {
+  /** Aborts the call: the handler's signal fires, commands are killed, and the promise rejects with the reason. */
+  signal?: AbortSignal
+  /** Called with what the tool tells meanwhile. `exec`: `{ stream: "stdout" | "stderr", text }`, for each piece of output. */
+  onUpdate?: (partial: unknown) => void
+}
+
 /**
  * A GET that connects only to addresses that `checkUrl` admits, at each of at most 5 redirects. It goes through no
  * proxy, and decompresses nothing.
@@ -912,6 +1032,16 @@ export interface ImportSkipped {
   line: number
   /** Why. */
   reason: string
+}
+
+/** What a command is given that somebody else starts. */
+export interface LaunchOptions {
+  /** Where it starts, in the sandbox; the workspace by default. */
+  cwd?: string
+  /** Variables beside those of the policy, and before them. */
+  env?: Record<string, string>
+  /** Gives it a terminal of its own. */
+  pty?: boolean
 }
 
 /** Which sessions to list. */
@@ -1095,6 +1225,30 @@ export declare function parseJson5(text: string): unknown
  */
 export declare function parseSessionKey(key: string): ParsedSessionKey | null
 
+/** How a command ended, and what it used. */
+export interface ProcessResult {
+  /** Null if a signal ended it. */
+  exitCode: number | null
+  /** The signal that ended it, such as `SIGKILL`. */
+  signal?: string
+  /** At most `outputBytes`: where more came, its first and its last half. */
+  stdout: Buffer
+  /** The same of standard error. */
+  stderr: Buffer
+  /** Which limit on time ended it. */
+  timedOut?: 'wall' | 'idle'
+  /** Whether output is missing from the middle. */
+  truncated: boolean
+  /** How many bytes of output are missing. */
+  droppedBytes: number
+  /** From start to end, in milliseconds. */
+  wallMs: number
+  /** CPU time of all its processes, in milliseconds. */
+  cpuMs: number
+  /** The most memory it had, in bytes: of all its processes where a cgroup counts it, else of the largest of them. */
+  peakMemoryBytes: number
+}
+
 /**
  * What is known of a session without reading it. It depends on the set of its events alone: replicas that have the same
  * events have the same projection.
@@ -1202,6 +1356,173 @@ export interface RetentionOptions {
   maxBytes?: number
 }
 
+/** What a command is given. */
+export interface RunOptions {
+  /** What it reads; nothing by default. */
+  stdin?: Uint8Array
+  /** Where it starts, in the sandbox; the workspace by default. */
+  cwd?: string
+  /** Variables beside those of the policy, and before them. Nothing of this process's environment is passed on. */
+  env?: Record<string, string>
+  /** Gives it a terminal of its own, of 80 columns and 24 lines; all output is then on stdout. */
+  pty?: boolean
+  /** Kills it, and all it started. */
+  signal?: AbortSignal
+  /** Gets output as it comes. While it is not called, the command waits; if it throws, the command is killed. */
+  onOutput?: (chunk: Buffer, stream: 'stdout' | 'stderr') => void
+}
+
+/** One primitive, and whether it works here. */
+export interface SandboxCheck {
+  /** Its name, such as `bwrap/user-namespaces`. */
+  name: string
+  /** Whether it did what it must. */
+  ok: boolean
+  /** What was seen. */
+  detail: string
+  /** What to do where it did not. */
+  remedy?: string
+}
+
+/** A name in a directory. */
+export interface SandboxEntry {
+  /** The name; what is no UTF-8 in it is shown as U+FFFD. */
+  name: string
+  /** Whether it is a directory. A symbolic link is none. */
+  isDirectory: boolean
+}
+
+/** What is in a file, and where it is. */
+export interface SandboxFile {
+  /** Its bytes. */
+  data: Buffer
+  /** Where it was read, in the sandbox, without symbolic links. */
+  path: string
+}
+
+/** What a supervisor of the caller's own must exec. */
+export interface SandboxLaunch {
+  /** The program and its arguments, without a secret. */
+  argv: Array<string>
+  /** The whole environment to start it with. */
+  env: Record<string, string>
+}
+
+/** Bounds of one command. */
+export interface SandboxLimits {
+  /** Bytes of memory of all its processes: 2 GiB by default. Without a cgroup it binds each process by itself. */
+  memoryBytes?: number
+  /** Processes and threads at once: 512 by default. */
+  pids?: number
+  /** Seconds of CPU time of each process: unbounded by default. */
+  cpuSeconds?: number
+  /** Milliseconds from start to end: 600,000 by default. */
+  wallMs?: number
+  /** Milliseconds without output: unbounded by default. */
+  idleMs?: number
+  /** Bytes of each output stream that are kept, the first and the last half: 1 MiB by default. `onOutput` gets all. */
+  outputBytes?: number
+  /** Bytes of a file, and of `/tmp`: 1 GiB by default. */
+  fileBytes?: number
+}
+
+/** A file or folder, and where a sandbox sees it. */
+export interface SandboxMount {
+  /** An absolute path of this machine. */
+  host: string
+  /** An absolute path in the sandbox. */
+  mount: string
+  /** Whether it may be written. */
+  access: 'ro' | 'rw'
+}
+
+/** How to follow a path. */
+export interface SandboxPathOptions {
+  /** Whether the last component, if it is a symbolic link, is not followed. Default: false. */
+  keepLast?: boolean
+  /** As in `SandboxWriteOptions`. */
+  pinned?: boolean
+}
+
+/** What a sandbox may do. Fields that are not known are refused. */
+export interface SandboxPolicy {
+  /** The folder that it is for. */
+  workspace: SandboxWorkspace
+  /**
+   * What else it sees. `/`, `/proc`, `/run`, `/etc`, a whole home, keys in it, OpenClaw's state directory (but its
+   * workspaces), sockets and devices are refused.
+   */
+  mounts?: Array<SandboxMount>
+  /** `none`, the default: no route, no DNS, no service of this machine. `host`: this machine's, loopback included. */
+  network?: 'none' | 'host'
+  /** Variables of every command. */
+  env?: Record<string, string>
+  /** Bounds of each command. */
+  limits?: SandboxLimits
+  /** What enforces it: `auto`, the default, takes the strongest that works. */
+  backend?: 'auto' | 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'
+}
+
+/** What works here. */
+export interface SandboxProbe {
+  /** The backend that would be used. */
+  backend: string | null
+  /** Every primitive that was tried. */
+  checks: Array<SandboxCheck>
+}
+
+/** How to read a file. */
+export interface SandboxReadOptions {
+  /** `LIMIT` if the file has more bytes, also if it grows meanwhile. Default: 256 MiB. */
+  maxBytes?: number
+  /** Aborts the call. */
+  signal?: AbortSignal
+}
+
+/** How to remove something. */
+export interface SandboxRemoveOptions {
+  /** Whether a directory is removed with what is in it. Default: false. */
+  recursive?: boolean
+  /** Whether what does not exist is removed already. Default: false. */
+  force?: boolean
+  /** As in `SandboxWriteOptions`. */
+  pinned?: boolean
+  /** Aborts the call; what is removed by then stays so. */
+  signal?: AbortSignal
+}
+
+/** What is known of a file without reading it. */
+export interface SandboxStat {
+  /** "other": a pipe, a socket, a device. */
+  type: 'file' | 'directory' | 'other'
+  /** Its bytes. */
+  size: number
+  /** When it was last written, in milliseconds since 1970. */
+  mtimeMs: number
+}
+
+/** The folder that a sandbox is for. */
+export interface SandboxWorkspace {
+  /** An absolute path of this machine. Not looked at with the access `none`. */
+  host: string
+  /** Where the sandbox sees it: `/workspace` by default, and with the backend `landlock` always `host`. */
+  mount?: string
+  /** With `none`, an empty folder stands there. */
+  access: 'none' | 'ro' | 'rw'
+}
+
+/** How to write a file. */
+export interface SandboxWriteOptions {
+  /** Whether directories on the way that are missing are made. Default: false. */
+  mkdir?: boolean
+  /** Whether the file must not exist, not even as a symbolic link: then `IO`. Default: false. */
+  exclusive?: boolean
+  /** Whether the path came from `resolvePath`: a symbolic link in it is then `PATH_ESCAPE`. Default: false. */
+  pinned?: boolean
+  /** Aborts the call; the file is then what it was. */
+  signal?: AbortSignal
+}
+
 /** An event of the log. */
 export interface StoredEvent {
   /** The session it belongs to. */
@@ -1224,6 +1545,64 @@ export interface StoredEvent {
   clock: string
   /** BLAKE3 over the hash of the event before it of this session and origin, and the event: the same on every replica. */
   hash: string
+}
+
+/** What a model is told of a tool. */
+export interface Tool {
+  /** 1 to 64 letters, digits, "_" and "-": what every provider takes. */
+  name: string
+  /** When to use it, and how. */
+  description: string
+  /** The JSON Schema of its arguments. */
+  parameters: object
+}
+
+/** What is in a result: a text, or an image in base64. */
+export interface ToolContent {
+  /** Which of the two. */
+  type: 'text' | 'image'
+  /** The text. */
+  text?: string
+  /** The image, in base64. */
+  data?: string
+  /** Such as "image/png". */
+  mimeType?: string
+}
+
+/** What the calls of a registry work in, and their bounds. */
+export interface ToolRegistryConfig {
+  /** What the built-in tools work in. */
+  sandbox?: Sandbox
+  /** How long a call may take, in milliseconds: 120,000 by default. */
+  timeoutMs?: number
+  /** Bytes of a result, from 1,024 on: 1 MiB by default. Of a longer text, head and tail stay. */
+  maxResultBytes?: number
+}
+
+/** A call of a tool, as a model asks for it. */
+export interface ToolRequest {
+  /** The call's id. */
+  id: string
+  /** The tool's name. */
+  name: string
+  /** The arguments, whatever they are. */
+  arguments: unknown
+}
+
+/** The result of a call, as a message of the conversation. */
+export interface ToolResult {
+  /** What kind of message it is. */
+  role: 'toolResult'
+  /** The call's id. */
+  toolCallId: string
+  /** The tool's name. */
+  toolName: string
+  /** What the model gets to see. */
+  content: ({ type: 'text'; text: string } | { type: 'image'; data: string; mimeType: string })[]
+  /** Whether the tool could not do what it was asked for. */
+  isError: boolean
+  /** What else there is to know, such as the `exitCode` of `exec`. */
+  details?: Record<string, unknown>
 }
 
 /**

@@ -2,6 +2,7 @@
 // nothing of the core: it sets switches and names commands, and loads no addon.
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { registerSandbox, type SandboxApi, type SandboxConfig } from "./adapters/sandbox.js";
 import { type EventsApi, registerEvents } from "./events/plugin.js";
 import type { GatewayRuntime } from "./events-cli.js";
 import { type ProvidersApi, registerProviders } from "./model-providers.js";
@@ -10,10 +11,10 @@ import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
-interface PluginApi extends EventsApi, ProvidersApi {
+interface PluginApi extends EventsApi, ProvidersApi, SandboxApi {
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
-  pluginConfig?: { modules?: Record<string, unknown> };
+  pluginConfig?: { modules?: Record<string, unknown>; sandbox?: SandboxConfig };
   registerCli(
     registrar: (context: { program: Command }) => void,
     options: {
@@ -49,6 +50,7 @@ export default {
     const switches = Switches.read(process.env, modules);
     registerEvents(api, switches.mode("events"));
     if (switches.mode("providers") !== "off") registerProviders(api);
+    registerSandbox(api, switches.mode("sandbox"), folder, api.pluginConfig?.sandbox);
     api.registerCli(
       ({ program }) => {
         const status = async ({ json }: { json?: boolean }) => {

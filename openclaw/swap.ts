@@ -162,6 +162,8 @@ export class Core {
   readonly counting: boolean;
   readonly timing: boolean;
   readonly modules = new Map<ModuleName, ModuleRuntime>();
+  /** Of modules that OpenClaw reaches through its plugin surface. */
+  readonly #surfaces = new Map<ModuleName, Map<string, FunctionStats>>();
   readonly #env: Environment;
   readonly #switches: Switches;
   readonly #warn: (message: string) => void;
@@ -272,6 +274,16 @@ export class Core {
     }
   }
 
+  /** Counts a call that a module answered through OpenClaw's plugin surface. */
+  answered(module: ModuleName, name: string): void {
+    const functions = this.#surfaces.get(module) ?? new Map<string, FunctionStats>();
+    this.#surfaces.set(module, functions);
+    const stats = functions.get(name) ?? newFunctionStats();
+    functions.set(name, stats);
+    stats.calls++;
+    stats.native++;
+  }
+
   /** Ends what still runs in the background and writes reports and counts. */
   finish(): void {
     this.background.finish();
@@ -299,7 +311,10 @@ export class Core {
     if (how === "library") {
       return { attached: "typescript", how, functions: {}, reason: row.note ?? "only by import" };
     }
-    const functions = Object.fromEntries(runtime?.functions ?? []);
+    const functions = Object.fromEntries([
+      ...(runtime?.functions ?? []),
+      ...(this.#surfaces.get(name) ?? []),
+    ]);
     const { error } = addonState();
     const reason = error ?? (canHook() ? this.#found() : noHooks());
     if (reason) return { attached: "typescript", how, functions, reason };

@@ -1,12 +1,13 @@
 // Builds the package: the native binary, index.d.ts, index.js and dist/.
 //
-//   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|ts|loader]
+//   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|init|ts|loader]
 //
 // --check   fails when the committed index.d.ts is not what the build makes.
 // --zig     links with zig through cargo-zigbuild; a glibc floor may follow the triple (…-gnu.2.17).
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -33,8 +34,12 @@ const { values: options } = parseArgs({
     zig: { type: "boolean" },
     check: { type: "boolean" },
     only: { type: "string" },
+    features: { type: "string" },
   },
 });
+
+/** Starts the commands of the sandbox, on Linux. */
+const initName = "openclaw-core-init";
 
 function fail(message) {
   console.error(`build: ${message}`);
@@ -144,6 +149,59 @@ function buildNative() {
   );
 }
 
+/** The Rust libraries of these triples are installed. */
+function installedTargets() {
+  const { stdout } = spawnSync("rustup", ["target", "list", "--installed"], { encoding: "utf8" });
+  return new Set((stdout ?? "").split(/\s+/));
+}
+
+/**
+ * The executable that starts sandboxed commands: static, so that it starts fast and needs nothing of the system. musl's
+ * library is best at that; where it is not installed, the target's own is linked in.
+ */
+function buildInit({ features } = {}) {
+  const host = /^host: (.*)$/m.exec(spawnSync("rustc", ["-vV"], { encoding: "utf8" }).stdout ?? "")?.[1];
+  const wanted = (options.target ?? host ?? "").replace(/\.[\d.]+$/, "");
+  if (!wanted.includes("linux")) return;
+  const musl = wanted.replace("-gnu", "-musl");
+  const target = options.zig || installedTargets().has(musl) ? musl : wanted;
+  const variable = `CARGO_TARGET_${target.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`;
+  const args = ["--package", "openclaw-core-init", "--profile", "init", "--target", target];
+  if (features) args.push("--features", features);
+  // The linker that Rust brings will do for an executable without C.
+  const flags =
+    target === musl ? "-C target-feature=+crt-static -C linker=rust-lld" : "-C target-feature=+crt-static";
+  const result = spawnSync(
+    options.zig ? "cargo-zigbuild" : "cargo",
+    [options.zig ? "zigbuild" : "build", ...args],
+    {
+      cwd: root,
+      stdio: "inherit",
+      env: options.zig ? process.env : { ...process.env, [variable]: flags },
+    },
+  );
+  if (result.status !== 0) fail(`${initName} could not be built for ${target}`);
+  const built = join(targetDir(), target, "init", initName);
+  const folders = [join(root, "npm", platformOf(wanted))];
+  if (!options.target || wanted === host) folders.push(root);
+  for (const folder of folders) {
+    // A rename, because a running process may be this file.
+    copyFileSync(built, join(folder, `.${initName}`));
+    chmodSync(join(folder, `.${initName}`), 0o755);
+    renameSync(join(folder, `.${initName}`), join(folder, initName));
+  }
+  console.log(`built ${initName} for ${target}, ${(statSync(built).size / 1e6).toFixed(2)} MB`);
+}
+
+/** Where cargo puts what it builds. */
+function targetDir() {
+  const { stdout } = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1"], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  return JSON.parse(stdout).target_directory;
+}
+
 function buildTypeScript() {
   const sources = existsSync(join(root, "openclaw"))
     ? readdirSync(join(root, "openclaw"), { recursive: true }).filter((file) => String(file).endsWith(".ts"))
@@ -165,6 +223,7 @@ function buildTypeScript() {
 
 const parts = options.only ? [options.only] : ["native", "ts"];
 if (parts.includes("native")) buildNative();
+if (parts.includes("native") || parts.includes("init")) buildInit({ features: options.features });
 // From the committed index.d.ts, where the binary was built elsewhere.
 if (parts.includes("loader")) writeLoader(declaredExports(readFileSync(join(root, "index.d.ts"), "utf8")));
 if (parts.includes("ts")) buildTypeScript();

@@ -7,8 +7,11 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openclawVersion, SetupError, setup } from "./setup.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
 
 const apis = {
   openai: "openai-completions",
@@ -47,15 +50,19 @@ async function play() {
   const { createHome } = await import("../__test__/host/fixture.mjs");
   const { configureTurn, runTurn } = await import("../__test__/host/turn.mjs");
   const { startModelServer } = await import("../__test__/sim/model/server.mjs");
+  const { execThenRead, readThenAnswer } = await import("../__test__/sim/model/script.mjs");
   const { MODULES } = await import("../dist/modules.js");
+  const { Sandbox } = await import("../index.js");
 
   const runId = randomBytes(6).toString("hex");
   const note = `the word of this run is ${randomBytes(4).toString("hex")}`;
-  const server = await startModelServer();
+  const probe = await Sandbox.probe();
+  const sandboxed = probe.backend === "bwrap";
+  const server = await startModelServer({ script: sandboxed ? execThenRead() : readThenAnswer() });
   const statsDir = await mkdtemp(join(tmpdir(), "openclaw-core-stats-"));
   const home = await createHome();
   try {
-    await configureTurn(home, server, apis[options.api]);
+    await configureTurn(home, server, apis[options.api], sandboxed ? { plugin: root } : {});
     console.error(
       `… one agent turn of OpenClaw ${openclawVersion()} against the model server on ${server.url}`,
     );
@@ -65,6 +72,12 @@ async function play() {
     const problems = [...turn.problems];
     if (processes.length === 0) problems.push("no process of OpenClaw reported what the core did in it");
     else if (!modules.some(({ native }) => native > 0)) problems.push("native code answered no call");
+    const sandbox = sandboxOf(
+      probe,
+      modules.find(({ name }) => name === "sandbox"),
+    );
+    if (sandboxed && !(sandbox.commands > 0 && sandbox.fileCalls > 0))
+      problems.push("the agent did not work in the sandbox");
     const { code, wallMs, cpuMs, maxRssKb, answer } = turn;
     return {
       runId,
@@ -88,6 +101,7 @@ async function play() {
         })),
       },
       addonLoadMs: Math.max(0, ...processes.map(({ addonLoadNs }) => addonLoadNs)) / 1e6,
+      sandbox,
       modules,
       problems,
       ...(turn.problems.length ? { output: (turn.stdout + turn.stderr).slice(-4000) } : {}),
@@ -97,6 +111,20 @@ async function play() {
     await server.close();
     await rm(statsDir, { recursive: true, force: true });
   }
+}
+
+/** What the agent did in the sandbox, or what keeps it from there. */
+function sandboxOf({ backend, checks }, { functions }) {
+  const failed = checks.find(({ ok }) => !ok);
+  if (backend !== "bwrap")
+    return { backend: null, reason: failed && `${failed.name}: ${failed.detail}`, remedy: failed?.remedy };
+  const calls = Object.entries(functions);
+  const sum = (of) => of.reduce((total, [, { native }]) => total + native, 0);
+  return {
+    backend,
+    commands: sum(calls.filter(([name]) => name === "exec")),
+    fileCalls: sum(calls.filter(([name]) => name !== "exec")),
+  };
 }
 
 async function readStats(folder, runId) {
@@ -150,7 +178,8 @@ function median(values) {
       : undefined;
 }
 
-function page({ runId, openclaw, node, processes, turn, addonLoadMs, modules, problems, output }) {
+function page(result) {
+  const { runId, openclaw, node, processes, turn, addonLoadMs, sandbox, modules, problems, output } = result;
   const lines = [""];
   const ok = problems.length === 0;
   const seconds = (ms) => (ms === undefined ? "?" : `${(ms / 1000).toFixed(1)} s`);
@@ -162,6 +191,12 @@ function page({ runId, openclaw, node, processes, turn, addonLoadMs, modules, pr
   lines.push(
     `    cost     ${seconds(turn.wallMs)}, ${seconds(turn.cpuMs)} of CPU, ` +
       `${(turn.maxRssKb / 1024).toFixed(0)} MiB at the peak; addon loaded in ${addonLoadMs.toFixed(1)} ms`,
+  );
+  lines.push(
+    sandbox.backend
+      ? `    sandbox  ${sandbox.backend}: ${sandbox.commands} command${sandbox.commands === 1 ? "" : "s"}, ` +
+          `${sandbox.fileCalls} file calls without a process`
+      : `    sandbox  none: ${sandbox.reason ?? "no backend works here"}${sandbox.remedy ? ` (${sandbox.remedy})` : ""}`,
   );
   lines.push("");
   const head = ["module", "runs as", "attached", "calls", "native", "native, each", "TypeScript", "ratio"];

@@ -29,6 +29,7 @@ const suites = {
   host: { major: "24" },
   sim: {},
   docs: { major: "24" },
+  escape: { major: "24" },
   package: {},
 };
 

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use crate::{Code, CoreError, Result};
 
 #[cfg(unix)]
+pub(crate) mod component;
+#[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;

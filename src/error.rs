@@ -57,6 +57,9 @@ codes! {
     ProviderRequest = "PROVIDER_REQUEST", "A request is wrong, or asks for what the API cannot express; `path` names the field.";
     Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
+    SandboxUnavailable = "SANDBOX_UNAVAILABLE", "Nothing here can enforce the policy; `missing` names what is missing, `remedy` what to do.";
+    SandboxPolicy = "SANDBOX_POLICY", "A sandbox policy is malformed, or would undo the sandbox; `path` names the field.";
+    SandboxSpawn = "SANDBOX_SPAWN", "A command did not start in the sandbox, or the sandbox was closed.";
     Limit = "LIMIT", "A stated limit was passed.";
     Io = "IO", "The operating system refused; the message holds its words.";
     Internal = "INTERNAL", "A bug in the core: please report it.";
@@ -103,6 +106,10 @@ pub struct Details {
     pub error_type: Option<String>,
     /// `TIMEOUT`: the timer that ran out: `connect`, `firstByte`, `idle` or `total`.
     pub phase: Option<&'static str>,
+    /// `SANDBOX_UNAVAILABLE`: the primitive that is missing.
+    pub missing: Option<String>,
+    /// `SANDBOX_UNAVAILABLE`: what to do about it.
+    pub remedy: Option<String>,
 }
 
 impl CoreError {
@@ -179,6 +186,13 @@ impl CoreError {
             *text = change(text);
         }
         self.source = None;
+        self
+    }
+
+    /// Adds the primitive that is missing, and what to do about it.
+    pub fn missing(mut self, primitive: impl Into<String>, remedy: impl Into<String>) -> Self {
+        self.details.missing = Some(primitive.into());
+        self.details.remedy = Some(remedy.into());
         self
     }
 

@@ -15,8 +15,10 @@
 //! | [`beneath`] | paths that stay beneath a root, opened by descriptor |
 //! | [`validation`] | messages, IP addresses and URLs from outside; a GET that reaches only what is public |
 //! | [`http`] | HTTP clients: TLS, certificate authorities, proxies, limits |
+//! | [`sandbox`] | commands that see and reach only what a policy names |
 //! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
 //! | [`providers`] | clients of model providers: requests, streams of answers, retries, failover, cost |
+//! | [`tools`] | tools that a model calls: a registry, and the built-in ones, bound to a sandbox |
 //! | `node` | the Node-API classes and functions |
 //!
 //! # Safety
@@ -33,7 +35,9 @@ pub mod log;
 pub mod memory;
 pub mod providers;
 pub mod redact;
+pub mod sandbox;
 pub mod secrets;
+pub mod tools;
 pub mod types;
 pub mod validation;
 // The napi macros expand to `unsafe`, want `pub`, `&Env` and `&self`, and register exports only outside of tests.

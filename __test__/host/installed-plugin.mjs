@@ -1,6 +1,14 @@
 // The packed package, installed as a plugin into a scratch home by OpenClaw's own command.
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { binary, npm, root, run } from "../package/packed.mjs";
@@ -15,6 +23,11 @@ export async function installPlugin(home) {
     const staged = join(scratch, "package");
     const manifest = JSON.parse(readFileSync(join(staged, "package.json"), "utf8"));
     manifest.files.push(binary);
+    const init = "openclaw-core-init";
+    if (existsSync(join(root, init))) {
+      manifest.files.push(init);
+      copyFileSync(join(root, init), join(staged, init));
+    }
     // Not published yet, so npm could not find them.
     delete manifest.optionalDependencies;
     writeFileSync(join(staged, "package.json"), JSON.stringify(manifest));

@@ -7,9 +7,10 @@ export const APIS = ["openai-completions", "openai-responses", "anthropic-messag
 
 /**
  * Gives the home a config that points OpenClaw at the server. It is JSON5 with comments and an include, as people
- * write it, so that JSON.parse alone cannot read it.
+ * write it, so that JSON.parse alone cannot read it. With `plugin`, the folder of the package, the agent works in its
+ * sandbox.
  */
-export async function configureTurn(home, server, api = "openai-completions") {
+export async function configureTurn(home, server, api = "openai-completions", { plugin } = {}) {
   const baseUrl = api === "anthropic-messages" ? server.anthropicUrl : server.openaiUrl;
   await home.write(
     "openclaw.json",
@@ -20,9 +21,19 @@ export async function configureTurn(home, server, api = "openai-completions") {
     defaults: {
       model: { primary: 'loopback/${server.models[0]}' },
       workspace: ${JSON.stringify(home.workspace)},
-      skipBootstrap: true, // nobody to introduce itself to
+      skipBootstrap: true, // nobody to introduce itself to${
+        plugin
+          ? `
+      sandbox: { mode: 'all', backend: 'bwrap', scope: 'agent', workspaceAccess: 'rw' },`
+          : ""
+      }
     },
-  },
+  },${
+    plugin
+      ? `
+  plugins: { load: { paths: [${JSON.stringify(plugin)}] }, entries: { core: { enabled: true } } },`
+      : ""
+  }
   /* Where the model is, and what it can do. */
   models: { $include: './models.json5' },
 }

@@ -21,7 +21,10 @@ import {
   parseJson5,
   parseSessionKey,
   resolveBeneath,
+  type Sandbox,
+  type SandboxFs,
   type StoredEvent,
+  ToolRegistry,
   validateMessage,
 } from "@openclaw/core";
 
@@ -170,3 +173,33 @@ export const fetched: Promise<FetchedUrl> = fetchChecked("https://example.com/",
 export const body: Promise<Buffer> = fetched.then((answer) => answer.body);
 // @ts-expect-error only a GET
 fetchChecked("https://example.com/", { method: "POST" });
+
+declare const files: SandboxFs;
+export const file: Promise<Buffer> = files.readFile("a", { maxBytes: 10, signal: AbortSignal.timeout(1) });
+export const written: Promise<void> = files.writeFile("a", new Uint8Array(1), {
+  mkdir: true,
+  exclusive: true,
+});
+export const created: Promise<boolean> = files.createFile("a", "text");
+export const entries: Promise<{ name: string; isDirectory: boolean }[]> = files.readDirectory(".");
+export const seen: Promise<{ type: "file" | "directory" | "other"; size: number; mtimeMs: number } | null> =
+  files.stat("a");
+export const place: Promise<string> = files.resolvePath("a", { keepLast: true });
+// @ts-expect-error what is written is bytes or text
+files.writeFile("a", 7);
+
+declare const sandbox: Sandbox;
+const tools = new ToolRegistry({ sandbox, timeoutMs: 1000, maxResultBytes: 4096 });
+tools.registerBuiltin("exec", "read");
+tools.register(
+  { name: "a", description: "", parameters: { type: "object" } },
+  async (_args: unknown, { signal, toolCallId }) => `${toolCallId} ${signal.aborted}`,
+);
+export const toolResult: Promise<{ role: "toolResult"; toolCallId: string; isError: boolean }> =
+  tools.execute(
+    { id: "1", name: "a", arguments: {} },
+    { signal: AbortSignal.timeout(1), onUpdate: (partial: unknown) => partial },
+  );
+// @ts-expect-error a tool has a schema
+tools.register({ name: "a", description: "" }, () => "");
+export const known: string[] = tools.list().map(({ name }) => name);

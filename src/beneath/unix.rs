@@ -8,16 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::component::{STEP, may_be_link};
 use super::{Access, Failure};
 
 /// As many as Linux follows.
 const MAX_LINKS: usize = 40;
-
-/// A directory to go on from. `O_PATH` needs no leave to read it.
-#[cfg(target_os = "linux")]
-const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-#[cfg(not(target_os = "linux"))]
-const STEP: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub(super) struct Root {
@@ -266,9 +261,4 @@ impl<'a> Walk<'a> {
         let missing = self.rest.iter().filter(|part| *part != ".");
         Ok(self.trail.iter().map(|(_, name)| name).chain(missing).collect())
     }
-}
-
-/// What opening a link with `O_NOFOLLOW` fails with; NOTDIR if a directory was asked for.
-fn may_be_link(error: Errno) -> bool {
-    matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::MLINK)
 }

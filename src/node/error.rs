@@ -34,6 +34,8 @@ pub(super) fn object<'env>(env: &'env Env, error: &CoreError) -> napi::Result<Ob
     set(&mut object, "body", details.body.as_deref())?;
     set(&mut object, "errorType", details.error_type.as_deref())?;
     set(&mut object, "phase", details.phase)?;
+    set(&mut object, "missing", details.missing.as_deref())?;
+    set(&mut object, "remedy", details.remedy.as_deref())?;
     if let Some(cause) = std::error::Error::source(error) {
         let cause = JsError::from(Error::new(Status::GenericFailure, cause.to_string())).into_unknown(*env);
         object.set("cause", cause)?;

@@ -26,11 +26,15 @@ mod log;
 mod memory;
 mod providers;
 mod redact;
+mod sandbox;
+#[cfg(unix)]
+mod sandbox_fs;
 mod script;
 mod secrets;
 mod settle;
 mod slices;
 mod stream;
+mod tools;
 mod types;
 mod validation;
 

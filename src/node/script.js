@@ -594,6 +594,36 @@
     };
   }
 
+  /** Calls the handler of a tool, and ends its call: with `answer` null the one of this number is aborted. */
+  function toolCaller(handler) {
+    const running = new Map();
+    return (number, id, args, answer) => {
+      if (answer === null) {
+        const controller = running.get(number);
+        running.delete(number);
+        controller?.abort();
+        return;
+      }
+      const controller = new AbortController();
+      running.set(number, controller);
+      const settle = (ok, text) => {
+        if (running.delete(number)) answer(ok, text);
+      };
+      const call = async () => handler(JSON.parse(args), { signal: controller.signal, toolCallId: id });
+      call()
+        .then((result) => settle(true, JSON.stringify(result) ?? "null"))
+        .catch((error) => {
+          let text = "the tool failed";
+          try {
+            text = String(error?.message ?? error);
+          } catch {
+            // An error that cannot even be shown.
+          }
+          settle(false, text);
+        });
+    };
+  }
+
   return {
     appendJson,
     appendSessions,
@@ -603,6 +633,7 @@
     providerClasses,
     redact,
     redactBy,
+    toolCaller,
     writeEvent,
     writeEvents,
   };

@@ -18,6 +18,19 @@ export function readThenAnswer() {
   };
 }
 
+/** As the default, after a command that looks at the same file: one turn that uses a shell and a file tool. */
+export function execThenRead() {
+  const read = readThenAnswer();
+  return (turn) => {
+    const [result] = turn.toolResults;
+    const file = /\b[\w-]+\.(?:txt|md)\b/.exec(result?.text ?? turn.user)?.[0];
+    if (!result && file && turn.tools.includes("exec"))
+      return { toolCalls: [{ name: "exec", arguments: { command: `wc -c ${file}` } }] };
+    if (result?.name === "exec" && file) return { toolCalls: [{ name: "read", arguments: { path: file } }] };
+    return read(turn);
+  };
+}
+
 /** Replies given one after the other, whatever is asked; running out is an error. */
 export function inOrder(...replies) {
   let next = 0;
