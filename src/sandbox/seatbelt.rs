@@ -125,7 +125,7 @@ mod backend {
             std::fs::create_dir(&temporary).map_err(wrong)?;
             let temporary = temporary.canonicalize().map_err(wrong)?;
             let here = temporary.to_string_lossy().into_owned();
-            let argv = Self::argv(plan, command, &here);
+            let words = Self::argv(plan, command, &here);
             let mut env = command.environment(plan);
             for name in ["HOME", "TMPDIR"] {
                 if env.get(name).is_some_and(|value| value == "/tmp") {
@@ -133,7 +133,7 @@ mod backend {
                 }
             }
             let (program, args) =
-                argv.split_first().ok_or_else(|| wrong(std::io::ErrorKind::NotFound.into()))?;
+                words.split_first().ok_or_else(|| wrong(std::io::ErrorKind::NotFound.into()))?;
             let stdin = if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
             let mut child = std::process::Command::new(program)
                 .args(args)
