@@ -23,7 +23,8 @@
 //!
 //! # Safety
 //! `unsafe` is denied in the whole crate; each exception sits in `node`, in [`memory`], the global allocator, in the
-//! barrier of the event store's `sled`, or in the locked pages of [`secrets`], beside its `// SAFETY:` line.
+//! barrier of the event store's `sled`, in the locked pages of [`secrets`], or in the job objects of [`sandbox`] on Windows,
+//! beside its `// SAFETY:` line.
 
 pub mod auth;
 pub mod beneath;

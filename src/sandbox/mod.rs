@@ -8,7 +8,8 @@
 //! | `process` | [`Command`], streams, timeouts, [`ProcessResult`] |
 //! | `fs` | [`fs::SandboxFs`]: the sandbox's files, without a command |
 //! | `linux` | the backends `bwrap` and `landlock`: both are carried out by `openclaw-core-init` |
-//! | `seatbelt` | macOS: `sandbox-exec`. Windows has no backend yet, and so no sandbox |
+//! | `seatbelt` | macOS: `sandbox-exec` |
+//! | `job_object` | Windows: a job object and a restricted token. It bounds and ends commands, and keeps them from writing |
 //! | `streams` | pipes of a process, to and from the runtime |
 //! | `spec` | what the core tells `openclaw-core-init`, which is built from files of this folder too |
 //!
@@ -19,7 +20,7 @@
 //! It fails closed: without a backend that works there is no [`Sandbox`], and no command ever runs on the host instead.
 
 #![cfg_attr(
-    not(any(target_os = "linux", target_os = "macos")),
+    not(any(target_os = "linux", target_os = "macos", windows)),
     allow(dead_code, reason = "a system without a backend starts nothing")
 )]
 
@@ -32,6 +33,8 @@ use crate::{Code, CoreError, Result};
 
 #[cfg(unix)]
 pub mod fs;
+#[cfg(any(windows, test))]
+mod job_object;
 #[cfg(target_os = "linux")]
 mod linux;
 mod policy;
@@ -55,6 +58,11 @@ pub use process::{Command, OutputSink, OutputStream, ProcessResult, TimedOut};
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// Which one it is.
     fn name(&self) -> BackendName;
+
+    /// Whether it keeps shut what the policy does not open. One that does not is taken only by its name.
+    fn isolates(&self) -> bool {
+        true
+    }
 
     /// What somebody else must exec to run the command as this backend would.
     fn launch(&self, plan: &Plan, command: &Command) -> Result<Launch>;

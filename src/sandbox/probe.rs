@@ -63,7 +63,9 @@ fn backends() -> Vec<Arc<dyn Backend>> {
     ];
     #[cfg(target_os = "macos")]
     return vec![Arc::new(super::seatbelt::Seatbelt)];
-    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    #[cfg(windows)]
+    return vec![Arc::new(super::job_object::JobObject)];
+    #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
     Vec::new()
 }
 
@@ -75,7 +77,7 @@ pub(super) async fn probe() -> Result<Probe> {
             workspace: "/".to_owned(),
             workspace_mount_given: false,
             mounts: Vec::new(),
-            network: Network::None,
+            network: if backend.isolates() { Network::None } else { Network::Host },
             env: BTreeMap::new(),
             limits: Limits { wall_ms: 5000, ..Limits::default() },
             backend: backend.name(),
@@ -84,7 +86,7 @@ pub(super) async fn probe() -> Result<Probe> {
             Ok(plan) => check(&backend, &Arc::new(plan)).await,
             Err(error) => vec![Check::failed("policy", error.message(), "see docs/sandbox.md")],
         };
-        if probe.backend.is_none() && checks.iter().all(|check| check.ok) {
+        if probe.backend.is_none() && backend.isolates() && checks.iter().all(|check| check.ok) {
             probe.backend = Some(backend.name());
         }
         for check in checks {
@@ -101,6 +103,12 @@ pub(super) async fn choose(plan: Plan) -> Result<(Arc<dyn Backend>, Arc<Plan>)> 
     let wanted = plan.backend;
     for backend in backends() {
         if wanted != BackendName::Auto && wanted != backend.name() {
+            continue;
+        }
+        if wanted == BackendName::Auto && !backend.isolates() {
+            let remedy = format!("name the backend {} in the policy to accept that", backend.name().as_str());
+            let open = "it keeps commands neither from reading files nor from the network";
+            first.get_or_insert(Check::failed("isolation", open, remedy).into_error(backend.name()));
             continue;
         }
         let outcome = match backend.fit(plan.clone()) {

@@ -37,8 +37,8 @@ impl Command {
 
     /// A text for the shell.
     pub fn shell(text: impl Into<String>) -> Self {
-        let shell = if cfg!(windows) { ["cmd.exe", "/c"] } else { ["/bin/sh", "-c"] };
-        let mut command = Self::new(shell);
+        let shell: &[&str] = if cfg!(windows) { &["cmd.exe", "/d", "/s", "/c"] } else { &["/bin/sh", "-c"] };
+        let mut command = Self::new(shell.iter().copied());
         command.argv.push(text.into());
         command
     }
