@@ -154,7 +154,7 @@ fn program(name: &str, path: &str, cwd: &str, exists: impl Fn(&str) -> bool) -> 
         |what: &str| CoreError::new(Code::SandboxSpawn, format!("cannot start the command: {name}: {what}"));
     // The system takes these off.
     let bare = name.trim_end_matches([' ', '.']).to_ascii_lowercase();
-    if bare.ends_with(".bat") || bare.ends_with(".cmd") {
+    if [".bat", ".cmd"].iter().any(|extension| bare.ends_with(extension)) {
         // Its arguments would be read once more, by rules that nobody can quote for.
         return Err(wrong("a batch file is run by a text for the shell"));
     }

@@ -148,6 +148,18 @@ mod backend {
             let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
             let (chunks, output) = mpsc::channel(CHUNKS);
             let kill = CancellationToken::new();
+            let killed = kill.clone();
+            let end_group = move || {
+                if let Some(group) = group {
+                    let _ = kill_process_group(group, Signal::KILL);
+                }
+            };
+            tokio::spawn(async move {
+                killed.cancelled().await;
+                end_group();
+            });
+            // Whatever fails from here on ends what was started.
+            let guard = kill.clone().drop_guard();
             if let Some(stdout) = child.stdout.take() {
                 let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout)).map_err(wrong)?;
                 tokio::spawn(pump(stdout, OutputStream::Stdout, chunks.clone()));
@@ -161,17 +173,8 @@ mod backend {
                 tokio::spawn(feed(stdin, bytes, kill.clone()));
             }
             let (ended, end) = oneshot::channel();
-            let killed = kill.clone();
-            let end_group = move || {
-                if let Some(group) = group {
-                    let _ = kill_process_group(group, Signal::KILL);
-                }
-            };
-            tokio::spawn(async move {
-                killed.cancelled().await;
-                end_group();
-            });
-            tokio::task::spawn_blocking(move || {
+            // Not on the pool, whose few threads would all wait for as long as commands run.
+            let wait = move || {
                 let status = child.wait();
                 end_group();
                 let _ = std::fs::remove_dir_all(&temporary);
@@ -184,8 +187,12 @@ mod backend {
                     })
                     .map_err(wrong);
                 let _ = ended.send(end);
-            });
-            Ok(Started { output, end, guard: kill.clone().drop_guard(), kill })
+            };
+            std::thread::Builder::new()
+                .name("openclaw-core-sandbox".to_owned())
+                .spawn(wait)
+                .map_err(wrong)?;
+            Ok(Started { output, end, guard, kill })
         }
 
         fn observer(&self) -> Option<Command> {
