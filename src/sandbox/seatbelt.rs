@@ -192,7 +192,7 @@ mod backend {
                 .name("openclaw-core-sandbox".to_owned())
                 .spawn(wait)
                 .map_err(wrong)?;
-            Ok(Started { output, end, guard, kill })
+            Ok(Started { output, end, kill, guard })
         }
 
         fn observer(&self) -> Option<Command> {
