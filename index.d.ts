@@ -1459,7 +1459,10 @@ export interface SandboxPolicy {
   env?: Record<string, string>
   /** Bounds of each command. */
   limits?: SandboxLimits
-  /** What enforces it: `auto`, the default, takes the strongest that works. */
+  /**
+   * What enforces it: `auto`, the default, takes the strongest that works. `jobobject`, on Windows, is taken only by its
+   * name: it keeps commands neither from reading files nor from the network.
+   */
   backend?: 'auto' | 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'
 }
 

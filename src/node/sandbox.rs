@@ -82,7 +82,8 @@ pub struct SandboxPolicy {
     pub env: Option<BTreeMap<String, String>>,
     /// Bounds of each command.
     pub limits: Option<SandboxLimits>,
-    /// What enforces it: `auto`, the default, takes the strongest that works.
+    /// What enforces it: `auto`, the default, takes the strongest that works. `jobobject`, on Windows, is taken only by its
+    /// name: it keeps commands neither from reading files nor from the network.
     #[napi(ts_type = "'auto' | 'bwrap' | 'landlock' | 'seatbelt' | 'jobobject'")]
     pub backend: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! macOS: `sandbox-exec` with a profile made from the policy.
 //!
 //! The profile denies what it does not allow: files outside of the system and the policy's mounts, the network, other
-//! processes. It has no mounts of its own, so everything stands where it stands on the host; it bounds no memory but each
-//! process's data, and no number of processes but the user's. Apple calls `sandbox-exec` deprecated, and keeps it.
+//! processes. It has no mounts of its own, so everything stands where it stands on the host; it bounds no memory,
+//! and no number of processes but the user's. Apple calls `sandbox-exec` deprecated, and keeps it.
 
 use std::fmt::Write;
 
