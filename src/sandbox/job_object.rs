@@ -356,9 +356,9 @@ mod tests {
             if next == Some('"') {
                 word.extend(std::iter::repeat_n('\\', slashes / 2));
                 if slashes % 2 == 1 {
-                    word.push('"')
+                    word.push('"');
                 } else {
-                    inside = !inside
+                    inside = !inside;
                 }
                 any = true;
                 at += 1;

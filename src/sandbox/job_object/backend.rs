@@ -27,7 +27,7 @@ use windows_sys::Win32::Security::{
 };
 use windows_sys::Win32::Storage::FileSystem::CreateDirectoryW;
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
+    AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
     JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION, JOB_OBJECT_LIMIT_JOB_MEMORY,
     JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOB_OBJECT_LIMIT_PROCESS_TIME, JOB_OBJECT_UILIMIT_DESKTOP,
     JOB_OBJECT_UILIMIT_DISPLAYSETTINGS, JOB_OBJECT_UILIMIT_EXITWINDOWS, JOB_OBJECT_UILIMIT_GLOBALATOMS,
@@ -286,6 +286,11 @@ fn job(bounds: &Bounds) -> IoResult<OwnedHandle> {
         basic.LimitFlags |= JOB_OBJECT_LIMIT_PROCESS_TIME;
     }
     set(&job, JobObjectExtendedLimitInformation, &limits)?;
+    Ok(job)
+}
+
+/// Keeps the clipboard, other windows and the desktop from a job's processes.
+fn restrict_windows(job: &OwnedHandle) -> IoResult<()> {
     let windows = JOBOBJECT_BASIC_UI_RESTRICTIONS {
         UIRestrictionsClass: JOB_OBJECT_UILIMIT_DESKTOP
             | JOB_OBJECT_UILIMIT_DISPLAYSETTINGS
@@ -296,8 +301,7 @@ fn job(bounds: &Bounds) -> IoResult<OwnedHandle> {
             | JOB_OBJECT_UILIMIT_SYSTEMPARAMETERS
             | JOB_OBJECT_UILIMIT_WRITECLIPBOARD,
     };
-    set(&job, JobObjectBasicUIRestrictions, &windows)?;
-    Ok(job)
+    set(job, JobObjectBasicUIRestrictions, &windows)
 }
 
 fn set<T>(job: &OwnedHandle, class: JOBOBJECTINFOCLASS, info: &T) -> IoResult<()> {
@@ -548,18 +552,28 @@ impl Begin<'_> {
             )
         })?;
         let (process, first) = (owned(made.hProcess)?, owned(made.hThread)?);
-        // SAFETY: all handles are open, and the thread is that of the process.
-        let ran = unsafe {
-            if AssignProcessToJobObject(job.as_raw_handle(), process.as_raw_handle()) == 0
-                || ResumeThread(first.as_raw_handle()) == u32::MAX
-            {
-                let error = Error::last_os_error();
-                TerminateProcess(process.as_raw_handle(), 1);
-                Err(error)
-            } else {
-                Ok(())
-            }
-        };
-        ran.map(|()| process)
+        enter(job, &process, &first).inspect_err(|_| {
+            // SAFETY: the handle is open; the process has not run yet.
+            unsafe { TerminateProcess(process.as_raw_handle(), 1) };
+        })?;
+        Ok(process)
     }
+}
+
+/// Puts a process that waits into the job, and has it run.
+fn enter(job: &OwnedHandle, process: &OwnedHandle, first: &OwnedHandle) -> IoResult<()> {
+    let mut nested = 0;
+    // SAFETY: the handle is open, null means any job, and `nested` outlives the call.
+    done(unsafe { IsProcessInJob(process.as_raw_handle(), null_mut(), &raw mut nested) })?;
+    if nested == 0 {
+        // Where the gateway itself runs in a job, the system takes no such restriction: integrity alone has to do.
+        restrict_windows(job)?;
+    }
+    // SAFETY: both handles are open.
+    done(unsafe { AssignProcessToJobObject(job.as_raw_handle(), process.as_raw_handle()) })?;
+    // SAFETY: the handle is that of the process's first thread, and open.
+    if unsafe { ResumeThread(first.as_raw_handle()) } == u32::MAX {
+        return Err(Error::last_os_error());
+    }
+    Ok(())
 }
