@@ -55,7 +55,7 @@ fn fit(mut plan: Plan, labelled_low: impl Fn(&str) -> Result<bool>) -> Result<Pl
     let host = plain(&workspace.host.to_string_lossy());
     if !labelled_low(&host)? {
         let what = format!(
-            "is a folder that commands of low integrity cannot write: run `icacls \"{host}\" /setintegritylevel (OI)(CI)L`"
+            "is a folder that commands of low integrity cannot write: run `icacls \"{host}\" /setintegritylevel \"(OI)(CI)L\"`"
         );
         return Err(refused("workspace.host", &what));
     }
@@ -102,8 +102,8 @@ impl Bounds {
     }
 }
 
-/// The variables of a command: Windows's own in the place of Unix's, unless somebody has set those. Their names differ by
-/// more than case.
+/// The variables of a command: Windows's own in the place of Unix's, unless somebody has set those. No two names differ by
+/// case alone.
 fn environment(
     given: BTreeMap<String, String>,
     unix: &BTreeMap<String, String>,
@@ -126,16 +126,19 @@ fn environment(
     .into();
     for (name, value) in given {
         if unix.get(&name) != Some(&value) {
-            env.insert(name.to_ascii_uppercase(), value);
+            env.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+            env.insert(name, value);
         }
     }
     env
 }
 
-/// What a process is given as its environment, in UTF-16.
+/// What a process is given as its environment, in UTF-16, sorted as the system asks for.
 fn environment_block(env: &BTreeMap<String, String>) -> Vec<u16> {
+    let mut variables: Vec<_> = env.iter().collect();
+    variables.sort_by_cached_key(|(name, _)| name.to_ascii_uppercase());
     let mut block = Vec::new();
-    for (name, value) in env {
+    for (name, value) in variables {
         block.extend(format!("{name}={value}\0").encode_utf16());
     }
     block.push(0);
@@ -303,12 +306,13 @@ mod tests {
         let env = environment(given, &unix, r"C:\Windows", r"C:\own");
         assert!(env["PATH"].starts_with(r"C:\Windows\System32;"));
         assert_eq!(
-            (env["HOME"].as_str(), env["TEMP"].as_str(), env["TMP"].as_str()),
+            (env["HOME"].as_str(), env["Temp"].as_str(), env["TMP"].as_str()),
             (r"C:\h", r"C:\t", r"C:\own")
         );
-        assert!(!env.contains_key("LANG") && !env.contains_key("Temp") && env["A"] == "b");
-        let block = String::from_utf16(&environment_block(&map(&[("A", "b"), ("C", "ü")]))).unwrap();
-        assert_eq!(block, "A=b\0C=ü\0\0");
+        assert!(!env.contains_key("LANG") && !env.contains_key("TEMP") && env["A"] == "b");
+        let block =
+            String::from_utf16(&environment_block(&map(&[("B", "ü"), ("a", "b"), ("C", "")]))).unwrap();
+        assert_eq!(block, "a=b\0B=ü\0C=\0\0");
         assert_eq!(environment_block(&BTreeMap::new()), [0]);
     }
 

@@ -102,7 +102,8 @@ impl Backend for JobObject {
         let unix = Command::default().environment(&Plan { env: [].into(), ..plan.clone() });
         let windows = std::env::var("SystemRoot").unwrap_or_else(|_| r"C:\Windows".to_owned());
         let env = environment(command.environment(plan), &unix, &windows, &here);
-        let path = env.get("PATH").map_or("", String::as_str);
+        let path = env.iter().find(|(name, _)| name.eq_ignore_ascii_case("PATH"));
+        let path = path.map_or("", |(_, value)| value);
         let name = command.argv.first().map_or("", String::as_str);
         let program = program(name, path, cwd, |path| Path::new(path).is_file())?;
 
