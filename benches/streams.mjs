@@ -3,19 +3,10 @@
 //   node --expose-gc streams.mjs CONTENDER API ORIGIN KEY COUNT
 //
 // opens COUNT streams that have said something and now are silent, and prints the bytes that each holds.
-import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { nativeClient } from "../__test__/sim/models/native.mjs";
 import { officialClient } from "../__test__/sim/models/official.mjs";
 import { baseUrl } from "../__test__/sim/models/server.mjs";
-
-const require = createRequire(import.meta.url);
-const CLASSES = {
-  "anthropic-messages": "AnthropicProvider",
-  "openai-completions": "OpenAiProvider",
-  "openai-responses": "OpenAiResponsesProvider",
-  "google-generative-ai": "GeminiProvider",
-  ollama: "OllamaProvider",
-};
 
 const user = [{ role: "user", content: "hello" }];
 const model = "long";
@@ -50,7 +41,7 @@ const official = {
 export async function reader(contender, api, { origin, apiKey }, plan) {
   const url = baseUrl(origin, api, plan);
   if (contender === "core") {
-    const provider = new (require("../index.js")[CLASSES[api]])({ apiKey, baseUrl: url });
+    const provider = nativeClient(api, { apiKey, baseUrl: url });
     const request = { model, messages: user, maxTokens: 1024 };
     return {
       open: async (signal) => provider.stream(request, { retries: 0, signal }),

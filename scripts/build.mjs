@@ -77,7 +77,8 @@ function writeLoader(names) {
       [
         ...names.map((name) => `exports.${name} = native.${name};`),
         "// What dist/ uses beside the package's interface.",
-        'Object.defineProperty(exports, "__native", { value: native });',
+        // Reflect, as what Object defines is taken for an export of the ES module.
+        'Reflect.defineProperty(exports, "__native", { value: native });',
       ].join("\n"),
     );
   writeFileSync(join(root, "index.js"), loader);

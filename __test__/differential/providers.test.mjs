@@ -2,7 +2,7 @@
 // to the same text, calls, reasons and counts.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import core from "../../index.js";
+import { nativeClient } from "../sim/models/native.mjs";
 import { askOfficial } from "../sim/models/official.mjs";
 import {
   APIS,
@@ -14,14 +14,6 @@ import {
 } from "../sim/models/server.mjs";
 import { askStock, stockCost } from "./stock-models.mjs";
 
-const CLASSES = {
-  "anthropic-messages": "AnthropicProvider",
-  "openai-completions": "OpenAiProvider",
-  "openai-responses": "OpenAiResponsesProvider",
-  "google-generative-ai": "GeminiProvider",
-  ollama: "OllamaProvider",
-};
-
 let server;
 before(async () => {
   server = await startModelApis();
@@ -29,7 +21,7 @@ before(async () => {
 after(() => server.close());
 
 function provider(api, plan, options = {}) {
-  return new core[CLASSES[api]]({ apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
+  return nativeClient(api, { apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
 }
 
 const hello = [{ role: "user", content: "hello" }];

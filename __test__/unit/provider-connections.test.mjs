@@ -4,17 +4,10 @@ import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import core from "../../index.js";
+import { nativeClient } from "../sim/models/native.mjs";
 import { APIS, baseUrl, expectations, startModelApis } from "../sim/models/server.mjs";
 import { longText } from "../sim/models/streams.mjs";
 
-const CLASSES = {
-  "anthropic-messages": "AnthropicProvider",
-  "openai-completions": "OpenAiProvider",
-  "openai-responses": "OpenAiResponsesProvider",
-  "google-generative-ai": "GeminiProvider",
-  ollama: "OllamaProvider",
-};
 const CHAT = "openai-completions";
 const tlsFile = (name) => fileURLToPath(new URL(`../sim/tls/${name}`, import.meta.url));
 const tls = { key: readFileSync(tlsFile("server.key.pem")), cert: readFileSync(tlsFile("server.pem")) };
@@ -26,7 +19,7 @@ before(async () => {
 after(() => server.close());
 
 function provider(api, plan, options = {}) {
-  return new core[CLASSES[api]]({ apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
+  return nativeClient(api, { apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
 }
 
 const request = (model) => ({ model, messages: [{ role: "user", content: "hello" }], maxTokens: 100 });

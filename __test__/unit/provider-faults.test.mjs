@@ -6,15 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import core from "../../index.js";
+import { nativeClient } from "../sim/models/native.mjs";
 import { APIS, fixture, startModelApis } from "../sim/models/server.mjs";
 
-const CLASSES = {
-  "anthropic-messages": "AnthropicProvider",
-  "openai-completions": "OpenAiProvider",
-  "openai-responses": "OpenAiResponsesProvider",
-  "google-generative-ai": "GeminiProvider",
-  ollama: "OllamaProvider",
-};
 const CHAT = "openai-completions";
 
 let server;
@@ -24,7 +18,7 @@ before(async () => {
 after(() => server.close());
 
 function provider(api, plan, options = {}) {
-  return new core[CLASSES[api]]({ apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
+  return nativeClient(api, { apiKey: server.apiKey, baseUrl: server.url(api, plan), ...options });
 }
 
 const ask = (client, model, options = {}) =>

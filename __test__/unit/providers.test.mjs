@@ -7,25 +7,10 @@ import { connect, createServer as createTcpServer } from "node:net";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import {
-  AnthropicProvider,
-  ApiKey,
-  FailoverProvider,
-  GeminiProvider,
-  OllamaProvider,
-  OpenAiProvider,
-  OpenAiResponsesProvider,
-  Provider,
-} from "../../index.js";
+import { AnthropicProvider, ApiKey, FailoverProvider, Provider } from "../../index.js";
+import { nativeClient } from "../sim/models/native.mjs";
 import { APIS, expectations, startModelApis } from "../sim/models/server.mjs";
 
-const CLASSES = {
-  "anthropic-messages": AnthropicProvider,
-  "openai-completions": OpenAiProvider,
-  "openai-responses": OpenAiResponsesProvider,
-  "google-generative-ai": GeminiProvider,
-  ollama: OllamaProvider,
-};
 const ask = (model, more) => ({ model, messages: [{ role: "user", content: "Hi" }], ...more });
 
 let server;
@@ -35,7 +20,7 @@ before(async () => {
 after(() => server.close());
 
 function make(api, plan, more) {
-  return new CLASSES[api]({ apiKey: server.apiKey, baseUrl: server.url(api, plan), proxy: "", ...more });
+  return nativeClient(api, { apiKey: server.apiKey, baseUrl: server.url(api, plan), proxy: "", ...more });
 }
 
 const anthropic = (plan, more) => make("anthropic-messages", plan, more);
