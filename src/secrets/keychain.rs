@@ -128,7 +128,7 @@ mod system {
             .stdout(Stdio::piped());
         let mut child = start(&mut lookup)?;
         let mut output = child.stdout.take();
-        let reader = std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || -> Result<Secret> {
             let mut length = 0;
             let text = Secret::filled(MAX_TEXT, |buffer| {
                 while let (Some(output), Some(free)) =

@@ -109,7 +109,7 @@ impl ToolRegistry {
         if !definition.parameters.is_object() {
             return wrong("`parameters` must be a JSON Schema, an object".into());
         }
-        let schema = match jsonschema::options().build(&definition.parameters) {
+        let schema = match jsonschema::validator_for(&definition.parameters) {
             Ok(schema) => schema,
             Err(error) => return wrong(format!("`parameters` is no JSON Schema: {error}")),
         };
