@@ -255,6 +255,23 @@ async function inFolder(base, open, say) {
         for (const pid of left) process.kill(Number(pid), "SIGKILL");
         return { through: left.length > 0, detail: `${left.length} left after ${took.toFixed(0)} ms` };
       },
+      /** Somebody reads from a terminal that a program of the user has open. */
+      async terminal(run) {
+        const child = spawn("script", ["-qc", "tty; exec sleep 1000", "/dev/null"], { stdio: ["pipe", "pipe", "ignore"] });
+        const line = await new Promise((resolve) => child.stdout.once("data", resolve));
+        const { code, out: text } = await run(`exec 3<${String(line).trim()} && test -t 3`);
+        child.kill("SIGKILL");
+        // In a sandbox of namespaces a number like that may be its own.
+        return { through: code === 0 && !namespaces, detail: text.trim() || `exit code ${code}` };
+      },
+      /** Somebody reads what another process of the user has put into a segment. */
+      async sharedMemory(run) {
+        const perl = (text) => spawnSync("perl", ["-e", text], { encoding: "utf8" }).stdout;
+        const segment = perl("my $m = shmget(0, 64, 01600) or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m");
+        const { out: text } = await run(`perl -e 'shmread(${segment}, $_, 0, 14) or die $!; print'`);
+        perl(`shmctl ${segment}, 0, 0`);
+        return { through: text.includes("OUTSIDE-SECRET"), detail: text.trim() };
+      },
       race: () => race(place, { ws, out, attack, limits, command }),
     };
   };
@@ -327,7 +344,7 @@ async function inFolder(base, open, say) {
       }
       row.places[place] = outcome;
     }
-    const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through ? "OUT!" : "ok  ";
+    const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through || row.places["-namespaces"]?.through ? "OUT!" : "ok  ";
     const detail =
       row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
     say(
@@ -336,7 +353,8 @@ async function inFolder(base, open, say) {
   }
   for (const sandbox of Object.values(sandboxes)) await sandbox.close();
   const tried = rows.filter((row) => row.places.all);
-  const escaped = tried.filter((row) => row.places.all.through);
+  // "Without namespaces" is a backend, too: what gets out of it, gets out.
+  const escaped = tried.filter((row) => row.places.all.through || row.places["-namespaces"]?.through);
   return {
     rows,
     tried: tried.length,

@@ -303,6 +303,8 @@ struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     report: File,
+    /// Without namespaces: dropped, it makes the warden end everything. The kernel drops it with this process.
+    lease: Option<OwnedFd>,
 }
 
 fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> {
@@ -322,7 +324,8 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         in_force.nproc.to_string(),
         proc.as_raw_fd().to_string(),
     ];
-    let kept: Vec<OwnedFd>;
+    let mut lease = None;
+    let mut kept: Vec<OwnedFd>;
     let mut command = if let Some(bwrap) = &spec.bwrap {
         let filter = if crate::layer(crate::Layer::Seccomp) {
             let kind = seccomp::Kind { namespaces: true, host_network: spec.host_network };
@@ -355,7 +358,14 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         // By its path: what it may open later does not include `/proc/self/exe`.
         Command::new(std::env::current_exe().map_err(text)?)
     };
-    command.args(inside).env_clear().stdin(Stdio::inherit());
+    command.args(inside);
+    if spec.bwrap.is_none() && crate::layer(crate::Layer::Landlock) {
+        let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(text)?;
+        command.arg(theirs.as_raw_fd().to_string());
+        kept.push(theirs);
+        lease = Some(ours);
+    }
+    command.env_clear().stdin(Stdio::inherit());
     let pass: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).chain([own.as_raw_fd()]).collect();
     let doors = groups.doors()?;
     if spec.bwrap.is_none() {
@@ -389,7 +399,7 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
     drop(kept);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the child has no number")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| format!("pidfd_open: {error}"))?;
-    Ok(Child { pid, pidfd, report: report.into() })
+    Ok(Child { pid, pidfd, report: report.into(), lease })
 }
 
 /// Waits for the end, or makes it.
@@ -434,7 +444,9 @@ fn watch(
     };
     if killed {
         groups.freeze_number();
-        let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+        if child.lease.take().is_none() || !ends_within(&child.pidfd, WARDEN) {
+            let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+        }
     }
     if spec.bwrap.is_none() {
         groups.freeze_number();
@@ -467,6 +479,15 @@ fn watch(
             ..End::default()
         },
     })
+}
+
+/// How long the warden may take.
+const WARDEN: Duration = Duration::from_secs(1);
+
+fn ends_within(pidfd: &OwnedFd, time: Duration) -> bool {
+    let timeout = rustix::event::Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(1), tv_nsec: 0 };
+    let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(poll(&mut watched, Some(&timeout)), Ok(1))
 }
 
 /// A descriptor that is readable when somebody asks this process to end. It does so when the command is gone.
