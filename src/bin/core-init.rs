@@ -44,6 +44,10 @@ mod seccomp;
 #[allow(dead_code, reason = "it reads what the core writes")]
 mod spec;
 #[cfg(target_os = "linux")]
+#[path = "core-init/staging.rs"]
+#[allow(unsafe_code)]
+mod staging;
+#[cfg(target_os = "linux")]
 #[path = "core-init/warden.rs"]
 #[allow(unsafe_code)]
 mod warden;
