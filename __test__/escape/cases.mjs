@@ -159,6 +159,11 @@ export const cases = [
     name: "swap a mount's source for a link, 1,000,000 times (CVE-2026-44112)",
     attack: (run, context) => context.race(run),
   },
+  {
+    area: "files",
+    name: "swap the way to a mount point for a link",
+    attack: (_run, context) => context.raceForMountPoint(),
+  },
 
   // ── sockets and network ──
   {
