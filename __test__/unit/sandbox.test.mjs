@@ -635,6 +635,40 @@ describe("a sandbox", { skip: works("bwrap") ? false : "bubblewrap does not work
     await sandbox.close();
   });
 
+  test("no source shows under another name what must not be seen", async () => {
+    const home = folder();
+    for (const dir of [".openclaw/credentials", ".openclaw/workspace", ".ssh", "project", "alias", "outer/alias"])
+      mkdirSync(join(home, dir), { recursive: true });
+    const script = `
+      const { Sandbox } = require(${JSON.stringify(join(root, "index.js"))});
+      const tried = process.argv.slice(1).map((host) =>
+        Sandbox.create({ workspace: { host, access: "ro" }, backend: "bwrap" }).then(() => "made", ({ code, path }) => [code, path]));
+      Promise.all(tried).then((all) => console.log(JSON.stringify(all)));`;
+    const outcome = (from, to, ...hosts) => {
+      const bind = `mount --bind ${join(home, from)} ${join(home, to)} && exec "$@"`;
+      const all = hosts.map((host) => join(home, host));
+      const args = ["-rm", "sh", "-c", bind, "sh", process.execPath, "-e", script, ...all];
+      const { stdout, stderr } = spawnSync("unshare", args, {
+        encoding: "utf8",
+        env: { ...process.env, HOME: home },
+      });
+      assert.ok(stdout, stderr);
+      return JSON.parse(stdout).map((one) => one === "made" || one[0] !== "SANDBOX_POLICY");
+    };
+    assert.deepEqual(outcome("project", "alias", "alias", "project"), [true, true]);
+    assert.deepEqual(outcome(".openclaw", "alias", "alias", "alias/credentials", "alias/workspace"), [
+      false,
+      false,
+      true,
+    ]);
+    assert.deepEqual(outcome(".ssh", "outer/alias", "outer", "outer/alias"), [false, false]);
+    assert.deepEqual(outcome(".", "outer/alias", "outer", "outer/alias", "outer/alias/project"), [
+      false,
+      false,
+      true,
+    ]);
+  });
+
   test("a policy is refused by the field that is wrong", async () => {
     const host = folder();
     const workspace = { host, access: "rw" };
