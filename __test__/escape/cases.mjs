@@ -130,6 +130,26 @@ export const cases = [
   },
   {
     area: "files",
+    name: "change the mode of a read-only file by its descriptor",
+    sh: `perl -e 'open my $f, "<", shift or exit 1; chmod 0666, $f or exit 1' "$RO/file"`,
+  },
+  {
+    area: "files",
+    name: "mark a read-only file by its descriptor (FS_IOC_SETFLAGS)",
+    ...attack("flags", ({ ro }) => join(ro, "file")),
+  },
+  {
+    area: "files",
+    name: "read the names in a home as they come (inotify)",
+    ...attack("inotify", ({ out }) => join(out, "home")),
+  },
+  {
+    area: "files",
+    name: "read another terminal of the user",
+    attack: (run, context) => context.terminal(run),
+  },
+  {
+    area: "files",
     name: "case alias",
     applies: () => "the filesystem tells names apart by case",
     sh: "false",
@@ -138,6 +158,11 @@ export const cases = [
     area: "files",
     name: "swap a mount's source for a link, 1,000,000 times (CVE-2026-44112)",
     attack: (run, context) => context.race(run),
+  },
+  {
+    area: "files",
+    name: "swap the way to a mount point for a link",
+    attack: (_run, context) => context.raceForMountPoint(),
   },
 
   // ── sockets and network ──
@@ -193,6 +218,19 @@ export const cases = [
   victim("ptrace the gateway", "processes", (pid) => ["attach", pid]),
   victim("take the gateway's descriptor", "processes", (pid) => ["fd-steal", pid]),
   victim("signal the gateway", "processes", (pid) => ["kill", pid]),
+  { area: "processes", name: "change the gateway's limits", sh: 'prlimit --pid "$GATEWAY" --nofile=1000:1000' },
+  {
+    area: "processes",
+    name: "move the gateway to one processor",
+    sh: 'taskset -p -c 0 "$GATEWAY"',
+    // Root without capabilities may not, whatever the sandbox does.
+    applies: (context) => (context.root ? "root's capabilities protect what root runs" : undefined),
+  },
+  {
+    area: "processes",
+    name: "memory that the gateway shares (System V)",
+    attack: (run, context) => context.sharedMemory(run),
+  },
   {
     area: "processes",
     name: "see the gateway in /proc",

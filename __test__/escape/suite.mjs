@@ -255,7 +255,25 @@ async function inFolder(base, open, say) {
         for (const pid of left) process.kill(Number(pid), "SIGKILL");
         return { through: left.length > 0, detail: `${left.length} left after ${took.toFixed(0)} ms` };
       },
+      /** Somebody reads from a terminal that a program of the user has open. */
+      async terminal(run) {
+        const child = spawn("script", ["-qc", "tty; exec sleep 1000", "/dev/null"], { stdio: ["pipe", "pipe", "ignore"] });
+        const line = await new Promise((resolve) => child.stdout.once("data", resolve));
+        const { code, out: text } = await run(`exec 3<${String(line).trim()} && test -t 3`);
+        child.kill("SIGKILL");
+        // In a sandbox of namespaces a number like that may be its own.
+        return { through: code === 0 && !namespaces, detail: text.trim() || `exit code ${code}` };
+      },
+      /** Somebody reads what another process of the user has put into a segment. */
+      async sharedMemory(run) {
+        const perl = (text) => spawnSync("perl", ["-e", text], { encoding: "utf8" }).stdout;
+        const segment = perl("my $m = shmget(0, 64, 01600) or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m");
+        const { out: text } = await run(`perl -e 'shmread(${segment}, $_, 0, 14) or die $!; print'`);
+        perl(`shmctl ${segment}, 0, 0`);
+        return { through: text.includes("OUTSIDE-SECRET"), detail: text.trim() };
+      },
       race: () => race(place, { ws, out, attack, limits, command }),
+      raceForMountPoint: () => raceForMountPoint(place, { base, out, attack, limits }),
     };
   };
 
@@ -327,7 +345,7 @@ async function inFolder(base, open, say) {
       }
       row.places[place] = outcome;
     }
-    const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through ? "OUT!" : "ok  ";
+    const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through || row.places["-namespaces"]?.through ? "OUT!" : "ok  ";
     const detail =
       row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
     say(
@@ -336,7 +354,8 @@ async function inFolder(base, open, say) {
   }
   for (const sandbox of Object.values(sandboxes)) await sandbox.close();
   const tried = rows.filter((row) => row.places.all);
-  const escaped = tried.filter((row) => row.places.all.through);
+  // "Without namespaces" is a backend, too: what gets out of it, gets out.
+  const escaped = tried.filter((row) => row.places.all.through || row.places["-namespaces"]?.through);
   return {
     rows,
     tried: tried.length,
@@ -410,6 +429,66 @@ async function race(place, { ws, out, attack, limits, command }) {
   const count = Number(/swapped (\d+)/.exec(swapped.out)?.[1] ?? 0);
   if (count < 1_000_000) throw new Error(`only ${count} swaps: ${swapped.out}`);
   return { through: seen > 0, detail: `${count} swaps, ${tries} starts, ${refused} refused, ${seen} seen` };
+}
+
+/**
+ * Somebody in the sandbox swaps a folder on the way to a mount point for a link to the host's tree, as bubblewrap sees that
+ * while it sets up. Made by name, the mount point is made there.
+ */
+async function raceForMountPoint(place, { base, out, attack, limits }) {
+  if (!["host", "all"].includes(place)) return { through: false, detail: "as with all layers" };
+  const [ws, skills, elsewhere] = ["race-workspace", "race-skills", "race-elsewhere"].map((name) => {
+    const path = join(name === "race-elsewhere" ? out : base, name);
+    rmSync(path, { recursive: true, force: true });
+    mkdirSync(path);
+    return path;
+  });
+  copyFileSync(attack, join(ws, "attack"));
+  mkdirSync(join(ws, "a"));
+  symlinkSync(`/oldroot${elsewhere}`, join(ws, "evil"));
+  let tries = 0;
+  let made = 0;
+  const look = () => {
+    if (readdirSync(elsewhere).length > 0) made++;
+    rmSync(join(elsewhere, "b"), { recursive: true, force: true });
+    tries++;
+  };
+  const words = ["swap", "a", "evil", "200000"];
+  if (place === "host") {
+    const swapping = finish([attack, ...words], { cwd: ws });
+    const own = ["--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"];
+    while (tries < 600 && made === 0) {
+      await finish(["bwrap", "--unshare-user", ...own, "--bind", ws, "/w", "--ro-bind", skills, "/w/a/b", "/bin/true"], {});
+      look();
+    }
+    const swapped = await swapping;
+    return { through: made > 0, detail: `bubblewrap by name: made after ${tries} tries, ${swapped.out.trim()}` };
+  }
+  const sandbox = await Sandbox.create({
+    workspace: { host: ws, access: "rw" },
+    mounts: [{ host: skills, mount: "/workspace/a/b", access: "ro" }],
+    limits,
+    backend: "bwrap",
+  });
+  // Its own mount is in the way of the swap, but not in that of a sandbox beside it.
+  const other = await Sandbox.create({ workspace: { host: ws, access: "rw" }, limits, backend: "bwrap" });
+  let done = false;
+  const swapping = other.run(["./attack", ...words]).finally(() => {
+    done = true;
+  });
+  let refused = 0;
+  while (!done) {
+    await sandbox.run("true").catch((error) => {
+      if (error.code !== "SANDBOX_SPAWN") throw error;
+      refused++;
+    });
+    look();
+  }
+  const swapped = await swapping;
+  await Promise.all([sandbox.close(), other.close()]);
+  const count = Number(/swapped (\d+)/.exec(String(swapped.stdout))?.[1] ?? 0);
+  if (count < 100_000) throw new Error(`only ${count} swaps: ${swapped.stdout}`);
+  return { through: made > 0, detail: `${count} swaps, ${tries} starts, ${refused} refused, ${made} made` };
 }
 
 /** The table of docs/security/escape-suite.md. */

@@ -184,6 +184,63 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       await sandbox.close();
     });
 
+    test("no signal is blocked or ignored, whatever the gateway does with it", async () => {
+      const sandbox = await create();
+      // Node itself ignores SIGXFSZ and SIGPIPE, and the launcher blocks the first three.
+      for (const name of ["HUP", "INT", "TERM", "XFSZ", "PIPE", "PROF", "IO"]) {
+        const { signal } = await sandbox.run(["perl", "-e", `kill ${name} => $$; sleep 1`]);
+        assert.equal(signal, `SIG${name}`);
+      }
+      await sandbox.close();
+    });
+
+    test("a terminal's input ends, also in the middle of a line", async () => {
+      const sandbox = await create();
+      for (const text of ["", "line\n", "no newline"]) {
+        const { exitCode, timedOut } = await sandbox.run("stty -echo; cat; echo done", {
+          pty: true,
+          stdin: Buffer.from(text),
+        });
+        assert.deepEqual([exitCode, timedOut], [0, undefined], text);
+      }
+      await sandbox.close();
+    });
+
+    test("a terminal that somebody in the background keeps open does not keep the command", async () => {
+      const sandbox = await create();
+      const own = mark();
+      const { exitCode, stdout, timedOut } = await sandbox.run(`sleep ${own} & echo hi`, { pty: true });
+      assert.deepEqual([exitCode, timedOut, String(stdout)], [0, undefined, "hi\r\n"]);
+      assert.ok((await gone(own)) < 2000);
+      await sandbox.close();
+    });
+
+    test("the terminal of the gateway is not the command's", async () => {
+      const sandbox = await create();
+      const seen = await sandbox.run(
+        "perl -MPOSIX -e 'print getppid() == 1 || POSIX::getpgrp() != $ARGV[0] ? q(own) : q(shared)' $GROUP; exec 3</dev/tty",
+        { env: { GROUP: readFileSync("/proc/self/stat", "latin1").split(") ")[1].split(" ")[2] } },
+      );
+      assert.equal(String(seen.stdout), "own");
+      assert.notEqual(seen.exitCode, 0);
+      await sandbox.close();
+    });
+
+    test("the death of the launcher ends everything", async () => {
+      const sandbox = await create();
+      const own = mark();
+      const running = sandbox.run(stubborn(own));
+      await until(() => processes(own).length > 4, "the command to run");
+      for (const pid of processes("openclaw-core-init\0control")) {
+        const parent = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ")[1];
+        if (parent === String(process.pid)) process.kill(Number(pid), "SIGKILL");
+      }
+      const { exitCode, signal } = await running;
+      assert.deepEqual([exitCode, signal], [null, "SIGKILL"]);
+      assert.ok((await gone(own)) < 2000);
+      await sandbox.close();
+    });
+
     test("what cannot start is SANDBOX_SPAWN, and says why", async () => {
       const sandbox = await create();
       await assert.rejects(sandbox.run(["/no/such/program"]), (error) => {
@@ -195,6 +252,9 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       await assert.rejects(sandbox.run([]), code("SANDBOX_SPAWN"));
       await assert.rejects(sandbox.run("true", { cwd: "relative" }), code("SANDBOX_SPAWN"));
       await assert.rejects(sandbox.run(["a\0b"]), code("SANDBOX_SPAWN"));
+      // More than the launcher takes: it fails before it has begun.
+      const much = Array.from({ length: 70 }, () => "x".repeat(1 << 20));
+      await assert.rejects(sandbox.run(["true", ...much]), code("SANDBOX_SPAWN"));
       await sandbox.close();
     });
 
@@ -455,6 +515,55 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
   });
 }
 
+describe("without namespaces", { skip: works("landlock") ? false : "Landlock does not work here" }, () => {
+  test("no Unix socket of the host is reached, also with the host's network", async () => {
+    const elsewhere = folder();
+    const at = join(elsewhere, "socket");
+    const perl = (text) => ["perl", "-MSocket", "-e", text];
+    // A service that takes what is sent to it, and a program that reaches it in three ways.
+    const service = spawn(
+      ...((argv) => [argv[0], argv.slice(1)])(
+        perl(
+          `for ([SOCK_STREAM, ""], [SOCK_DGRAM, ".dgram"]) { my $s; socket $s, AF_UNIX, $_->[0], 0 or die; ` +
+            `bind $s, sockaddr_un("${at}$_->[1]") or die; listen $s, 5 if !$_->[1]; push @s, $s } ` +
+            `chmod 0777, "${at}", "${at}.dgram"; $| = 1; print "ready\n"; sleep 1000`,
+        ),
+      ),
+    );
+    after(() => service.kill());
+    await new Promise((resolve) => service.stdout.once("data", resolve));
+    const ways = {
+      stream: `socket my $s, AF_UNIX, SOCK_STREAM, 0 or die; connect $s, sockaddr_un("${at}") or die`,
+      datagram: `socket my $s, AF_UNIX, SOCK_DGRAM, 0 or die; connect $s, sockaddr_un("${at}.dgram") or die`,
+      pair: `socketpair my $s, my $t, AF_UNIX, SOCK_DGRAM, 0 or die; connect $s, sockaddr_un("${at}.dgram") or die`,
+    };
+    const policy = (network) => ({
+      workspace: { host: folder(), access: "rw" },
+      network,
+      backend: "landlock",
+    });
+    for (const [way, text] of Object.entries(ways)) {
+      const argv = perl(text);
+      assert.equal(spawnSync(argv[0], argv.slice(1)).status, 0, `${way} on the host`);
+      for (const network of ["none", "host"]) {
+        const sandbox = await Sandbox.create(policy(network));
+        const { exitCode } = await sandbox.run(argv);
+        assert.notEqual(exitCode, 0, `${way} with network ${network}`);
+        await sandbox.close();
+      }
+    }
+    // What programs are made of still works.
+    const sandbox = await Sandbox.create(policy("none"));
+    const stream = await sandbox.run(
+      perl(
+        "socketpair my $s, my $t, AF_UNIX, SOCK_STREAM, 0 or die; syswrite $s, q(x); sysread $t, $_, 1; print",
+      ),
+    );
+    assert.equal(String(stream.stdout), "x", String(stream.stderr));
+    await sandbox.close();
+  });
+});
+
 describe("a sandbox", { skip: works("bwrap") ? false : "bubblewrap does not work here" }, () => {
   test("shows mounts where the policy says, the inner ones over the outer ones", async () => {
     const [outer, inner] = [folder(), folder()];
@@ -524,6 +633,40 @@ describe("a sandbox", { skip: works("bwrap") ? false : "bubblewrap does not work
     assert.deepEqual([code_, missing], ["SANDBOX_UNAVAILABLE", "user-namespaces"], String(stderr));
     assert.ok(remedy.length > 10);
     await sandbox.close();
+  });
+
+  test("no source shows under another name what must not be seen", async () => {
+    const home = folder();
+    for (const dir of [".openclaw/credentials", ".openclaw/workspace", ".ssh", "project", "alias", "outer/alias"])
+      mkdirSync(join(home, dir), { recursive: true });
+    const script = `
+      const { Sandbox } = require(${JSON.stringify(join(root, "index.js"))});
+      const tried = process.argv.slice(1).map((host) =>
+        Sandbox.create({ workspace: { host, access: "ro" }, backend: "bwrap" }).then(() => "made", ({ code, path }) => [code, path]));
+      Promise.all(tried).then((all) => console.log(JSON.stringify(all)));`;
+    const outcome = (from, to, ...hosts) => {
+      const bind = `mount --bind ${join(home, from)} ${join(home, to)} && exec "$@"`;
+      const all = hosts.map((host) => join(home, host));
+      const args = ["-rm", "sh", "-c", bind, "sh", process.execPath, "-e", script, ...all];
+      const { stdout, stderr } = spawnSync("unshare", args, {
+        encoding: "utf8",
+        env: { ...process.env, HOME: home },
+      });
+      assert.ok(stdout, stderr);
+      return JSON.parse(stdout).map((one) => one === "made" || one[0] !== "SANDBOX_POLICY");
+    };
+    assert.deepEqual(outcome("project", "alias", "alias", "project"), [true, true]);
+    assert.deepEqual(outcome(".openclaw", "alias", "alias", "alias/credentials", "alias/workspace"), [
+      false,
+      false,
+      true,
+    ]);
+    assert.deepEqual(outcome(".ssh", "outer/alias", "outer", "outer/alias"), [false, false]);
+    assert.deepEqual(outcome(".", "outer/alias", "outer", "outer/alias", "outer/alias/project"), [
+      false,
+      false,
+      true,
+    ]);
   });
 
   test("a policy is refused by the field that is wrong", async () => {

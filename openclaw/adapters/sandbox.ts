@@ -366,21 +366,23 @@ function managerOf(config: SandboxConfig) {
 /** Ends commands by a mark in their environment. From outside, where every process of a sandbox is seen. */
 function processCleanup(env: Record<string, string>) {
   const marker = randomUUID();
-  const owned = () => {
+  /** With the launcher, in whose one variable the command's are lines. */
+  const owned = (launcher: boolean) => {
     const found: number[] = [];
     for (const name of readdirSync("/proc")) {
       if (!/^\d+$/.test(name)) continue;
       try {
-        const variables = readFileSync(`/proc/${name}/environ`, "utf8").split("\0");
-        if (variables.includes(`${MARKER}=${marker}`)) found.push(Number(name));
+        const text = readFileSync(`/proc/${name}/environ`, "utf8");
+        const mark = `${MARKER}=${marker}`;
+        if (launcher ? text.includes(mark) : text.split("\0").includes(mark)) found.push(Number(name));
       } catch {
         // It ended, or is somebody else's.
       }
     }
     return found;
   };
-  const signal = (name: NodeJS.Signals) => {
-    const processes = owned();
+  const signal = (name: NodeJS.Signals, launcher: boolean) => {
+    const processes = owned(launcher);
     for (const id of processes) {
       try {
         process.kill(id, name);
@@ -393,13 +395,14 @@ function processCleanup(env: Record<string, string>) {
   return {
     env: { ...env, [MARKER]: marker },
     async interrupt() {
-      return signal("SIGINT") > 0;
+      return signal("SIGINT", false) > 0;
     },
     async terminate() {
       const end = performance.now() + 4_000;
-      while (signal("SIGKILL") > 0) {
+      // A command can drop the mark. Its launcher cannot, and takes everything with it.
+      while (signal("SIGKILL", true) > 0) {
         if (performance.now() > end)
-          throw new Error(`Processes of a sandbox survived: ${owned().join(", ")}`);
+          throw new Error(`Processes of a sandbox survived: ${owned(true).join(", ")}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },

@@ -43,6 +43,14 @@ mod seccomp;
 #[path = "../sandbox/spec.rs"]
 #[allow(dead_code, reason = "it reads what the core writes")]
 mod spec;
+#[cfg(target_os = "linux")]
+#[path = "core-init/staging.rs"]
+#[allow(unsafe_code)]
+mod staging;
+#[cfg(target_os = "linux")]
+#[path = "core-init/warden.rs"]
+#[allow(unsafe_code)]
+mod warden;
 
 /// What a failure before the command exits with: what shells use where a program cannot be started.
 #[cfg(target_os = "linux")]

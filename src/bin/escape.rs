@@ -183,6 +183,8 @@ mod linux {
                         .into()),
                 )
             }
+            ["flags", path] => flags(path),
+            ["inotify", path] => inotify(path),
             ["int80"] => int80(),
             ["x32"] => {
                 // SAFETY: getpid of x32.
@@ -385,6 +387,35 @@ mod linux {
         let file =
             unsafe { libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_EXCL, 0o4755) };
         said("open(O_CREAT, 4755)", ok(file.into()))
+    }
+
+    /// Sets the flags of a file that is open to be read, to what they are.
+    fn flags(path: &str) -> u8 {
+        use std::os::fd::AsRawFd;
+
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) => return said("open", Err::<(), _>(error)),
+        };
+        let mut flags = 0_i64;
+        // SAFETY: the kernel writes and reads an `int`, for which there is room.
+        let (got, set) = unsafe {
+            let got = libc::ioctl(file.as_raw_fd(), 0x8008_6601_u32 as _, &raw mut flags);
+            (got, ok(libc::ioctl(file.as_raw_fd(), 0x4008_6602_u32 as _, &raw const flags).into()))
+        };
+        if got == -1 {
+            println!("the file system has no flags");
+            return NOT_HERE;
+        }
+        said("ioctl(FS_IOC_SETFLAGS)", set)
+    }
+
+    fn inotify(path: &str) -> u8 {
+        let path = std::ffi::CString::new(path).unwrap();
+        // SAFETY: a path that ends in a NUL.
+        let answer =
+            unsafe { libc::inotify_add_watch(libc::inotify_init1(0), path.as_ptr(), libc::IN_ALL_EVENTS) };
+        said("inotify_add_watch", ok(answer.into()))
     }
 
     /// `getpid` of i386.

@@ -12,7 +12,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, ValueType};
 use napi_derive::napi;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::abort::Abort;
 use super::args::{checked, count, name, stringify};
@@ -274,6 +274,9 @@ fn wake(work: Function<'_, (), ()>) -> napi::Result<Wake> {
         .build_callback(|_| Ok(()))
 }
 
+/// Updates that were told and not handed over yet. While there are so many, who tells waits.
+const WAITING: usize = 16;
+
 /// Hands each text, parsed, to `onUpdate`. What that throws is lost: the call does not depend on it.
 fn updates(env: &Env, listener: Unknown<'_>) -> napi::Result<Update> {
     if listener.get_type()? != ValueType::Function {
@@ -281,20 +284,27 @@ fn updates(env: &Env, listener: Unknown<'_>) -> napi::Result<Update> {
     }
     let listener = Function::<Unknown<'_>, Unknown<'_>>::from_unknown(listener)?.create_ref()?;
     let queue: Arc<Mutex<VecDeque<String>>> = Arc::default();
-    let waiting = Arc::clone(&queue);
+    let room = Arc::new(Semaphore::new(WAITING));
+    let (waiting, freed) = (Arc::clone(&queue), Arc::clone(&room));
     let deliver = env.create_function_from_closure::<(), (), _>("onUpdate", move |call| {
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(text) = next else { return Ok(()) };
+            freed.add_permits(1);
             let partial = parse_plain(call.env, &text)?;
             let partial = Object::from_raw(call.env.raw(), partial.raw()).to_unknown();
             _ = listener.borrow_back(call.env)?.call(partial);
         }
     })?;
-    let wake = wake(deliver)?;
+    let wake = Arc::new(wake(deliver)?);
     Ok(Arc::new(move |text| {
-        queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(text);
-        wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        let (queue, room, wake) = (Arc::clone(&queue), Arc::clone(&room), Arc::clone(&wake));
+        Box::pin(async move {
+            let Ok(permit) = room.acquire().await else { return };
+            permit.forget();
+            queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(text);
+            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        })
     }))
 }
 

@@ -162,7 +162,14 @@ impl SandboxFs {
         if size > max_bytes {
             return Err(too_large(size));
         }
-        let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+        let mut data = Vec::new();
+        // The size is what the file says, and the limit what the caller says: neither must end the process.
+        data.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1)).map_err(
+            |_| {
+                CoreError::new(Code::Limit, format!("{path} has {size} bytes, for which there is no memory"))
+                    .in_file(path)
+            },
+        )?;
         let mut source = file.take(max_bytes.saturating_add(1));
         loop {
             let read =

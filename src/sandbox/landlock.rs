@@ -1,10 +1,13 @@
 //! Landlock: which files a command may open, whatever it sees. The second fence around the mounts of a sandbox, and
 //! the first where there are no namespaces.
 
+use std::os::fd::OwnedFd;
+
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::spec::{INIT_INSIDE, Spec};
 
@@ -31,6 +34,17 @@ const ETC: [&str; 14] = [
     "/etc/services",
     "/etc/protocols",
 ];
+
+/// From here on no signal of this process, or of what it becomes, reaches anybody else. Linux 6.12, or an error.
+pub(crate) fn keep_signals_in() -> Result<(), String> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal)
+        .and_then(Ruleset::create)
+        .and_then(RulesetCreated::restrict_self)
+        .map(drop)
+        .map_err(|error| format!("Landlock: {error}"))
+}
 
 /// Restricts this process, and everything it becomes. Gives what is in force.
 ///
@@ -72,7 +86,7 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
             ruleset = allow(ruleset, dir, read)?;
         }
         for bind in &spec.binds {
-            ruleset = allow(ruleset, &bind.mount, if bind.write { write } else { read })?;
+            ruleset = allow_bind(ruleset, &bind.mount, if bind.write { write } else { read })?;
         }
     } else {
         for path in SYSTEM.iter().filter(|path| **path != "/etc").chain(&ETC) {
@@ -88,17 +102,19 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
             "/dev/full",
             "/dev/random",
             "/dev/urandom",
+            // The command's own, if it has one: it is in a session of its own.
             "/dev/tty",
-            "/dev/ptmx",
-            "/dev/pts",
         ] {
             ruleset = allow(ruleset, path, device)?;
         }
+        // Names alone, by which `tty` finds its own: the others are the user's other terminals. That also keeps commands
+        // from making terminals: theirs would be among those.
+        ruleset = allow(ruleset, "/dev/pts", AccessFs::ReadDir.into())?;
         if let Some(dir) = &spec.private_tmp {
             ruleset = allow(ruleset, dir, write)?;
         }
         for bind in &spec.binds {
-            ruleset = allow(ruleset, &bind.host, if bind.write { write } else { read })?;
+            ruleset = allow_bind(ruleset, &bind.host, if bind.write { write } else { read })?;
         }
         let own = std::env::current_exe().map_err(|error| wrong(&error))?;
         ruleset = allow(ruleset, &own.to_string_lossy(), AccessFs::ReadFile | AccessFs::Execute)?;
@@ -112,10 +128,47 @@ pub(crate) fn restrict(spec: &Spec) -> Result<&'static str, String> {
 }
 
 /// What cannot be opened needs no rule: without one it is refused.
+///
+/// By descriptors that only stand for the file: what the crate opens itself it opens to read, as the standard library for
+/// musl leaves `O_PATH` out; that fails for `/dev/tty`, and for what may be written but not read.
 fn allow(ruleset: RulesetCreated, path: &str, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
-    let Ok(file) = PathFd::new(path) else { return Ok(ruleset) };
+    match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => allow_file(ruleset, path, &file, access),
+        Err(_) => Ok(ruleset),
+    }
+}
+
+/// The same for what the policy names, on the way to which another command may have put a link in the meantime.
+fn allow_bind(
+    ruleset: RulesetCreated,
+    path: &str,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, String> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let wrong = |error| format!("Landlock: {path}: {error}");
+    let mut at = rustix::fs::open("/", flags, Mode::empty()).map_err(wrong)?;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        at = rustix::fs::openat(&at, part, flags, Mode::empty()).map_err(wrong)?;
+        if kind_of(&at)? == FileType::Symlink {
+            return Err(format!("{path} leads through a symbolic link"));
+        }
+    }
+    allow_file(ruleset, path, &at, access)
+}
+
+fn allow_file(
+    ruleset: RulesetCreated,
+    path: &str,
+    file: &OwnedFd,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, String> {
     // A file takes only the rights that files have.
-    let folder = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    let folder = kind_of(file)? == FileType::Directory;
     let access = if folder { access } else { access & AccessFs::from_file(NEWEST) };
     ruleset.add_rule(PathBeneath::new(file, access)).map_err(|error| format!("Landlock: {path}: {error}"))
+}
+
+fn kind_of(file: &OwnedFd) -> Result<FileType, String> {
+    let stat = rustix::fs::fstat(file).map_err(|error| format!("Landlock: {error}"))?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
 }

@@ -421,8 +421,14 @@ async fn attend(
     }
     let silent = !said.ends_with(b"\n");
     let reap = tokio::task::spawn_blocking(move || child.wait());
-    if silent {
-        let _ = reap.await;
+    if silent
+        && let Ok(Ok(status)) = reap.await
+        && status.code().is_some_and(|code| code != 0)
+    {
+        // It failed before it could say why there; it has said so on its standard error.
+        let message = format!("the command did not start: {INIT} failed ({status})");
+        let _ = ended.send(Err(CoreError::new(Code::SandboxSpawn, message)));
+        return;
     }
     let _ = ended.send(read_end(&String::from_utf8_lossy(&said)));
 }

@@ -498,6 +498,17 @@ impl Forbidden {
         if real.components().all(|part| !matches!(part, Component::Normal(_))) {
             return refused("that is the whole filesystem");
         }
+        // By another name, too: what is mounted there from elsewhere, and what is mounted within it.
+        #[cfg(target_os = "linux")]
+        for place in std::iter::once(real.clone()).chain(mounted_within(&real)) {
+            if let Some(why) = self.by_another_name(&place) {
+                return refused(&if place == real {
+                    why
+                } else {
+                    format!("{} is mounted within it, and {why}", place.display())
+                });
+            }
+        }
         if let Some(held) = self.whole.iter().find(|path| path.starts_with(&real)) {
             return refused(&format!("it is or holds {}", held.display()));
         }
@@ -523,9 +534,86 @@ impl Forbidden {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Forbidden {
+    /// What a directory really is, if that is not to be seen: the same under two names has one number.
+    fn by_another_name(&self, place: &Path) -> Option<String> {
+        let same = |one: &Path, other: &Path| id_of(one).is_some_and(|id| Some(id) == id_of(other));
+        if same(place, Path::new("/")) {
+            return Some("it is the whole filesystem".to_owned());
+        }
+        let shown = |held: &PathBuf| format!("it is {}", held.display());
+        if let Some(held) = self.whole.iter().find(|held| same(place, held)) {
+            return Some(shown(held));
+        }
+        for above in place.ancestors() {
+            if let Some(held) = self.within.iter().find(|held| !above.starts_with(held) && same(above, held))
+            {
+                return Some(format!("{} is {}", above.display(), held.display()));
+            }
+            if let Some(state) =
+                self.state.iter().find(|state| !above.starts_with(state) && same(above, state))
+            {
+                let inner = place.strip_prefix(above).ok()?;
+                return match self.check("", &state.join(inner)) {
+                    Ok(_) => None,
+                    Err(_) => Some(format!("{} is {}", above.display(), state.display())),
+                };
+            }
+        }
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Where something is mounted within a directory: a mount takes all of it along.
+#[cfg(target_os = "linux")]
+fn mounted_within(dir: &Path) -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    points.filter(|point| point != dir && point.starts_with(dir)).collect()
+}
+
+/// A path as the kernel writes it: what would end it is in octal.
+#[cfg(target_os = "linux")]
+fn unescaped(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, more)) = rest.split_first() {
+        let octal =
+            more.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = more.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = more;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_mount_point_is_read_as_it_is() {
+        assert_eq!(unescaped("/a\\040b\\134c"), Path::new("/a b\\c"));
+        assert_eq!(unescaped("/a\\9"), Path::new("/a\\9"));
+    }
 
     fn refused(policy: &str) -> String {
         let error = SandboxPolicy::from_json(policy).unwrap_err();

@@ -64,6 +64,14 @@ mod paste_number {
         settimeofday = SYS_settimeofday; socket = SYS_socket; swapoff = SYS_swapoff; swapon = SYS_swapon;
         syslog = SYS_syslog; umount2 = SYS_umount2; unshare = SYS_unshare;
         userfaultfd = SYS_userfaultfd; vhangup = SYS_vhangup;
+        fchown = SYS_fchown; fremovexattr = SYS_fremovexattr; fsetxattr = SYS_fsetxattr;
+        inotify_add_watch = SYS_inotify_add_watch; ioprio_set = SYS_ioprio_set; mq_open = SYS_mq_open;
+        mq_unlink = SYS_mq_unlink; msgctl = SYS_msgctl; msgget = SYS_msgget; msgrcv = SYS_msgrcv;
+        msgsnd = SYS_msgsnd; prlimit64 = SYS_prlimit64; sched_setaffinity = SYS_sched_setaffinity;
+        sched_setattr = SYS_sched_setattr; sched_setparam = SYS_sched_setparam;
+        sched_setscheduler = SYS_sched_setscheduler; semctl = SYS_semctl; semget = SYS_semget;
+        semop = SYS_semop; semtimedop = SYS_semtimedop; setpriority = SYS_setpriority;
+        shmat = SYS_shmat; shmctl = SYS_shmctl; shmget = SYS_shmget; socketpair = SYS_socketpair;
     }
     #[cfg(target_arch = "x86_64")]
     numbers! {
@@ -93,6 +101,14 @@ const AF_UNIX: u32 = 1;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const AF_NETLINK: u32 = 16;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401C_5820;
+const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+const FS_IOC_SET_ENCRYPTION_POLICY: u32 = 0x800C_6613;
+const PRIO_PROCESS: u32 = 0;
+const IOPRIO_WHO_PROCESS: u32 = 1;
+/// In `SOCK_DGRAM` and `SOCK_RAW`, but neither in `SOCK_STREAM` nor in `SOCK_SEQPACKET`.
+const DATAGRAM: u64 = 2;
 
 /// Refused in every sandbox.
 const EVERYWHERE: &[Refused] = refused! {
@@ -197,17 +213,22 @@ const WITHOUT_NAMESPACES_NO_NETWORK: &[Refused] = refused! {
     socket When::Always;
 };
 
-/// Refused too where there are no namespaces. Landlock does not judge what changes a file without opening it, nor who
-/// is told of input.
+/// Refused too where there are no namespaces. Landlock does not judge what changes a file that is open to be read, or
+/// changes it without opening it, nor what reaches other processes of the user by their numbers or by keys.
 const WITHOUT_NAMESPACES: &[Refused] = refused! {
     setxattr When::Always;
     lsetxattr When::Always;
+    fsetxattr When::Always;
     setxattrat = 463 When::Always;
     removexattr When::Always;
     lremovexattr When::Always;
+    fremovexattr When::Always;
     removexattrat = 466 When::Always;
+    file_setattr = 469 When::Always;
+    fchmod When::Always;
     fchmodat When::Always;
     fchmodat2 = 452 When::Always;
+    fchown When::Always;
     fchownat When::Always;
     #[cfg(target_arch = "x86_64")]
     chmod When::Always;
@@ -215,8 +236,40 @@ const WITHOUT_NAMESPACES: &[Refused] = refused! {
     chown When::Always;
     #[cfg(target_arch = "x86_64")]
     lchown When::Always;
+    // It tells the names in a folder that may not be listed.
+    inotify_add_watch When::Always;
+    // Memory, queues and semaphores that others have made.
+    shmget When::Always;
+    shmat When::Always;
+    shmctl When::Always;
+    msgget When::Always;
+    msgsnd When::Always;
+    msgrcv When::Always;
+    msgctl When::Always;
+    semget When::Always;
+    semop When::Always;
+    semtimedop When::Always;
+    semctl When::Always;
+    mq_open When::Always;
+    mq_unlink When::Always;
+    // Limits and priorities of others: 0 is who calls.
+    prlimit64 When::IsNot(0, &[0]);
+    sched_setaffinity When::IsNot(0, &[0]);
+    sched_setattr When::IsNot(0, &[0]);
+    sched_setparam When::IsNot(0, &[0]);
+    sched_setscheduler When::IsNot(0, &[0]);
+    setpriority When::IsNot(0, &[PRIO_PROCESS]);
+    setpriority When::IsNot(1, &[0]);
+    ioprio_set When::IsNot(0, &[IOPRIO_WHO_PROCESS]);
+    ioprio_set When::IsNot(1, &[0]);
     fcntl When::Is(1, &[F_SETOWN, F_SETOWN_EX]);
-    ioctl When::Is(1, &[TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP]);
+    ioctl When::Is(1, &[
+        TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP,
+        FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY,
+    ]);
+    // Every Unix socket of the host could be connected to, Docker's too. A pair of datagram sockets can be, again.
+    socket When::Is(0, &[AF_UNIX]);
+    socketpair When::HasBit(1, &[DATAGRAM]);
 };
 
 /// Which sandbox a filter is for.
@@ -456,6 +509,20 @@ mod tests {
         assert_eq!(ask(alone, libc::SYS_socket, [2, 1, 0, 0, 0, 0]), EPERM);
         assert_eq!(ask(alone, libc::SYS_socketpair, [1, 1, 0, 0, 0, 0]), ALLOW);
         assert_eq!(ask(Kind { host_network: true, ..alone }, libc::SYS_socket, [2, 1, 0, 0, 0, 0]), ALLOW);
+        let alone_online = Kind { host_network: true, ..alone };
+        assert_eq!(ask(alone_online, libc::SYS_socket, [1, 1, 0, 0, 0, 0]), EPERM);
+        assert_eq!(ask(alone, libc::SYS_socketpair, [1, 0x8_0802, 0, 0, 0, 0]), EPERM);
+        assert_eq!(ask(alone, libc::SYS_socketpair, [1, 0x8_0805, 0, 0, 0, 0]), ALLOW);
+        for (call, own, others) in [
+            (libc::SYS_prlimit64, [0, 7], [1, 7]),
+            (libc::SYS_sched_setaffinity, [0, 8], [1, 8]),
+            (libc::SYS_setpriority, [0, 0], [0, 1]),
+            (libc::SYS_setpriority, [0, 0], [2, 0]),
+            (libc::SYS_ioprio_set, [1, 0], [1, 1]),
+        ] {
+            let ask = |kind, [first, second]: [u64; 2]| ask(kind, call, [first, second, 0, 0, 0, 0]);
+            assert_eq!([ask(alone, own), ask(alone, others), ask(BWRAP, others)], [ALLOW, EPERM, ALLOW]);
+        }
         assert_eq!(ask(alone, libc::SYS_fcntl, [0, 8, 0, 0, 0, 0]), EPERM);
         assert_eq!(ask(BWRAP, libc::SYS_fcntl, [0, 8, 0, 0, 0, 0]), ALLOW);
     }

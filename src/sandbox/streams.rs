@@ -70,6 +70,13 @@ pub(super) fn signal_name(number: i32) -> String {
         (13, "SIGPIPE"),
         (14, "SIGALRM"),
         (15, "SIGTERM"),
+        #[cfg(target_os = "linux")]
+        (libc::SIGSTKFLT, "SIGSTKFLT"),
+        #[cfg(target_os = "linux")]
+        (libc::SIGPWR, "SIGPWR"),
+        (libc::SIGIO, "SIGIO"),
+        (26, "SIGVTALRM"),
+        (27, "SIGPROF"),
         (24, "SIGXCPU"),
         (25, "SIGXFSZ"),
         (libc::SIGSYS, "SIGSYS"),

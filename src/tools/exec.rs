@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::output::HeadAndTail;
-use super::registry::{Call, Definition, Pending, Tool, Update};
+use super::registry::{Call, Definition, Pending, Telling, Tool, Update};
 use super::{Content, Output};
 use crate::Result;
 use crate::sandbox::{Command, OutputStream, Sandbox};
@@ -70,6 +70,12 @@ async fn run(sandbox: Arc<Sandbox>, most: usize, call: Call) -> Result<Output> {
         }
     };
     let mut kept = HeadAndTail::new(most);
+    let mut teller = call.update.as_ref().map(Teller::new);
+    let mut take = |stream, bytes: &[u8]| {
+        kept.push(bytes);
+        teller.as_mut().and_then(|teller| teller.tell(stream, bytes))
+    };
+    let mut telling = None;
     let (outcome, timed_out) = {
         let mut running = pin!(sandbox.run(command, Some(sink), stop.clone()));
         let mut timer = pin!(timer);
@@ -77,14 +83,20 @@ async fn run(sandbox: Arc<Sandbox>, most: usize, call: Call) -> Result<Output> {
         loop {
             tokio::select! {
                 biased;
-                Some((stream, bytes)) = chunks.recv() => take(&mut kept, call.update.as_ref(), stream, &bytes),
+                // While nobody takes what was told, the command waits.
+                () = told(&mut telling), if telling.is_some() => telling = None,
+                Some((stream, bytes)) = chunks.recv(), if telling.is_none() => telling = take(stream, &bytes),
                 () = &mut timer, if !timed_out => { timed_out = true; stop.cancel(); }
                 outcome = &mut running => break (outcome, timed_out),
             }
         }
     };
+    told(&mut telling).await;
     while let Ok((stream, bytes)) = chunks.try_recv() {
-        take(&mut kept, call.update.as_ref(), stream, &bytes);
+        told(&mut take(stream, &bytes)).await;
+    }
+    for mut rest in teller.iter_mut().flat_map(Teller::end) {
+        told(&mut rest).await;
     }
     let dropped = kept.dropped;
     let mut said = kept.into_text();
@@ -119,14 +131,64 @@ async fn run(sandbox: Arc<Sandbox>, most: usize, call: Call) -> Result<Output> {
     Ok(Output { content: vec![Content::Text(said)], details: Some(details), is_error: timed_out.is_some() })
 }
 
-fn take(kept: &mut HeadAndTail, update: Option<&Update>, stream: OutputStream, bytes: &[u8]) {
-    kept.push(bytes);
-    if let Some(update) = update {
-        let stream = match stream {
-            OutputStream::Stdout => "stdout",
-            OutputStream::Stderr => "stderr",
+async fn told(telling: &mut Option<Telling>) {
+    if let Some(telling) = telling {
+        telling.await;
+    }
+}
+
+/// Tells of output as it comes, in whole characters.
+struct Teller<'u> {
+    update: &'u Update,
+    /// Of each stream, the beginning of a character whose end has not come yet.
+    begun: [(&'static str, Vec<u8>); 2],
+}
+
+impl<'u> Teller<'u> {
+    fn new(update: &'u Update) -> Self {
+        Self { update, begun: [("stdout", Vec::new()), ("stderr", Vec::new())] }
+    }
+
+    fn tell(&mut self, stream: OutputStream, bytes: &[u8]) -> Option<Telling> {
+        let [stdout, stderr] = &mut self.begun;
+        let (name, begun) = match stream {
+            OutputStream::Stdout => stdout,
+            OutputStream::Stderr => stderr,
         };
-        update(json!({ "stream": stream, "text": String::from_utf8_lossy(bytes) }).to_string());
+        begun.extend_from_slice(bytes);
+        let rest = begun.split_off(whole_characters(begun));
+        let text = std::mem::replace(begun, rest);
+        (!text.is_empty()).then(|| say(self.update, name, &text))
+    }
+
+    /// What was begun and never ended.
+    fn end(&mut self) -> Vec<Option<Telling>> {
+        let update = self.update;
+        let rest = self.begun.iter_mut().map(|(name, begun)| (*name, std::mem::take(begun)));
+        rest.filter(|(_, text)| !text.is_empty()).map(|(name, text)| Some(say(update, name, &text))).collect()
+    }
+}
+
+fn say(update: &Update, stream: &str, text: &[u8]) -> Telling {
+    update(json!({ "stream": stream, "text": String::from_utf8_lossy(text) }).to_string())
+}
+
+/// How many bytes there are up to a character that is cut off at the end.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let from = bytes.len().saturating_sub(3);
+    // The last byte that begins a character, if it is so near the end.
+    let last = bytes.iter().enumerate().skip(from).rev().find(|(_, byte)| !(0x80..0xC0).contains(*byte));
+    match last {
+        Some((at, byte)) => {
+            let length = match byte {
+                0xC2..=0xDF => 2,
+                0xE0..=0xEF => 3,
+                0xF0..=0xF4 => 4,
+                _ => 1,
+            };
+            if at + length > bytes.len() { at } else { bytes.len() }
+        }
+        None => bytes.len(),
     }
 }
 
@@ -136,4 +198,41 @@ fn note(said: &mut String, line: &str) {
         said.push('\n');
     }
     said.push_str(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_cut_between_characters(text in ".{0,40}", cuts in proptest::collection::vec(0_usize..200, 0..6)) {
+            let said = Arc::new(std::sync::Mutex::new(String::new()));
+            let all = Arc::clone(&said);
+            let update: Update = Arc::new(move |json| {
+                let told: Value = serde_json::from_str(&json).unwrap();
+                all.lock().unwrap().push_str(told["text"].as_str().unwrap());
+                Box::pin(async {})
+            });
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|at| at.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut teller = Teller::new(&update);
+            for pair in cuts.windows(2) {
+                drop(teller.tell(OutputStream::Stdout, &text.as_bytes()[pair[0]..pair[1]]));
+            }
+            prop_assert!(teller.end().is_empty());
+            prop_assert_eq!(&*said.lock().unwrap(), &text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_character_is_not_held_back() {
+        for (bytes, whole) in
+            [(&b"a\xC3"[..], 1), (b"a\xFF", 2), (b"\x80\x80\x80", 3), (b"\xF0\x9F\x98", 0), (b"", 0)]
+        {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
+    }
 }

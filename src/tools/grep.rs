@@ -65,14 +65,16 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
         .before_context(context)
         .after_context(context)
         .build();
-    let mut only = OverrideBuilder::new("/");
+    let limit = number(arguments, "limit", DEFAULT_LIMIT).min(MAX_LIMIT);
+    let path = arguments.get("path").and_then(Value::as_str).unwrap_or(".");
+    let root = files.resolve(path, false)?;
+    let found = files.stat(&root)?.map(|found| found.kind);
+    // As a .gitignore in the directory that is searched would have it.
+    let mut only = OverrideBuilder::new(if found == Some(Kind::File) { parent_of(&root) } else { &root });
     if let Some(glob) = arguments.get("glob").and_then(Value::as_str) {
         only.add(glob).map_err(|error| wrong(format!("`glob` is none: {error}")))?;
     }
     let only = only.build().map_err(|error| wrong(format!("`glob` is none: {error}")))?;
-    let limit = number(arguments, "limit", DEFAULT_LIMIT).min(MAX_LIMIT);
-    let path = arguments.get("path").and_then(Value::as_str).unwrap_or(".");
-    let root = files.resolve(path, false)?;
     let mut search = Search {
         files,
         cancel,
@@ -84,8 +86,11 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
         searched: 0,
         skipped: 0,
     };
-    match files.stat(&root)?.map(|found| found.kind) {
-        Some(Kind::Directory) => search.directory(&root, 0)?,
+    match found {
+        Some(Kind::Directory) => {
+            search.rules_above(&root);
+            search.directory(&root, 0)?;
+        }
         Some(Kind::File) => search.file(&root)?,
         Some(Kind::Other) => return Err(wrong(format!("{path} is neither a file nor a directory"))),
         None => return Err(CoreError::new(Code::Io, format!("{path} does not exist"))),
@@ -132,15 +137,7 @@ impl Search<'_> {
         };
         let before = self.ignores.len();
         if entries.iter().any(|entry| entry.name == ".gitignore") {
-            let file = join(path, ".gitignore");
-            if let Ok((rules, _)) = self.files.read(&file, 1 << 20, self.cancel) {
-                let mut builder = GitignoreBuilder::new(path);
-                for line in String::from_utf8_lossy(&rules).lines() {
-                    // As git: a line that is no pattern is none.
-                    _ = builder.add_line(None, line);
-                }
-                self.ignores.extend(builder.build());
-            }
+            self.ignores.extend(self.rules(path));
         }
         for entry in &entries {
             if self.cancel.is_cancelled() {
@@ -161,6 +158,27 @@ impl Search<'_> {
         }
         self.ignores.truncate(before);
         Ok(())
+    }
+
+    /// The rules of the directories around the one that is searched, up to where the repository begins.
+    fn rules_above(&mut self, root: &str) {
+        let mut path = root;
+        while path != "/" && matches!(self.files.stat(&join(path, ".git")), Ok(None)) {
+            path = parent_of(path);
+            self.ignores.extend(self.rules(path));
+        }
+        self.ignores.reverse();
+    }
+
+    /// What the .gitignore of a directory says, if it has one.
+    fn rules(&self, path: &str) -> Option<Gitignore> {
+        let (rules, _) = self.files.read(&join(path, ".gitignore"), 1 << 20, self.cancel).ok()?;
+        let mut builder = GitignoreBuilder::new(path);
+        for line in String::from_utf8_lossy(&rules).lines() {
+            // As git: a line that is no pattern is none.
+            _ = builder.add_line(None, line);
+        }
+        builder.build().ok()
     }
 
     fn is_ignored(&self, path: &str, is_directory: bool) -> bool {
@@ -232,6 +250,10 @@ impl Sink for Lines<'_> {
         }
         Ok(true)
     }
+}
+
+fn parent_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent })
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -26,4 +26,6 @@ mod grep;
 mod tests;
 
 pub use output::{Content, Output};
-pub use registry::{Call, Definition, Pending, Request, Tool, ToolRegistry, ToolRegistryOptions, Update};
+pub use registry::{
+    Call, Definition, Pending, Request, Telling, Tool, ToolRegistry, ToolRegistryOptions, Update,
+};

@@ -30,8 +30,11 @@ pub struct Definition {
 /// A tool at work.
 pub type Pending = Pin<Box<dyn Future<Output = Result<Output>> + Send>>;
 
-/// What a tool tells before it is done: one JSON text each time.
-pub type Update = Arc<dyn Fn(String) + Send + Sync>;
+/// Takes what a tool tells before it is done: one JSON text each time. Who tells more waits until there is room again.
+pub type Update = Arc<dyn Fn(String) -> Telling + Send + Sync>;
+
+/// Done when there is room for what was told.
+pub type Telling = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a tool does.
 pub trait Tool: Send + Sync {

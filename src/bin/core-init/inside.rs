@@ -1,9 +1,9 @@
 //! Inside of the sandbox: the last steps before the command, and the first process that there is.
 //!
-//! With namespaces this is process 1: it takes in orphans, and when the command ends, everything else does. It stays
-//! outside of the filter's and Landlock's reach only as far as they are not yet in force when it starts.
+//! With namespaces this is process 1: it takes in orphans, and when the command ends, everything else does. Without
+//! them it splits in two, of which one is the warden (see there). It stays outside of the filter's and Landlock's reach
+//! only as far as they are not yet in force when it starts.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,8 +17,9 @@ use crate::limits::InForce;
 use crate::outside::{given, usage_of_children};
 use crate::seccomp;
 use crate::spec::{Spec, unpack};
+use crate::warden;
 
-/// `inside SPEC-FD REPORT-FD MEMORY PIDS NPROC PROC-FD`
+/// `inside SPEC-FD REPORT-FD MEMORY PIDS NPROC PROC-FD [LEASE-FD]`
 pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u8, String> {
     let mut next = || args.next().ok_or("an argument is missing");
     let told = given(&next()?)?;
@@ -36,7 +37,23 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u8, String> 
     File::from(told).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let [spec, env] = unpack(&bytes)?;
     let spec = Spec::from_args(spec)?;
-    let line = match prepare(&spec, &in_force, proc).and_then(|()| start(&spec, &env)) {
+    if let Some(lease) = args.next() {
+        match warden::split(given(&lease)?)? {
+            warden::Role::Command => {}
+            warden::Role::Warden(warden) => {
+                // The report ends when nobody can write it any more.
+                drop((report, proc));
+                return warden.watch();
+            }
+        }
+    }
+    let begin = || {
+        // Opened while that is still allowed.
+        let terminal = if spec.pty { Some(open_terminal()?) } else { None };
+        prepare(&spec, &in_force, proc)?;
+        start(&spec, &env, terminal)
+    };
+    let line = match begin() {
         Ok(started) => wait(&spec, started),
         Err(message) => format!("failed\t{}\n", message.replace(['\t', '\n'], " ")),
     };
@@ -96,14 +113,18 @@ struct Started {
     terminal: Option<std::thread::JoinHandle<()>>,
 }
 
-fn start(spec: &Spec, env: &[String]) -> Result<Started, String> {
+/// A terminal: the side of who shows it, and that of the command.
+type Terminal = (OwnedFd, OwnedFd);
+
+fn start(spec: &Spec, env: &[String], terminal: Option<Terminal>) -> Result<Started, String> {
     let (program, args) = spec.command.split_first().ok_or("there is no command")?;
     std::env::set_current_dir(&spec.cwd).map_err(|error| format!("cannot start in {}: {error}", spec.cwd))?;
     let mut command = Command::new(program);
     command.args(args).env_clear();
     command.envs(env.iter().filter_map(|pair| pair.split_once('=')));
-    let terminal = if spec.pty {
-        let (master, slave) = open_terminal()?;
+    // SAFETY: system calls alone.
+    unsafe { command.pre_exec(usual_signals) };
+    if let Some((_, slave)) = &terminal {
         let copy = || slave.try_clone().map(Stdio::from).map_err(|error| format!("terminal: {error}"));
         command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
         let become_its_own = || {
@@ -114,10 +135,7 @@ fn start(spec: &Spec, env: &[String]) -> Result<Started, String> {
         };
         // SAFETY: two system calls.
         unsafe { command.pre_exec(become_its_own) };
-        Some((master, slave))
-    } else {
-        None
-    };
+    }
     let child = command.spawn().map_err(|error| format!("cannot start {program}: {error}"))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the child has no number")?;
     drop(command);
@@ -128,17 +146,32 @@ fn start(spec: &Spec, env: &[String]) -> Result<Started, String> {
     Ok(Started { pid, terminal })
 }
 
-/// A terminal of the sandbox's own, in its own `/dev/pts`.
-fn open_terminal() -> Result<(OwnedFd, OwnedFd), String> {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+/// No signal is blocked or ignored, whatever this process, the launcher or the gateway does with them.
+fn usual_signals() -> std::io::Result<()> {
+    // As the kernel takes it: handler, flags, restorer and mask. All zeros are the default.
+    let usual = [0_usize; 4];
+    let none = 0_u64;
+    for signal in 1..=64 {
+        // SAFETY: it reads `usual` and writes nothing. That SIGKILL and SIGSTOP cannot be set is no matter.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, usual.as_ptr(), 0_usize, 8_usize) };
+    }
+    // SAFETY: it reads the eight bytes of `none`.
+    let done = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0_usize, 8_usize)
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// A terminal of the sandbox's own, in its own `/dev/pts`; without namespaces in the host's, where no other may be opened.
+fn open_terminal() -> Result<Terminal, String> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
     let wrong = |error: Errno| format!("terminal: {error}");
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(wrong)?;
     grantpt(&master).map_err(wrong)?;
     unlockpt(&master).map_err(wrong)?;
-    let name: CString = ptsname(&master, Vec::new()).map_err(wrong)?;
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-    let slave = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).map_err(wrong)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = ioctl_tiocgptpeer(&master, flags).map_err(wrong)?;
     let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&master, size).map_err(wrong)?;
     Ok((master, slave))
@@ -151,13 +184,16 @@ fn relay(master: OwnedFd) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             let mut stdin = std::io::stdin().lock();
             let mut bytes = [0; 4096];
+            let mut in_line = false;
             while let Ok(length) = stdin.read(&mut bytes) {
                 let part = bytes.get(..length).unwrap_or_default();
                 if part.is_empty() || input.write_all(part).is_err() {
                     break;
                 }
+                in_line = part.last().is_some_and(|byte| *byte != b'\n');
             }
-            let _ = input.write_all(&[4]);
+            // In a line that was begun, the first one only hands over what is there of it.
+            let _ = input.write_all(if in_line { &[4, 4] } else { &[4] });
         });
     }
     std::thread::spawn(move || {
@@ -196,6 +232,9 @@ fn wait(spec: &Spec, started: Started) -> String {
         // To all but process 1, which this is: nobody else is in this namespace, or can be outside of it.
         kill_all();
         while !matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {}
+    } else if crate::layer(crate::Layer::Landlock) {
+        // Whoever still has the terminal open would keep it from ending.
+        warden::end_the_others();
     }
     if let Some(terminal) = started.terminal {
         let _ = terminal.join();

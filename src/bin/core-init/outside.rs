@@ -18,6 +18,7 @@ use crate::bwrap::{Descriptors, arguments};
 use crate::limits::Groups;
 use crate::seccomp;
 use crate::spec::{Bind, ENV_VARIABLE, Spec, env_from_text, pack, unpack};
+use crate::staging;
 
 /// The most that a core may say: arguments and environment together.
 const MOST_TOLD: usize = 64 << 20;
@@ -182,7 +183,7 @@ fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd, String> {
 }
 
 /// The host's side of a bind, by the path that was checked: whoever has put a link in its way since is found out.
-fn open_source(bind: &Bind) -> Result<OwnedFd, String> {
+pub(crate) fn open_source(bind: &Bind) -> Result<OwnedFd, String> {
     let path = CString::new(bind.host.as_str()).map_err(text)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -303,6 +304,40 @@ struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     report: File,
+    /// Without namespaces: dropped, it makes the warden end everything. The kernel drops it with this process.
+    lease: Option<OwnedFd>,
+}
+
+/// What the child does before it becomes bubblewrap: see `staging`.
+struct Staging {
+    spec: Spec,
+    staged: Vec<bool>,
+    /// Of all binds.
+    sources: Vec<RawFd>,
+    /// What bubblewrap reads its arguments from.
+    args: RawFd,
+    /// Those without what is staged.
+    fewer: OwnedFd,
+    report: RawFd,
+}
+
+impl Staging {
+    fn carry_out(&self) -> std::io::Result<()> {
+        match staging::stage(&self.spec, &self.staged, &self.sources) {
+            Ok(staging::Outcome::NotAllowed) => Ok(()),
+            Ok(staging::Outcome::Done) => {
+                // SAFETY: numbers of descriptors of this process.
+                let done = unsafe { libc::dup2(self.fewer.as_raw_fd(), self.args) };
+                if done == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            }
+            Err(failed) => {
+                let line = End { failed: Some(failed), ..End::default() }.to_line();
+                // SAFETY: it writes what `line` holds. Of an error, only its number would reach the parent.
+                unsafe { libc::write(self.report, line.as_ptr().cast(), line.len()) };
+                Err(std::io::ErrorKind::PermissionDenied.into())
+            }
+        }
+    }
 }
 
 fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> {
@@ -322,7 +357,9 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         in_force.nproc.to_string(),
         proc.as_raw_fd().to_string(),
     ];
-    let kept: Vec<OwnedFd>;
+    let mut lease = None;
+    let mut staging = None;
+    let mut kept: Vec<OwnedFd>;
     let mut command = if let Some(bwrap) = &spec.bwrap {
         let filter = if crate::layer(crate::Layer::Seccomp) {
             let kind = seccomp::Kind { namespaces: true, host_network: spec.host_network };
@@ -338,9 +375,35 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
             binds: &binds,
             init: own.as_raw_fd(),
         };
-        let mut packed = arguments(spec, &descriptors).join("\0").into_bytes();
-        packed.push(0);
-        let args = memory_file("args", &packed)?;
+        let told_bwrap = |spec: &Spec, descriptors: &Descriptors<'_>| {
+            let mut packed = arguments(spec, descriptors).join("\0").into_bytes();
+            packed.push(0);
+            memory_file("args", &packed)
+        };
+        let args = told_bwrap(spec, &descriptors)?;
+        let staged = staging::staged(spec);
+        if staged.contains(&true) && staging::possible() {
+            let left = |at: usize| staged.get(at) == Some(&false);
+            let shown: Vec<_> = spec
+                .binds
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| left(*at))
+                .map(|(_, bind)| bind.clone())
+                .collect();
+            let numbers: Vec<_> =
+                binds.iter().enumerate().filter(|(at, _)| left(*at)).map(|(_, number)| *number).collect();
+            let shown = Spec { binds: shown, ..spec.clone() };
+            let fewer = told_bwrap(&shown, &Descriptors { binds: &numbers, ..descriptors })?;
+            staging = Some(Staging {
+                spec: spec.clone(),
+                staged,
+                sources: binds.clone(),
+                args: args.as_raw_fd(),
+                fewer,
+                report: said.as_raw_fd(),
+            });
+        }
         let mut command = Command::new(bwrap);
         command.args(["--args", &args.as_raw_fd().to_string(), "--", crate::spec::INIT_INSIDE]);
         kept = sources
@@ -355,7 +418,14 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         // By its path: what it may open later does not include `/proc/self/exe`.
         Command::new(std::env::current_exe().map_err(text)?)
     };
-    command.args(inside).env_clear().stdin(Stdio::inherit());
+    command.args(inside);
+    if spec.bwrap.is_none() && crate::layer(crate::Layer::Landlock) {
+        let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(text)?;
+        command.arg(theirs.as_raw_fd().to_string());
+        kept.push(theirs);
+        lease = Some(ours);
+    }
+    command.env_clear().stdin(Stdio::inherit());
     let pass: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).chain([own.as_raw_fd()]).collect();
     let doors = groups.doors()?;
     if spec.bwrap.is_none() {
@@ -370,6 +440,9 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
                 return Err(std::io::Error::last_os_error());
             }
         }
+        if let Some(staging) = &staging {
+            staging.carry_out()?;
+        }
         for &number in &pass {
             // SAFETY: a flag of a descriptor that is open in this child, too.
             if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == -1 {
@@ -382,14 +455,23 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
         }
         Ok(())
     };
-    // SAFETY: it makes system calls alone, and allocates nothing.
+    // SAFETY: this process has one thread, so that no lock is held in the child that nobody there would open.
     unsafe { command.pre_exec(prepare) };
     let program = command.get_program().to_string_lossy().into_owned();
-    let child = command.spawn().map_err(|error| format!("cannot start {program}: {error}"))?;
-    drop(kept);
+    let spawned = command.spawn();
+    drop((kept, command));
+    let child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            let mut said = String::new();
+            let _ = File::from(report).read_to_string(&mut said);
+            let why = said.lines().find_map(End::from_line).and_then(|end| end.failed);
+            return Err(why.unwrap_or_else(|| format!("cannot start {program}: {error}")));
+        }
+    };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the child has no number")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| format!("pidfd_open: {error}"))?;
-    Ok(Child { pid, pidfd, report: report.into() })
+    Ok(Child { pid, pidfd, report: report.into(), lease })
 }
 
 /// Waits for the end, or makes it.
@@ -434,7 +516,9 @@ fn watch(
     };
     if killed {
         groups.freeze_number();
-        let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+        if child.lease.take().is_none() || !ends_within(&child.pidfd, WARDEN) {
+            let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+        }
     }
     if spec.bwrap.is_none() {
         groups.freeze_number();
@@ -467,6 +551,15 @@ fn watch(
             ..End::default()
         },
     })
+}
+
+/// How long the warden may take.
+const WARDEN: Duration = Duration::from_secs(1);
+
+fn ends_within(pidfd: &OwnedFd, time: Duration) -> bool {
+    let timeout = rustix::event::Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(1), tv_nsec: 0 };
+    let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(poll(&mut watched, Some(&timeout)), Ok(1))
 }
 
 /// A descriptor that is readable when somebody asks this process to end. It does so when the command is gone.
