@@ -45,6 +45,8 @@ pub enum Owner {
     Providers,
     /// Tasks and their scheduler.
     Runtime,
+    /// Sandboxes, what their commands print, and the tools that work in them.
+    Sandbox,
     /// What tests allocate: no other code does so beside them.
     #[cfg(test)]
     Test,
@@ -60,6 +62,7 @@ impl Owner {
         Self::Node,
         Self::Providers,
         Self::Runtime,
+        Self::Sandbox,
         #[cfg(test)]
         Self::Test,
     ];
@@ -73,6 +76,7 @@ impl Owner {
             Self::Node => "node",
             Self::Providers => "providers",
             Self::Runtime => "runtime",
+            Self::Sandbox => "sandbox",
             #[cfg(test)]
             Self::Test => "test",
         }

@@ -32,7 +32,15 @@ function fresh(script) {
 
 test("the total is the sum over the owners, which have names", () => {
   const { total, owners } = core.memoryUsage();
-  assert.deepEqual(Object.keys(owners).sort(), ["config", "events", "node", "other", "providers", "runtime"]);
+  assert.deepEqual(Object.keys(owners).sort(), [
+    "config",
+    "events",
+    "node",
+    "other",
+    "providers",
+    "runtime",
+    "sandbox",
+  ]);
   assert.equal(
     total,
     Object.values(owners).reduce((sum, bytes) => sum + bytes, 0),

@@ -12,7 +12,8 @@ pub struct CoreMemoryUsage {
     /// Bytes that are allocated now: the sum of `owners`.
     pub total: f64,
     /// The same by owner: `config` for configs, `events` for event stores, `node` for what is on its way to or from
-    /// JavaScript, `runtime` for tasks, `other` for the rest.
+    /// JavaScript, `providers` for calls of models, `runtime` for tasks, `sandbox` for sandboxes and tools, `other` for
+    /// the rest.
     #[napi(ts_type = "Record<string, number>")]
     pub owners: BTreeMap<String, f64>,
 }

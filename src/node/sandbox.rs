@@ -17,6 +17,7 @@ use super::args::{checked, flag, name, stringify};
 use super::error::{guard, reify, wrong_argument};
 use super::json::parse_plain;
 use super::settle::{rejecting, settle, settle_in_the_end};
+use crate::memory::{Owner, owned};
 use crate::sandbox::{self, Command, OutputStream, TimedOut, read_env};
 use crate::{Code, CoreError, Result};
 
@@ -230,7 +231,7 @@ impl Sandbox {
             settle(
                 env,
                 Abort::never(),
-                |_| sandbox::Sandbox::create(policy),
+                |_| owned(Owner::Sandbox, sandbox::Sandbox::create(policy)),
                 |_, inner| Ok(Self { inner: Arc::new(inner) }),
             )
         })
@@ -275,7 +276,8 @@ impl Sandbox {
             }
             let inner = Arc::clone(&self.inner);
             let thrown = listener.as_ref().map(|listener| Arc::clone(&listener.shared));
-            let work = |cancel| async move { run(&inner, command, listener, cancel).await };
+            let work =
+                |cancel| owned(Owner::Sandbox, async move { run(&inner, command, listener, cancel).await });
             settle_in_the_end(env, abort, work, move |_, result| {
                 let thrown = thrown
                     .and_then(|shared| shared.thrown.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -21,6 +21,7 @@ use super::json::{parse_plain, string};
 use super::sandbox::Sandbox;
 use super::script::call;
 use super::settle::{rejecting, settle};
+use crate::memory::{Owner, owned};
 use crate::tools::{self, Call, Content, Definition, Output, Pending, Request, ToolRegistryOptions, Update};
 use crate::{Code, CoreError};
 
@@ -242,7 +243,9 @@ impl ToolRegistry {
             settle(
                 env,
                 abort,
-                |cancel| async move { Ok(registry.execute(request, &cancel, update).await) },
+                |cancel| {
+                    owned(Owner::Sandbox, async move { Ok(registry.execute(request, &cancel, update).await) })
+                },
                 |env, result| {
                     let result = parse_plain(env, &result)?;
                     Ok(Object::from_raw(env.raw(), result.raw()).to_unknown())
