@@ -151,7 +151,8 @@ async function inFolder(base, open, say) {
       .resume()
       .end("hello");
   const unix = join(out, "docker.sock");
-  const abstract = `openclaw-escape-${process.pid}`;
+  // Node 20 fills a shorter name up with zeros.
+  const abstract = `openclaw-escape-${process.pid}`.padEnd(107, "-");
   const runSocket = `/run/openclaw-escape-${process.pid}.sock`;
   const tcp = await listening(createServer(accept), 0, "127.0.0.1");
   open.push(
