@@ -218,7 +218,11 @@ export const cases = [
   victim("ptrace the gateway", "processes", (pid) => ["attach", pid]),
   victim("take the gateway's descriptor", "processes", (pid) => ["fd-steal", pid]),
   victim("signal the gateway", "processes", (pid) => ["kill", pid]),
-  { area: "processes", name: "change the gateway's limits", sh: 'prlimit --pid "$GATEWAY" --nofile=1000:1000' },
+  {
+    area: "processes",
+    name: "change the gateway's limits",
+    sh: 'prlimit --pid "$GATEWAY" --nofile=1000:1000',
+  },
   {
     area: "processes",
     name: "move the gateway to one processor",

@@ -258,7 +258,9 @@ async function inFolder(base, open, say) {
       },
       /** Somebody reads from a terminal that a program of the user has open. */
       async terminal(run) {
-        const child = spawn("script", ["-qc", "tty; exec sleep 1000", "/dev/null"], { stdio: ["pipe", "pipe", "ignore"] });
+        const child = spawn("script", ["-qc", "tty; exec sleep 1000", "/dev/null"], {
+          stdio: ["pipe", "pipe", "ignore"],
+        });
         const line = await new Promise((resolve) => child.stdout.once("data", resolve));
         const { code, out: text } = await run(`exec 3<${String(line).trim()} && test -t 3`);
         child.kill("SIGKILL");
@@ -268,7 +270,9 @@ async function inFolder(base, open, say) {
       /** Somebody reads what another process of the user has put into a segment. */
       async sharedMemory(run) {
         const perl = (text) => spawnSync("perl", ["-e", text], { encoding: "utf8" }).stdout;
-        const segment = perl("my $m = shmget(0, 64, 01600) or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m");
+        const segment = perl(
+          "my $m = shmget(0, 64, 01600) or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m",
+        );
         const { out: text } = await run(`perl -e 'shmread(${segment}, $_, 0, 14) or die $!; print'`);
         perl(`shmctl ${segment}, 0, 0`);
         return { through: text.includes("OUTSIDE-SECRET"), detail: text.trim() };
@@ -346,7 +350,13 @@ async function inFolder(base, open, say) {
       }
       row.places[place] = outcome;
     }
-    const mark = row.absent ? "n/a " : row.uncontrolled ? "????" : row.places.all.through || row.places["-namespaces"]?.through ? "OUT!" : "ok  ";
+    const mark = row.absent
+      ? "n/a "
+      : row.uncontrolled
+        ? "????"
+        : row.places.all.through || row.places["-namespaces"]?.through
+          ? "OUT!"
+          : "ok  ";
     const detail =
       row.absent ?? row.uncontrolled ?? `host: ${row.places.host.detail} | sandbox: ${row.places.all.detail}`;
     say(
@@ -457,13 +467,32 @@ async function raceForMountPoint(place, { base, out, attack, limits }) {
   const words = ["swap", "a", "evil", "200000"];
   if (place === "host") {
     const swapping = finish([attack, ...words], { cwd: ws });
-    const own = ["--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"];
+    const own = [
+      "--ro-bind",
+      "/usr",
+      "/usr",
+      "--symlink",
+      "usr/bin",
+      "/bin",
+      "--symlink",
+      "usr/lib",
+      "/lib",
+      "--symlink",
+      "usr/lib64",
+      "/lib64",
+    ];
     while (tries < 600 && made === 0) {
-      await finish(["bwrap", "--unshare-user", ...own, "--bind", ws, "/w", "--ro-bind", skills, "/w/a/b", "/bin/true"], {});
+      await finish(
+        ["bwrap", "--unshare-user", ...own, "--bind", ws, "/w", "--ro-bind", skills, "/w/a/b", "/bin/true"],
+        {},
+      );
       look();
     }
     const swapped = await swapping;
-    return { through: made > 0, detail: `bubblewrap by name: made after ${tries} tries, ${swapped.out.trim()}` };
+    return {
+      through: made > 0,
+      detail: `bubblewrap by name: made after ${tries} tries, ${swapped.out.trim()}`,
+    };
   }
   const sandbox = await Sandbox.create({
     workspace: { host: ws, access: "rw" },

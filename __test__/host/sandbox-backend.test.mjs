@@ -215,23 +215,53 @@ describe("the backend at work", { skip }, () => {
 
   test("a harness ends what it began, double forks too", async () => {
     const backend = await createBackend(request(), {}, sdk);
+    for (const command of [
+      "(setsid sleep 27182.8 &); echo ready; sleep 27182.8",
+      // The mark by which it is found is a variable, which a command may drop.
+      "echo ready; exec env -i sleep 27182.8",
+    ]) {
+      const cleanup = backend.prepareProcessCleanup({});
+      const { argv, env } = await backend.buildExecSpec({ command, env: cleanup.env, usePty: false });
+      const child = spawn(argv[0], argv.slice(1), { env, stdio: ["ignore", "pipe", "inherit"] });
+      after(() => child.kill("SIGKILL"));
+      await once(child.stdout, "data");
+      const closed = once(child, "close");
+      await cleanup.terminate();
+      await Promise.race([
+        closed,
+        new Promise((_, reject) => {
+          const late = () => reject(new Error(`it goes on: ${command}`));
+          setTimeout(late, 10_000).unref();
+        }),
+      ]);
+      assert.equal(await cleanup.interrupt(), false);
+      const alive = readdirSync("/proc").filter((id) => {
+        try {
+          return (
+            /^\d+$/.test(id) && readFileSync(`/proc/${id}/cmdline`, "utf8").startsWith("sleep\x0027182.8")
+          );
+        } catch {
+          return false;
+        }
+      });
+      assert.deepEqual(alive, []);
+    }
+  });
+
+  test("a harness interrupts a command, which hears of it", async () => {
+    const backend = await createBackend(request(), {}, sdk);
     const cleanup = backend.prepareProcessCleanup({});
-    const command = "(setsid sleep 27182.8 &); echo ready; sleep 27182.8";
+    const command =
+      "exec perl -e '$SIG{INT} = sub { print qq(heard\\n); exit 5 }; $| = 1; print qq(ready\\n); sleep 1000'";
     const { argv, env } = await backend.buildExecSpec({ command, env: cleanup.env, usePty: false });
     const child = spawn(argv[0], argv.slice(1), { env, stdio: ["ignore", "pipe", "inherit"] });
+    const chunks = [];
+    child.stdout.on("data", (chunk) => chunks.push(String(chunk)));
     await once(child.stdout, "data");
     const closed = once(child, "close");
-    await cleanup.terminate();
-    await closed;
-    assert.equal(await cleanup.interrupt(), false);
-    const alive = readdirSync("/proc").filter((id) => {
-      try {
-        return /^\d+$/.test(id) && readFileSync(`/proc/${id}/cmdline`, "utf8").includes("27182.8");
-      } catch {
-        return false;
-      }
-    });
-    assert.deepEqual(alive, []);
+    assert.equal(await cleanup.interrupt(), true);
+    assert.deepEqual(await closed, [5, null]);
+    assert.equal(chunks.join(""), "ready\nheard\n");
   });
 
   test("limits of OpenClaw's config are in force", async () => {

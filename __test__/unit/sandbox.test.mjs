@@ -637,7 +637,14 @@ describe("a sandbox", { skip: works("bwrap") ? false : "bubblewrap does not work
 
   test("no source shows under another name what must not be seen", async () => {
     const home = folder();
-    for (const dir of [".openclaw/credentials", ".openclaw/workspace", ".ssh", "project", "alias", "outer/alias"])
+    for (const dir of [
+      ".openclaw/credentials",
+      ".openclaw/workspace",
+      ".ssh",
+      "project",
+      "alias",
+      "outer/alias",
+    ])
       mkdirSync(join(home, dir), { recursive: true });
     const script = `
       const { Sandbox } = require(${JSON.stringify(join(root, "index.js"))});

@@ -278,6 +278,53 @@ describe("built-in tools", { skip }, () => {
     assert.equal((await run(registry, "read", { path: "out" })).isError, true);
   });
 
+  test("what exec tells waits for who takes it, and is cut between characters", async () => {
+    let told = "";
+    let peak = 0;
+    const before = process.memoryUsage().rss;
+    const command = "printf '\\303'; sleep 0.1; printf '\\251'; head -c 300000000 /dev/zero";
+    const call = run(
+      registry,
+      "exec",
+      { command },
+      {
+        onUpdate: ({ text }) => {
+          if (told.length < 2) told += text.slice(0, 2);
+          peak = Math.max(peak, process.memoryUsage().rss - before);
+        },
+      },
+    );
+    // Nobody takes anything meanwhile.
+    const stop = performance.now() + 1500;
+    while (performance.now() < stop) peak = Math.max(peak, process.memoryUsage().rss - before);
+    const { isError } = await call;
+    assert.equal(isError, false);
+    assert.equal(told, "é\0");
+    assert.ok(peak < 200 << 20, `${peak} bytes more`);
+  });
+
+  test("grep's glob begins where it searches, and rules above it count", async () => {
+    const files = {
+      ".gitignore": "deep/no*\n",
+      "deep/no": "needle",
+      "deep/x/yes.rs": "needle",
+      "top.rs": "needle",
+    };
+    for (const [name, text] of Object.entries(files))
+      await run(registry, "write", { path: `globs/${name}`, content: text });
+    const found = async (args) =>
+      textOf(await run(registry, "grep", { pattern: "needle", path: "globs", ...args }))
+        .split("\n")
+        .filter((line) => line.includes(":1:"))
+        .map((line) => line.slice(line.indexOf("/globs/") + 7, line.indexOf(":")));
+    assert.deepEqual(await found({}), ["deep/x/yes.rs", "top.rs"]);
+    assert.deepEqual(await found({ glob: "deep/**" }), ["deep/x/yes.rs"]);
+    assert.deepEqual(await found({ glob: "/*.rs" }), ["top.rs"]);
+    assert.deepEqual(await found({ path: "globs/deep" }), ["deep/x/yes.rs"]);
+    assert.deepEqual(await found({ path: "globs/deep/no" }), ["deep/no"]);
+    await run(registry, "exec", { command: "rm -r globs" });
+  });
+
   test("exec is killed when the caller aborts", async () => {
     const controller = new AbortController();
     const call = run(
