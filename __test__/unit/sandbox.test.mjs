@@ -303,8 +303,8 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
     });
 
     for (const [name, limits, which] of [
-      ["wallMs", { wallMs: 400 }, "wall"],
-      ["idleMs", { idleMs: 400 }, "idle"],
+      ["wallMs", { wallMs: 3000 }, "wall"],
+      ["idleMs", { idleMs: 3000 }, "idle"],
     ]) {
       test(`${name} ends everything that the command started`, async () => {
         const sandbox = await create({ limits });
