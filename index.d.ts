@@ -824,7 +824,8 @@ export interface CoreMemoryUsage {
   total: number
   /**
    * The same by owner: `config` for configs, `events` for event stores, `node` for what is on its way to or from
-   * JavaScript, `runtime` for tasks, `other` for the rest.
+   * JavaScript, `providers` for calls of models, `runtime` for tasks, `sandbox` for sandboxes and tools, `other` for
+   * the rest.
    */
   owners: Record<string, number>
 }
