@@ -18,7 +18,6 @@ const write = process.argv.includes("--write");
 
 if (!child && !skip) build();
 
-/** Attacks that may be uncontrolled: they do not go through on the host here, and so show nothing. None. */
 async function check() {
   const { rows, tried, escaped, uncontrolled } = await runSuite();
   console.log(
@@ -31,13 +30,12 @@ async function check() {
     "these did not go through on the host, so that their refusal would show nothing",
   );
   assert.ok(tried > 50, `${tried} attacks`);
-  // Each layer stops something by itself: were the others its equal, it would not be there.
-  for (const place of ["-seccomp", "-namespaces"]) {
-    assert.ok(
-      rows.some((row) => row.places[place]?.through) || place === "-namespaces",
-      `${place} lets nothing through`,
-    );
-  }
+  // A layer that alone stops nothing would not be worth its cost. What namespaces stop, the stricter rules of the backend
+  // without them stop too.
+  assert.ok(
+    rows.some((row) => row.places["-seccomp"]?.through),
+    "without seccomp nothing gets through",
+  );
   return { rows, tried, escaped };
 }
 

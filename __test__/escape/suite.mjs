@@ -81,7 +81,7 @@ function finish(argv, options) {
     child.on("error", (error) => resolve({ code: null, out: error.message }));
     child.on("close", (code, signal) => {
       clearTimeout(timer);
-      resolve({ code, signal: signal ?? undefined, out: Buffer.concat(out).toString("latin1") });
+      resolve({ code, signal: signal ?? undefined, out: Buffer.concat(out).toString() });
     });
   });
 }
@@ -523,23 +523,29 @@ async function raceForMountPoint(place, { base, out, attack, limits }) {
 
 /** The table of docs/security/escape-suite.md. */
 export function table(rows) {
-  const cell = (outcome) =>
-    outcome === undefined
-      ? ""
-      : outcome.through
-        ? "**through**"
-        : outcome.detail.split("\n").at(-1).slice(0, 60).replaceAll("|", "/") || "refused";
+  const say = (detail, length) =>
+    detail
+      .split("\n")
+      .at(-1)
+      .replaceAll(/\/\S*?\/openclaw-core-escape-\w+/g, "…")
+      .slice(0, length)
+      .replaceAll("|", "/");
+  const cell = (outcome) => {
+    if (outcome === undefined) return "";
+    return outcome.through ? "**through**" : say(outcome.detail, 60) || "refused";
+  };
   const lines = [
     "| attack | on the host | in the sandbox | without seccomp | without Landlock | without namespaces |",
     "|---|---|---|---|---|---|",
   ];
   for (const row of rows) {
     const name = `${row.area}: ${row.name}`;
-    if (row.absent) lines.push(`| ${name} | not applicable: ${row.absent.replaceAll("|", "/")} | | | | |`);
-    else
-      lines.push(
-        `| ${name} | goes through: ${row.places.host.detail.split("\n").at(-1).slice(0, 40).replaceAll("|", "/")} | ${PLACES.map((place) => cell(row.places[place])).join(" | ")} |`,
-      );
+    if (row.absent) {
+      lines.push(`| ${name} | not applicable: ${row.absent.replaceAll("|", "/")} | | | | |`);
+      continue;
+    }
+    const places = PLACES.map((place) => cell(row.places[place]));
+    lines.push(`| ${name} | goes through: ${say(row.places.host.detail, 40)} | ${places.join(" | ")} |`);
   }
   return lines.join("\n");
 }
