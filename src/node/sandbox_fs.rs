@@ -192,12 +192,7 @@ impl SandboxFs {
         self.change(
             env,
             abort,
-            move |files, cancel| match files.write(&path, &data, options, cancel)? {
-                Written::Exists => {
-                    Err(CoreError::new(Code::Io, format!("cannot create {path}: it exists")).in_file(path))
-                }
-                Written::Created | Written::Replaced => Ok(()),
-            },
+            move |files, cancel| written(files.write(&path, &data, options, cancel)?, path),
             |_, ()| Ok(()),
         )
     }
@@ -343,12 +338,7 @@ impl SandboxFs {
         self.change(
             env,
             abort,
-            move |files, cancel| match files.copy(&from, &to, options, cancel)? {
-                Written::Exists => {
-                    Err(CoreError::new(Code::Io, format!("cannot create {to}: it exists")).in_file(to))
-                }
-                Written::Created | Written::Replaced => Ok(()),
-            },
+            move |files, cancel| written(files.copy(&from, &to, options, cancel)?, to),
             |_, ()| Ok(()),
         )
     }
@@ -407,6 +397,15 @@ impl SandboxFs {
     ) -> napi::Result<Object<'env>> {
         let files = Arc::clone(&self.inner);
         settle_in_the_end(env, abort, |cancel| blocking(move || work(&files, &cancel)), finish)
+    }
+}
+
+fn written(outcome: Written, path: String) -> Result<()> {
+    match outcome {
+        Written::Exists => {
+            Err(CoreError::new(Code::Io, format!("cannot create {path}: it exists")).in_file(path))
+        }
+        Written::Created | Written::Replaced => Ok(()),
     }
 }
 

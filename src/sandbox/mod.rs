@@ -37,6 +37,7 @@ pub mod fs;
 mod job_object;
 #[cfg(target_os = "linux")]
 mod linux;
+mod output;
 mod policy;
 mod probe;
 mod process;
@@ -48,6 +49,7 @@ mod spec;
 #[cfg(unix)]
 mod streams;
 
+pub(crate) use output::HeadAndTail;
 pub use policy::{
     Access, BackendName, DEFAULT_WORKSPACE, Limits, Mount, Network, Plan, SandboxPolicy, read_env,
 };

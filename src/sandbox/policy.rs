@@ -590,15 +590,12 @@ fn unescaped(text: &str) -> PathBuf {
     while let Some((&byte, more)) = rest.split_first() {
         let octal =
             more.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = more.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(byte);
-                rest = more;
-            }
+        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(byte);
+            rest = more.get(3..).unwrap_or_default();
+        } else {
+            bytes.push(byte);
+            rest = more;
         }
     }
     std::ffi::OsString::from_vec(bytes).into()

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::output::HeadAndTail;
 use super::policy::{Plan, check_variable};
 use super::{Backend, Limits};
 use crate::runtime::blocking;
@@ -273,68 +274,6 @@ impl Kept {
         match stream {
             OutputStream::Stdout => self.stdout.push(bytes),
             OutputStream::Stderr => self.stderr.push(bytes),
-        }
-    }
-}
-
-/// The first and the last half of what comes.
-struct HeadAndTail {
-    most: usize,
-    head: Vec<u8>,
-    tail: std::collections::VecDeque<u8>,
-    dropped: u64,
-}
-
-impl HeadAndTail {
-    const fn new(most: usize) -> Self {
-        Self { most, head: Vec::new(), tail: std::collections::VecDeque::new(), dropped: 0 }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let half = self.most - self.most / 2;
-        let (first, rest) = bytes.split_at(bytes.len().min(half - self.head.len().min(half)));
-        self.head.extend_from_slice(first);
-        let room = self.most / 2;
-        let skipped = rest.len().saturating_sub(room);
-        let rest = rest.get(skipped..).unwrap_or_default();
-        let over = (self.tail.len() + rest.len()).saturating_sub(room);
-        self.tail.drain(..over);
-        self.tail.extend(rest);
-        self.dropped += (skipped + over) as u64;
-    }
-
-    fn into_bytes(mut self) -> Vec<u8> {
-        self.head.extend(self.tail);
-        self.head
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn output_keeps_its_head_and_its_tail(
-            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20),
-            most in 0_usize..100,
-        ) {
-            let mut kept = HeadAndTail::new(most);
-            for chunk in &chunks {
-                kept.push(chunk);
-            }
-            let all: Vec<u8> = chunks.concat();
-            let dropped = kept.dropped;
-            let bytes = kept.into_bytes();
-            prop_assert_eq!(dropped, all.len().saturating_sub(most) as u64);
-            if all.len() <= most {
-                prop_assert_eq!(bytes, all);
-            } else {
-                let head = most - most / 2;
-                prop_assert_eq!(&bytes[..head], &all[..head]);
-                prop_assert_eq!(&bytes[head..], &all[all.len() - most / 2..]);
-            }
         }
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::output::HeadAndTail;
 use super::registry::{Call, Definition, Pending, Telling, Tool, Update};
 use super::{Content, Output};
 use crate::Result;
-use crate::sandbox::{Command, OutputStream, Sandbox};
+use crate::sandbox::{Command, HeadAndTail, OutputStream, Sandbox};
 
 /// Bytes of output in a result, unless the registry takes fewer.
 const MAX_OUTPUT: usize = 64 << 10;

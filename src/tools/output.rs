@@ -1,8 +1,8 @@
 //! What a tool gives, and how it is kept within bounds.
 
-use std::collections::VecDeque;
-
 use serde_json::{Value, json};
+
+use crate::sandbox::HeadAndTail;
 
 /// A part of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,57 +104,4 @@ pub(super) fn cut(text: String, most: usize) -> String {
     let mut kept = HeadAndTail::new(most);
     kept.push(text.as_bytes());
     kept.into_text()
-}
-
-/// The first and the last half of what comes, and how much went between them.
-pub(super) struct HeadAndTail {
-    most: usize,
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
-    pub(super) dropped: u64,
-}
-
-impl HeadAndTail {
-    pub(super) const fn new(most: usize) -> Self {
-        Self { most, head: Vec::new(), tail: VecDeque::new(), dropped: 0 }
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let half = self.most - self.most / 2;
-        let (first, rest) = bytes.split_at(bytes.len().min(half.saturating_sub(self.head.len())));
-        self.head.extend_from_slice(first);
-        let room = self.most / 2;
-        let skipped = rest.len().saturating_sub(room);
-        let rest = rest.get(skipped..).unwrap_or_default();
-        let over = (self.tail.len() + rest.len()).saturating_sub(room);
-        self.tail.drain(..over);
-        self.tail.extend(rest);
-        self.dropped += (skipped + over) as u64;
-    }
-
-    /// As text; what is no UTF-8, also where it was cut, is shown as U+FFFD.
-    pub(super) fn into_text(self) -> String {
-        let (mut head, mut tail) = (self.head, Vec::from(self.tail));
-        if self.dropped == 0 {
-            head.append(&mut tail);
-            return String::from_utf8_lossy(&head).into_owned();
-        }
-        // A character that was cut apart is no nonsense of the command's.
-        let mut dropped = self.dropped;
-        while let Some(&byte) = head.last()
-            && let Err(error) = std::str::from_utf8(&head)
-            && error.error_len().is_none()
-        {
-            head.pop();
-            dropped += 1;
-            if byte >= 0xC0 {
-                break;
-            }
-        }
-        let broken = tail.iter().take(3).take_while(|byte| (0x80..0xC0).contains(*byte)).count();
-        tail.drain(..broken);
-        dropped += broken as u64;
-        let (head, tail) = (String::from_utf8_lossy(&head), String::from_utf8_lossy(&tail));
-        format!("{head}\n[… {dropped} bytes left out …]\n{tail}")
-    }
 }

@@ -340,6 +340,59 @@ impl Staging {
     }
 }
 
+/// bubblewrap with its arguments, what is done before it, and the descriptors that it is passed.
+fn bubblewrap(
+    spec: &Spec,
+    bwrap: &str,
+    own: &File,
+    sources: Vec<OwnedFd>,
+    said: &OwnedFd,
+) -> Result<(Command, Option<Staging>, Vec<OwnedFd>), String> {
+    let filter = if crate::layer(crate::Layer::Seccomp) {
+        let kind = seccomp::Kind { namespaces: true, host_network: spec.host_network };
+        Some(memory_file("filter", &seccomp::bytes(&seccomp::program(kind)?))?)
+    } else {
+        None
+    };
+    let etc = etc_files()?;
+    let binds: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    let descriptors = Descriptors {
+        filter: filter.as_ref().map(AsRawFd::as_raw_fd),
+        etc: etc.each_ref().map(|(path, file)| (*path, file.as_raw_fd())),
+        binds: &binds,
+        init: own.as_raw_fd(),
+    };
+    let told_bwrap = |spec: &Spec, descriptors: &Descriptors<'_>| {
+        let mut packed = arguments(spec, descriptors).join("\0").into_bytes();
+        packed.push(0);
+        memory_file("args", &packed)
+    };
+    let args = told_bwrap(spec, &descriptors)?;
+    let mut staging = None;
+    let staged = staging::staged(spec);
+    if staged.contains(&true) && staging::possible() {
+        let left = |at: usize| staged.get(at) == Some(&false);
+        let shown: Vec<_> =
+            spec.binds.iter().enumerate().filter(|(at, _)| left(*at)).map(|(_, bind)| bind.clone()).collect();
+        let numbers: Vec<_> =
+            binds.iter().enumerate().filter(|(at, _)| left(*at)).map(|(_, number)| *number).collect();
+        let shown = Spec { binds: shown, ..spec.clone() };
+        let fewer = told_bwrap(&shown, &Descriptors { binds: &numbers, ..descriptors })?;
+        staging = Some(Staging {
+            spec: spec.clone(),
+            staged,
+            sources: binds.clone(),
+            args: args.as_raw_fd(),
+            fewer,
+            report: said.as_raw_fd(),
+        });
+    }
+    let mut command = Command::new(bwrap);
+    command.args(["--args", &args.as_raw_fd().to_string(), "--", crate::spec::INIT_INSIDE]);
+    let passed = sources.into_iter().chain(etc.map(|(_, file)| file)).chain(filter).chain([args]).collect();
+    Ok((command, staging, passed))
+}
+
 fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> {
     let own = File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
     let sources = spec.binds.iter().map(open_source).collect::<Result<Vec<_>, _>>()?;
@@ -361,57 +414,10 @@ fn start(spec: &Spec, env: &[String], groups: &Groups) -> Result<Child, String> 
     let mut staging = None;
     let mut kept: Vec<OwnedFd>;
     let mut command = if let Some(bwrap) = &spec.bwrap {
-        let filter = if crate::layer(crate::Layer::Seccomp) {
-            let kind = seccomp::Kind { namespaces: true, host_network: spec.host_network };
-            Some(memory_file("filter", &seccomp::bytes(&seccomp::program(kind)?))?)
-        } else {
-            None
-        };
-        let etc = etc_files()?;
-        let binds: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
-        let descriptors = Descriptors {
-            filter: filter.as_ref().map(AsRawFd::as_raw_fd),
-            etc: etc.each_ref().map(|(path, file)| (*path, file.as_raw_fd())),
-            binds: &binds,
-            init: own.as_raw_fd(),
-        };
-        let told_bwrap = |spec: &Spec, descriptors: &Descriptors<'_>| {
-            let mut packed = arguments(spec, descriptors).join("\0").into_bytes();
-            packed.push(0);
-            memory_file("args", &packed)
-        };
-        let args = told_bwrap(spec, &descriptors)?;
-        let staged = staging::staged(spec);
-        if staged.contains(&true) && staging::possible() {
-            let left = |at: usize| staged.get(at) == Some(&false);
-            let shown: Vec<_> = spec
-                .binds
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| left(*at))
-                .map(|(_, bind)| bind.clone())
-                .collect();
-            let numbers: Vec<_> =
-                binds.iter().enumerate().filter(|(at, _)| left(*at)).map(|(_, number)| *number).collect();
-            let shown = Spec { binds: shown, ..spec.clone() };
-            let fewer = told_bwrap(&shown, &Descriptors { binds: &numbers, ..descriptors })?;
-            staging = Some(Staging {
-                spec: spec.clone(),
-                staged,
-                sources: binds.clone(),
-                args: args.as_raw_fd(),
-                fewer,
-                report: said.as_raw_fd(),
-            });
-        }
-        let mut command = Command::new(bwrap);
-        command.args(["--args", &args.as_raw_fd().to_string(), "--", crate::spec::INIT_INSIDE]);
-        kept = sources
-            .into_iter()
-            .chain(etc.map(|(_, file)| file))
-            .chain(filter)
-            .chain([args, told, said, proc])
-            .collect();
+        let (command, staged, passed) = bubblewrap(spec, bwrap, &own, sources, &said)?;
+        staging = staged;
+        kept = passed;
+        kept.extend([told, said, proc]);
         command
     } else {
         kept = vec![told, said, proc];
