@@ -306,7 +306,9 @@ impl AuthProfiles {
     }
 
     pub(super) async fn client(&self) -> Result<Client> {
-        let options = self.inner.options.http.clone();
+        // A grant is good for one request. On a connection that was kept, the server's closing of it may cross the request, and
+        // nobody would know whether the grant is spent.
+        let options = HttpOptions { keep_alive: false, ..self.inner.options.http.clone() };
         let build = || blocking(move || http::client(&options));
         self.inner.client.get_or_try_init(build).await.cloned()
     }
