@@ -236,7 +236,9 @@ export async function startIdp({
     response.end(JSON.stringify(value));
   }
 
+  const traffic = { connections: 0, requests: 0 };
   const server = createServer((request, response) => {
+    traffic.requests++;
     const endpoint = endpoints[request.url.split("?")[0]];
     Promise.resolve(endpoint ? endpoint(request, response) : send(response, 404, {})).catch((error) => {
       if (error instanceof OAuthError) {
@@ -250,6 +252,7 @@ export async function startIdp({
       }
     });
   });
+  server.on("connection", () => traffic.connections++);
   await new Promise((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${server.address().port}`;
   return {
@@ -261,6 +264,8 @@ export async function startIdp({
     settings,
     devices,
     refreshes,
+    /** What came until now: { connections, requests }. */
+    traffic,
     /** How a client is told of this provider. */
     provider: (id = "sim", more = {}) => ({
       id,
