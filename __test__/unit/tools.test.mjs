@@ -243,9 +243,9 @@ describe("built-in tools", { skip }, () => {
 
   test("exec ends what takes too long, with all that it had started, and tells what came until then", async () => {
     const command = "echo begun; (setsid sleep 98765.25 &); sleep 98765.25";
-    const result = await run(registry, "exec", { command, timeoutMs: 300 });
+    const result = await run(registry, "exec", { command, timeoutMs: 3000 });
     assert.equal(result.isError, true);
-    assert.match(textOf(result), /^begun\n\[The command was ended after 300 ms/);
+    assert.match(textOf(result), /^begun\n\[The command was ended after 3000 ms/);
     const { readdirSync } = await import("node:fs");
     const alive = readdirSync("/proc").filter((id) => {
       try {
@@ -255,6 +255,14 @@ describe("built-in tools", { skip }, () => {
       }
     });
     assert.deepEqual(alive, []);
+  });
+
+  test("a command for which the registry has no more time tells what came until then", async () => {
+    const impatient = new ToolRegistry({ sandbox, timeoutMs: 3000 });
+    impatient.registerBuiltin("exec");
+    const result = await run(impatient, "exec", { command: "echo begun; sleep 98765.75" });
+    assert.equal(result.isError, true);
+    assert.match(textOf(result), /no answer within 3000 ms[\s\S]*begun\n\[The command was ended/);
   });
 
   test("what one tool writes, the others and the host see", async () => {

@@ -99,9 +99,10 @@ async fn run(sandbox: Arc<Sandbox>, most: usize, call: Call) -> Result<Output> {
     }
     let dropped = kept.dropped;
     let mut said = kept.into_text();
-    if timed_out && outcome.is_err() {
-        let ms = timeout.unwrap_or_default();
-        note(&mut said, &format!("[The command was ended after {ms} ms, with all that it had started.]"));
+    // What it said until it was stopped is worth telling.
+    if outcome.is_err() && stop.is_cancelled() {
+        let after = timeout.filter(|_| timed_out).map(|ms| format!(" after {ms} ms")).unwrap_or_default();
+        note(&mut said, &format!("[The command was ended{after}, with all that it had started.]"));
         let details = json!({ "exitCode": null, "timedOut": "wall", "truncated": dropped > 0, "droppedBytes": dropped });
         return Ok(Output { is_error: true, ..Output::text(said).with(details) });
     }

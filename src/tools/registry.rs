@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -93,6 +93,9 @@ struct Registered {
     schema: jsonschema::Validator,
     tool: Arc<dyn Tool>,
 }
+
+/// For a tool whose time is up to tell what it has. One that does not listen has no more of it.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl ToolRegistry {
     /// A registry without tools.
@@ -192,19 +195,33 @@ impl ToolRegistry {
         let stop = cancel.child_token();
         // Whatever ends this ends the tool's work.
         let _ends = stop.clone().drop_guard();
-        let call = Call { id: id.to_owned(), arguments, cancel: stop, update };
-        let work = AssertUnwindSafe(async { tool.tool.call(call).await }).catch_unwind();
+        let call = Call { id: id.to_owned(), arguments, cancel: stop.clone(), update };
+        let mut work = pin!(AssertUnwindSafe(async { tool.tool.call(call).await }).catch_unwind());
+        let answer = async {
+            if let Ok(done) = tokio::time::timeout(self.options.timeout, &mut work).await {
+                return match done {
+                    Err(_) => Output::error("The tool failed inside; this is a bug in it."),
+                    Ok(Err(error)) => Output::error(error.message()),
+                    Ok(Ok(output)) => output,
+                };
+            }
+            stop.cancel();
+            let words = format!(
+                "The tool gave no answer within {} ms, and was stopped.",
+                self.options.timeout.as_millis()
+            );
+            let mut output = match tokio::time::timeout(GRACE, &mut work).await {
+                Ok(Ok(Ok(output))) => Output { is_error: true, ..output },
+                _ => Output::error(""),
+            };
+            output.content.insert(0, super::Content::Text(words));
+            output.content.retain(|part| *part != super::Content::Text(String::new()));
+            output
+        };
         tokio::select! {
             biased;
             () = cancel.cancelled() => Output::error("The call was aborted."),
-            done = tokio::time::timeout(self.options.timeout, work) => match done {
-                Err(_) => Output::error(format!(
-                    "The tool gave no answer within {} ms, and was stopped.", self.options.timeout.as_millis()
-                )),
-                Ok(Err(_)) => Output::error("The tool failed inside; this is a bug in it."),
-                Ok(Ok(Err(error))) => Output::error(error.message()),
-                Ok(Ok(Ok(output))) => output,
-            },
+            output = answer => output,
         }
     }
 
