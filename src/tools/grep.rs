@@ -1,11 +1,14 @@
-//! `grep`: lines of the sandbox's files, found by ripgrep's own regular expressions and rules of what to leave out.
+//! `grep`: lines of the sandbox's files, by the regular expressions of ripgrep and its rules of what to leave out.
+//!
+//! Lines are looked at one by one: ripgrep's own searcher brings the tables of forty old encodings, 0.4 MB, for files that are
+//! UTF-8 here or not read at all.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 
-use grep_regex::{RegexMatcher, RegexMatcherBuilder};
-use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::overrides::{Override, OverrideBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -51,20 +54,13 @@ pub(super) fn definition() -> Definition {
 
 pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationToken) -> Result<Output> {
     let wrong = |what: String| CoreError::new(Code::Validation, what);
-    let matcher = RegexMatcherBuilder::new()
+    let pattern = text(arguments, "pattern");
+    let pattern = if flag(arguments, "literal") { regex::escape(pattern) } else { pattern.to_owned() };
+    let pattern = RegexBuilder::new(&pattern)
         .case_insensitive(flag(arguments, "ignoreCase"))
-        .fixed_strings(flag(arguments, "literal"))
-        .line_terminator(Some(b'\n'))
-        .build(text(arguments, "pattern"))
+        .build()
         .map_err(|error| wrong(format!("`pattern` is no regular expression: {error}")))?;
     let context = number(arguments, "context", 0);
-    let searcher = SearcherBuilder::new()
-        .line_number(true)
-        .bom_sniffing(false)
-        .binary_detection(BinaryDetection::quit(0))
-        .before_context(context)
-        .after_context(context)
-        .build();
     let limit = number(arguments, "limit", DEFAULT_LIMIT).min(MAX_LIMIT);
     let path = arguments.get("path").and_then(Value::as_str).unwrap_or(".");
     let root = files.resolve(path, false)?;
@@ -78,11 +74,11 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
     let mut search = Search {
         files,
         cancel,
-        matcher,
-        searcher,
+        pattern,
+        context,
         only,
         ignores: Vec::new(),
-        hits: Hits { text: String::new(), left: limit, matches: 0, full: false, context: context > 0 },
+        hits: Hits { text: String::new(), left: limit, matches: 0, full: false },
         searched: 0,
         skipped: 0,
     };
@@ -109,8 +105,9 @@ pub(super) fn grep(files: &SandboxFs, arguments: &Value, cancel: &CancellationTo
 struct Search<'a> {
     files: &'a SandboxFs,
     cancel: &'a CancellationToken,
-    matcher: RegexMatcher,
-    searcher: Searcher,
+    pattern: Regex,
+    /// Lines to show before and after each.
+    context: usize,
     only: Override,
     /// Of the directories on the way, the outermost first.
     ignores: Vec<Gitignore>,
@@ -200,9 +197,42 @@ impl Search<'_> {
             }
         };
         self.searched += 1;
-        let mut sink = Lines { path, hits: &mut self.hits };
-        let searched = self.searcher.search_slice(&self.matcher, &data, &mut sink);
-        searched.map_err(|error| CoreError::io("search", std::path::Path::new(path), error))
+        // As ripgrep tells what is no text.
+        if memchr::memchr(0, &data).is_none() {
+            self.lines(path, &data);
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self, path: &str, data: &[u8]) {
+        // The numbers, from 1 on, of the last line that was shown, and of the last one that is to be shown after a match.
+        let (mut shown, mut until) = (0, 0);
+        let mut before = VecDeque::with_capacity(self.context);
+        for (number, line) in (1_usize..).zip(data.split_inclusive(|byte| *byte == b'\n')) {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if self.pattern.is_match(line) {
+                if self.context > 0 && shown > 0 && number - before.len() > shown + 1 {
+                    self.hits.text.push_str("--\n");
+                }
+                for (number, line) in before.drain(..) {
+                    self.hits.line(path, number, '-', line);
+                }
+                self.hits.matched(path, number, line);
+                (shown, until) = (number, number + self.context);
+                if self.hits.full {
+                    return;
+                }
+            } else if number <= until {
+                self.hits.line(path, number, '-', line);
+                shown = number;
+            } else if self.context > 0 {
+                if before.len() == self.context {
+                    before.pop_front();
+                }
+                before.push_back((number, line));
+            }
+        }
     }
 }
 
@@ -211,44 +241,19 @@ struct Hits {
     left: usize,
     matches: usize,
     full: bool,
-    /// Whether lines around are shown, which groups need a mark between them.
-    context: bool,
 }
 
 impl Hits {
-    fn line(&mut self, path: &str, number: Option<u64>, mark: char, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        let line = cut(line.trim_end_matches(['\n', '\r']).to_owned(), MAX_LINE).replace('\n', " ");
-        _ = writeln!(self.text, "{path}{mark}{}{mark}{line}", number.unwrap_or(0));
-    }
-}
-
-struct Lines<'a> {
-    path: &'a str,
-    hits: &'a mut Hits,
-}
-
-impl Sink for Lines<'_> {
-    type Error = std::io::Error;
-
-    fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, std::io::Error> {
-        self.hits.line(self.path, found.line_number(), ':', found.bytes());
-        self.hits.matches += 1;
-        self.hits.left = self.hits.left.saturating_sub(1);
-        self.hits.full = self.hits.left == 0 || self.hits.text.len() > MAX_TEXT;
-        Ok(!self.hits.full)
+    fn line(&mut self, path: &str, number: usize, mark: char, line: &[u8]) {
+        let line = cut(String::from_utf8_lossy(line).into_owned(), MAX_LINE).replace('\n', " ");
+        _ = writeln!(self.text, "{path}{mark}{number}{mark}{line}");
     }
 
-    fn context(&mut self, _: &Searcher, around: &SinkContext<'_>) -> Result<bool, std::io::Error> {
-        self.hits.line(self.path, around.line_number(), '-', around.bytes());
-        Ok(true)
-    }
-
-    fn context_break(&mut self, _: &Searcher) -> Result<bool, std::io::Error> {
-        if self.hits.context {
-            self.hits.text.push_str("--\n");
-        }
-        Ok(true)
+    fn matched(&mut self, path: &str, number: usize, line: &[u8]) {
+        self.line(path, number, ':', line);
+        self.matches += 1;
+        self.left = self.left.saturating_sub(1);
+        self.full = self.left == 0 || self.text.len() > MAX_TEXT;
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use proptest::prelude::*;
+
 use super::files::builtin;
 use super::*;
 use crate::sandbox::fs::SandboxFs;
@@ -338,6 +340,26 @@ fn a_directory_is_listed_in_order() {
     assert_eq!(place.call("ls", json!({ "limit": 1 })).text, ".hidden\n[1 of 3 names]");
     assert_eq!(place.call("ls", json!({ "path": "/" })).text, "data/\nworkspace/\n");
     assert!(place.call("ls", json!({ "path": "/etc" })).is_error);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn lines_and_those_around_are_those_of_grep(text in "[ab\n]{0,60}", context in 0_usize..4, pattern in prop::sample::select(&["a", "ab", "^b", "a$", "^$", "ba?b"][..])) {
+        let place = Place::new();
+        place.file("file", &text);
+        let mut theirs = std::process::Command::new("grep");
+        theirs.args(["-n", "-E"]);
+        if context > 0 {
+            theirs.arg(format!("-C{context}"));
+        }
+        let theirs = theirs.arg(pattern).arg(place.tmp.path().join("work/file")).output().unwrap();
+        let theirs = String::from_utf8(theirs.stdout).unwrap();
+        let ours = place.call("grep", json!({ "pattern": pattern, "path": "file", "context": context })).text;
+        let ours = ours.replace("/workspace/file-", "").replace("/workspace/file:", "");
+        let none = ours == "[no line matches, in 1 files]";
+        prop_assert_eq!(if none { "" } else { &ours }, theirs);
+    }
 }
 
 #[test]
