@@ -595,7 +595,7 @@ impl Caller<'_> {
             value.split([' ', ';', ',', '=']).for_each(&mut add);
         }
         // A secret that holds another one goes first.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         let cleaned = error.map_texts(|text| clean(text, &secrets));
         secrets.iter_mut().for_each(zeroize::Zeroize::zeroize);
         cleaned

@@ -174,7 +174,7 @@ fn delta(event: &str) -> Option<(Range<usize>, Vec<u8>)> {
     let place = place.start + 1..place.end - 1;
     let mut gaps = vec![place.clone()];
     gaps.extend(free.into_iter().flatten().filter_map(|value| self::place(event, value)));
-    gaps.sort_by_key(|gap| gap.start);
+    gaps.sort_unstable_by_key(|gap| gap.start);
     let mut frame = Vec::with_capacity(event.len());
     let mut from = 0;
     for gap in gaps {

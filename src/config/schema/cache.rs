@@ -92,7 +92,7 @@ impl SchemaCache {
             .filter(|entry| entry.path() != newest && entry.file_name().to_string_lossy().contains(SUFFIX))
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
-        others.sort_by(|a, b| b.cmp(a));
+        others.sort_unstable_by(|a, b| b.cmp(a));
         for (_, path) in others.into_iter().skip(KEPT - 1) {
             let _ = fs::remove_file(path);
         }

@@ -90,7 +90,7 @@ impl Installed {
             paths.filter_map(Value::as_str).map(|path| self.expand(path)).collect();
         let workspaces = workspaces.filter_map(Value::as_str).map(|path| self.expand(path)).chain([default]);
         places.extend(workspaces.map(|workspace| workspace.join(".openclaw/extensions")));
-        places.sort();
+        places.sort_unstable();
         places.dedup();
         places
     }
@@ -248,7 +248,7 @@ impl Facts {
         }
         let mut folders: Vec<PathBuf> =
             entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-        folders.sort();
+        folders.sort_unstable();
         for folder in folders {
             if !folder.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped)) {
                 self.folder(&folder, depth - 1);

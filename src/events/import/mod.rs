@@ -467,7 +467,7 @@ fn sorted_names(folder: &Path) -> Result<Vec<String>> {
             names.push(name);
         }
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 
