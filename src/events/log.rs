@@ -579,7 +579,9 @@ impl Log {
                 waiting.push((key, event));
             }
         }
-        waiting.sort_unstable_by(|(_, a), (_, b)| (a.clock, &a.origin.replica).cmp(&(b.clock, &b.origin.replica)));
+        waiting.sort_unstable_by(|(_, a), (_, b)| {
+            (a.clock, &a.origin.replica).cmp(&(b.clock, &b.origin.replica))
+        });
         for (key, mut event) in waiting {
             self.load(name)?;
             self.load_state(name, if event.kind == "state_changed" { &event.data } else { "" })?;

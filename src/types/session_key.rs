@@ -122,7 +122,7 @@ fn fold(raw: &[u16]) -> Units {
         signal_group_ids(raw).into_iter().map(|span| (span, true)).collect();
     spans.extend(matrix_tail(raw).into_iter().map(|span| (span, false)));
     spans.retain(|(span, _)| !span.is_empty());
-    spans.sort_unstable_by_key(|(span, _)| span.start);
+    spans.sort_by_key(|(span, _)| span.start);
 
     let mut out = Units::new();
     let mut cursor = 0;
