@@ -108,7 +108,7 @@ describe("stock OpenClaw with the core", () => {
       assert.equal(modules.config.attached, "native");
       assert.equal(modules.config.how, "swap");
       assert.equal(modules.events.attached, "native");
-      assert.equal(modules.sandbox.attached, "typescript");
+      assert.equal(modules.gateway.attached, "typescript");
     }
     assert.ok(sums.parseConfigJson5.native >= commands.length, JSON.stringify(sums));
     assert.ok(sums.parseConfigJson5.bytes >= CONFIG.length);
@@ -285,7 +285,8 @@ describe("stock OpenClaw with the core", () => {
       required.stderr,
       "openclaw-core: refusing to start, as required: config: no binary for this machine; " +
         "events: no binary for this machine; secrets: no binary for this machine; " +
-        "validation: no binary for this machine; providers: no binary for this machine\n",
+        "validation: no binary for this machine; providers: no binary for this machine; " +
+        "sandbox: no binary for this machine\n",
     );
     const auto = await run({ mode: "auto", register });
     assert.deepEqual([auto.code, auto.stdout], [0, "19025\n"]);
