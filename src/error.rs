@@ -218,12 +218,6 @@ impl CoreError {
     }
 }
 
-impl From<openclaw_redact::BrokenPattern> for CoreError {
-    fn from(_: openclaw_redact::BrokenPattern) -> Self {
-        Self::new(Code::Internal, "a built-in redaction pattern does not compile")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

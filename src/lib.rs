@@ -35,6 +35,7 @@ pub mod http;
 pub mod log;
 pub mod memory;
 pub mod providers;
+pub mod redact;
 pub mod sandbox;
 pub mod secrets;
 pub mod tools;
@@ -47,4 +48,3 @@ mod node;
 mod runtime;
 
 pub use error::{Code, CoreError, Result};
-pub use openclaw_redact as redact;

@@ -48,7 +48,7 @@ pub fn redact<'env>(
 ) -> napi::Result<JsString<'env>> {
     let text = string(env, text)?;
     match patterns(env, options)? {
-        None => rewritten(env, text, |text| Ok(core::redact(text)?)),
+        None => rewritten(env, text, core::redact),
         // There is nothing to mask, though a pattern may match.
         Some(_) if text.utf16_len()? == 0 => Ok(text),
         Some(patterns) => redact_by(env, text, patterns),
@@ -66,7 +66,7 @@ pub fn might_contain_secret<'env>(
     let text = string(env, text)?;
     let any = patterns(env, options)?.is_some();
     with_units(env, text, |units| {
-        if any { Ok(!units.is_empty()) } else { guard(env, || Ok(core::might_contain_secret(units)?)) }
+        if any { Ok(!units.is_empty()) } else { guard(env, || core::might_contain_secret(units)) }
     })
 }
 
@@ -155,7 +155,7 @@ fn redact_by<'env>(
     text: JsString<'env>,
     patterns: Array<'env>,
 ) -> napi::Result<JsString<'env>> {
-    let text = rewritten(env, text, |text| Ok(core::redact_assignments(text)?))?;
+    let text = rewritten(env, text, core::redact_assignments)?;
     let treat = env.create_function_from_closure::<(), u32, _>("treat", |call| {
         Ok(bits(core::treatment(&call.get::<Utf16String>(0)?.to_string())))
     })?;

@@ -23,6 +23,8 @@ mod unicode;
 
 use std::borrow::Cow;
 
+use crate::{Code, CoreError, Result};
+
 pub use mask::{Manner, captured as mask_token, is_pem, pem as mask_pem};
 pub use nested::has_nested_repetition;
 pub use patterns::{Treatment, treatment};
@@ -31,7 +33,7 @@ pub use patterns::{Treatment, treatment};
 /// answer for answer, and so it lets two things pass that the patterns would mask: the header `X-Pomerium-Jwt-Assertion`, and
 /// some tokens right behind the letters ſ and K.
 pub fn might_contain_secret(text: &[u16]) -> Result<bool> {
-    Ok(filter::Filter::get().ok_or(BrokenPattern)?.could_match(text))
+    Ok(filter::Filter::get().ok_or_else(broken)?.could_match(text))
 }
 
 /// The text with every credential masked; borrowed where there is none.
@@ -39,18 +41,18 @@ pub fn redact(text: &[u16]) -> Result<Cow<'_, [u16]>> {
     if !might_contain_secret(text)? {
         return Ok(Cow::Borrowed(text));
     }
-    Ok(patterns::Patterns::get().ok_or(BrokenPattern)?.redact(text))
+    Ok(patterns::Patterns::get().ok_or_else(broken)?.redact(text))
 }
 
 /// As [`redact`], without asking the pre-filter first: what the patterns would mask in a text that it lets pass.
 pub fn redact_unfiltered(text: &[u16]) -> Result<Cow<'_, [u16]>> {
-    Ok(patterns::Patterns::get().ok_or(BrokenPattern)?.redact(text))
+    Ok(patterns::Patterns::get().ok_or_else(broken)?.redact(text))
 }
 
 /// The stages before the patterns, which OpenClaw runs whatever the patterns are, and without the pre-filter where
 /// they are a user's.
 pub fn redact_assignments(text: &[u16]) -> Result<Cow<'_, [u16]>> {
-    Ok(patterns::Patterns::get().ok_or(BrokenPattern)?.redact_assignments(text))
+    Ok(patterns::Patterns::get().ok_or_else(broken)?.redact_assignments(text))
 }
 
 /// The stages behind a user's patterns: AWS keys.
@@ -63,11 +65,9 @@ pub fn redact_private_keys(text: &[u16]) -> Cow<'_, [u16]> {
     patterns::redact_private_keys(text).map_or(Cow::Borrowed(text), |keys| Cow::Owned(keys.text))
 }
 
-/// A built-in pattern does not compile, which the tests rule out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenPattern;
-
-type Result<T> = std::result::Result<T, BrokenPattern>;
+fn broken() -> CoreError {
+    CoreError::new(Code::Internal, "a built-in redaction pattern does not compile")
+}
 
 /// The first place of an ASCII letter from `from` on.
 fn find(text: &[u16], from: usize, byte: u8) -> Option<usize> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::regex::tests::steps;
+use crate::redact::regex::tests::steps;
 
 fn could_match(text: &str) -> bool {
     Filter::get().unwrap().could_match(&text.encode_utf16().collect::<Vec<_>>())

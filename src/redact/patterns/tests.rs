@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::regex::tests::steps;
+use crate::redact::regex::tests::steps;
 
 #[rustfmt::skip]
 const PIECES: &[&str] = &[

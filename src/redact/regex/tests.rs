@@ -7,12 +7,12 @@ thread_local! {
 }
 
 /// Notes work that was done, so that tests can hold it against the length of the text.
-pub(crate) fn count(steps: usize) {
+pub(in crate::redact) fn count(steps: usize) {
     STEPS.set(STEPS.get() + steps);
 }
 
 /// The work that `run` does.
-pub(crate) fn steps(run: impl FnOnce()) -> usize {
+pub(in crate::redact) fn steps(run: impl FnOnce()) -> usize {
     STEPS.set(0);
     run();
     STEPS.get()

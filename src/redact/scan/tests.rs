@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::regex::Parser;
+use crate::redact::regex::Parser;
 
 fn anchors(source: &str) -> Option<Anchors> {
     Anchors::of(&Parser::parse(source, "").unwrap().0)
