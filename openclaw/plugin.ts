@@ -2,6 +2,7 @@
 // nothing of the core: it sets switches and names commands, and loads no addon.
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { type ChannelsApi, registerChannels } from "./adapters/channels.js";
 import { registerSandbox, type SandboxApi, type SandboxConfig } from "./adapters/sandbox.js";
 import { type EventsApi, registerEvents } from "./events/plugin.js";
 import type { GatewayRuntime } from "./events-cli.js";
@@ -11,9 +12,10 @@ import type { Core } from "./swap.js";
 import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
-interface PluginApi extends EventsApi, ProvidersApi, SandboxApi {
+interface PluginApi extends Omit<ChannelsApi, "runtime">, EventsApi, ProvidersApi, SandboxApi {
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
+  runtime?: NonNullable<ChannelsApi["runtime"]> & NonNullable<EventsApi["runtime"]>;
   pluginConfig?: { modules?: Record<string, unknown>; sandbox?: SandboxConfig };
   registerCli(
     registrar: (context: { program: Command }) => void,
@@ -50,6 +52,7 @@ export default {
     const switches = Switches.read(process.env, modules);
     registerEvents(api, switches.mode("events"));
     if (switches.mode("providers") !== "off") registerProviders(api);
+    registerChannels(api, switches.mode("channels"));
     registerSandbox(api, switches.mode("sandbox"), folder, api.pluginConfig?.sandbox);
     api.registerCli(
       ({ program }) => {

@@ -1,9 +1,10 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,idp,addon,bwrap,nats,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,judges,addon,bwrap,nats,targets] [--quiet]
 //
-// Each step looks first whether it is done already, so running it again costs a moment. `nats` and `idp` (a server and a client for tests) and
-// `targets` (the Rust standard libraries of all platforms, for cross-checks) run only where they are named.
+// Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp` and `judges` (a
+// server and clients for tests) and `targets` (the Rust standard libraries of all platforms, for cross-checks) run only
+// where they are named.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,6 +16,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const nodeVersionsDir = join(root, "__test__", "node");
 const hostDir = join(root, "__test__", "host");
 const idpDir = join(root, "__test__", "sim", "idp");
+const judgesDir = join(root, "__test__", "sim", "channels");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
@@ -42,6 +44,12 @@ const steps = {
     title: "the OAuth client that judges the simulated identity provider",
     done: () => installed(idpDir),
     run: (say) => npmInstall(idpDir, say),
+  },
+  judges: {
+    title: "the clients that judge the simulated chat platforms",
+    needs: ["node"],
+    done: () => installed(judgesDir),
+    run: (say) => npmInstall(judgesDir, say, dirname(hostNode())),
   },
   addon: { title: "release build of the core", needs: ["root"], done: addonIsFresh, run: buildAddon },
   bwrap: {

@@ -22,12 +22,16 @@ function nodeOf(major) {
   return process.versions.node.split(".")[0] === major ? process.execPath : undefined;
 }
 
-/** Test folders that run as one part each; `major` is the Node they need, if not the one at hand. */
+/**
+ * Test folders that run as one part each; `major` is the Node they need, if not the one at hand. With `forceExit`, nobody
+ * waits for the timers that a client under test left behind.
+ */
 const suites = {
   unit: {},
   differential: { major: "24" },
   host: { major: "24" },
   sim: {},
+  "sim/channels": { major: "24", forceExit: true },
   docs: { major: "24" },
   escape: { major: "24" },
   package: {},
@@ -94,21 +98,22 @@ function testFiles(folder) {
     : [];
 }
 
-async function nodeTests(folder, major) {
+async function nodeTests(folder, major, forceExit = false) {
   const files = testFiles(folder);
   if (files.length === 0) return { reason: `no test files in __test__/${folder}` };
   const node = major ? nodeOf(major) : process.execPath;
   if (!node) return { ok: false, output: "", error: `Node ${major} is not there: run \`npm run setup\`` };
   // The pinned Node comes first in PATH, so that what a test spawns as "node" is the same Node.
   const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
-  return run(node, ["--test", "--test-reporter=spec", ...files], { env });
+  const flags = forceExit ? ["--test-force-exit"] : [];
+  return run(node, ["--test", "--test-reporter=spec", ...flags, ...files], { env });
 }
 
 const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,idp,bwrap,nats"),
+    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,bwrap,nats"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {
@@ -147,11 +152,11 @@ const parts = [
     what: "the README's table is that of openclaw/modules.ts",
     run: () => script("status-table.mjs", "--check"),
   },
-  ...Object.entries(suites).map(([folder, { major }]) => ({
-    name: folder,
+  ...Object.entries(suites).map(([folder, { major, forceExit }]) => ({
+    name: folder.replace("/", "-"),
     what: `__test__/${folder} under Node ${major ?? process.versions.node.split(".")[0]}`,
     count: "node",
-    run: () => nodeTests(folder, major),
+    run: () => nodeTests(folder, major, forceExit),
   })),
   ...nodes.map((major) => ({
     name: `load-${major}`,

@@ -55,6 +55,11 @@ codes! {
     ProviderHttp = "PROVIDER_HTTP", "A model provider answered with an error; `status`, `retryAfterMs` and `body` say which.";
     ProviderStream = "PROVIDER_STREAM", "The answer of a model is incomplete, malformed, refused or failed; `errorType` is the API's word.";
     ProviderRequest = "PROVIDER_REQUEST", "A request is wrong, or asks for what the API cannot express; `path` names the field.";
+    ChannelAuth = "CHANNEL_AUTH", "A platform does not take the token, or the call is not signed as it should be.";
+    ChannelConflict = "CHANNEL_CONFLICT", "Another program, here or elsewhere, receives for the same bot.";
+    ChannelRateLimited = "CHANNEL_RATE_LIMITED", "A platform asks to wait; `retryAfterMs` says how long.";
+    ChannelSend = "CHANNEL_SEND", "A platform refused a message; `status` and the message say why.";
+    ChannelClosed = "CHANNEL_CLOSED", "The channel was closed.";
     Network = "NETWORK", "A server could not be reached, or broke off.";
     Timeout = "TIMEOUT", "A bounded wait ran out.";
     SandboxUnavailable = "SANDBOX_UNAVAILABLE", "Nothing here can enforce the policy; `missing` names what is missing, `remedy` what to do.";

@@ -199,6 +199,13 @@ fn chain(error: &reqwest::Error) -> String {
 /// One for all clients without a CA file of their own, so that they resume each other's sessions.
 static TLS: OnceLock<ClientConfig> = OnceLock::new();
 
+/// TLS for a WebSocket, which no HTTP/2 carries here. Blocks: reads the certificate authorities.
+pub(crate) fn tls_for_sockets() -> Result<ClientConfig> {
+    let mut config = tls(None)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig> {
     if let Some(file) = ca_file {
         let mut roots = system_roots().clone();

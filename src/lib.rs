@@ -18,6 +18,7 @@
 //! | [`sandbox`] | commands that see and reach only what a policy names |
 //! | [`redact`] | credentials in text, found and masked as OpenClaw does it |
 //! | [`providers`] | clients of model providers: requests, streams of answers, retries, failover, cost |
+//! | [`channels`] | chat platforms: connections, a durable inbox and outbox, routing, allowlists |
 //! | [`tools`] | tools that a model calls: a registry, and the built-in ones, bound to a sandbox |
 //! | `node` | the Node-API classes and functions |
 //!
@@ -28,6 +29,7 @@
 
 pub mod auth;
 pub mod beneath;
+pub mod channels;
 pub mod config;
 pub mod error;
 pub mod events;

@@ -35,6 +35,8 @@ static ALLOCATOR: Accounting<Backend> = Accounting(Backend);
 pub enum Owner {
     /// Whatever no other owner has claimed: the allocations of dependencies' own threads.
     Other,
+    /// Channels: connections, and messages that wait.
+    Channels,
     /// Configs that are loaded.
     Config,
     /// Event stores that are open: indices, page cache, what is waiting to be written.
@@ -57,6 +59,7 @@ const OWNERS: usize = Owner::ALL.len();
 impl Owner {
     const ALL: &'static [Self] = &[
         Self::Other,
+        Self::Channels,
         Self::Config,
         Self::Events,
         Self::Node,
@@ -71,6 +74,7 @@ impl Owner {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Other => "other",
+            Self::Channels => "channels",
             Self::Config => "config",
             Self::Events => "events",
             Self::Node => "node",

@@ -43,7 +43,7 @@ function victim(name, area, words) {
     async attack(run, context) {
       const { pid, at, end } = await context.victim();
       const result = await run([context.attack, ...words(pid, at)]);
-      const alive = end();
+      const alive = await end(result.code === 0 && words(pid, at)[0] === "kill" ? 5000 : 0);
       if (words(pid, at)[0] === "kill") return { through: !alive, detail: result.out.trim() };
       return { through: result.code === 0, detail: result.out.trim() };
     },

@@ -220,9 +220,13 @@ async function inFolder(base, open, say) {
         const child = spawn(attack, ["victim"], { stdio: ["pipe", "pipe", "ignore"] });
         const line = await new Promise((resolve) => child.stdout.once("data", resolve));
         const [pid, at] = String(line).trim().split(" ");
-        const end = () => {
-          const file = `/proc/${pid}/stat`;
-          const alive = existsSync(file) && !/\) [ZX] /.test(readFileSync(file, "latin1"));
+        const file = `/proc/${pid}/stat`;
+        const isAlive = () => existsSync(file) && !/\) [ZX] /.test(readFileSync(file, "latin1"));
+        /** Whether it is alive after all; what was said to be sent has so long to come. */
+        const end = async (ms) => {
+          const until = Date.now() + ms;
+          while (isAlive() && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 5));
+          const alive = isAlive();
           child.kill("SIGKILL");
           return alive;
         };

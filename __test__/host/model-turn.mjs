@@ -46,9 +46,9 @@ export function turnConfig(home, { primary, fallbacks = [], providers, plugins }
   };
 }
 
-/** The messages of the main agent's transcripts, oldest first, with what differs from run to run made equal. */
-export function transcript(home) {
-  const file = join(home.stateDir, "agents/main/agent/openclaw-agent.sqlite");
+/** The messages of an agent's transcripts, oldest first, with what differs from run to run made equal. */
+export function transcript(home, agent = "main") {
+  const file = join(home.stateDir, "agents", agent, "agent/openclaw-agent.sqlite");
   const copy = mkdtempSync(join(tmpdir(), "openclaw-core-transcript-"));
   try {
     for (const end of ["", "-wal"])

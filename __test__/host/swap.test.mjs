@@ -286,7 +286,7 @@ describe("stock OpenClaw with the core", () => {
       "openclaw-core: refusing to start, as required: config: no binary for this machine; " +
         "events: no binary for this machine; secrets: no binary for this machine; " +
         "validation: no binary for this machine; providers: no binary for this machine; " +
-        "sandbox: no binary for this machine\n",
+        "sandbox: no binary for this machine; channels: no binary for this machine\n",
     );
     const auto = await run({ mode: "auto", register });
     assert.deepEqual([auto.code, auto.stdout], [0, "19025\n"]);

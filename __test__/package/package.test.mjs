@@ -73,12 +73,12 @@ describe("the packed packages", () => {
       assert.ok(files.has(target.replace(/^\.\//, "")), `${target} is not packed`);
   });
 
-  test("the platform package holds the binary and stays within 13 MiB unpacked", () => {
+  test("the platform package holds the binary and stays within 15 MiB unpacked", () => {
     const files = packed.native.files.map(({ path }) => path).sort();
     const expected = ["LICENSE", "README.md", `core.${platform}.node`, "package.json"];
     if (platform.startsWith("linux")) expected.push("openclaw-core-init");
     assert.deepEqual(files, expected.sort());
-    assert.ok(packed.native.unpackedSize <= 13 * 1024 * 1024, `${packed.native.unpackedSize} bytes`);
+    assert.ok(packed.native.unpackedSize <= 15 * 1024 * 1024, `${packed.native.unpackedSize} bytes`);
   });
 
   test("there is one platform package for each target, of the same version and engines", () => {

@@ -1,18 +1,24 @@
 // Compiled, never run: what the declarations promise, and what they must refuse.
 import {
+  Allowlist,
   ApiKey,
   type AuthProfile,
   AuthProfiles,
   buildSessionKey,
+  Channel,
+  ChannelRegistry,
+  type ChannelStatus,
   type CheckedUrl,
   Config,
   CredentialStore,
   checkUrl,
+  chunkMarkdown,
   coreInfo,
   type EventKind,
   EventStore,
   type FetchedUrl,
   fetchChecked,
+  type InboundMessage,
   type KeySource,
   memoryUsage,
   type NewEvent,
@@ -20,12 +26,16 @@ import {
   type Projection,
   parseJson5,
   parseSessionKey,
+  Router,
   resolveBeneath,
   type Sandbox,
   type SandboxFs,
+  type SendReceipt,
   type StoredEvent,
+  TelegramChannel,
   ToolRegistry,
   validateMessage,
+  WhatsAppChannel,
 } from "@openclaw/core";
 
 export const document: unknown = parseJson5("{ a: 1 }");
@@ -203,3 +213,83 @@ export const toolResult: Promise<{ role: "toolResult"; toolCallId: string; isErr
 // @ts-expect-error a tool has a schema
 tools.register({ name: "a", description: "" }, () => "");
 export const known: string[] = tools.list().map(({ name }) => name);
+
+declare const channelStore: EventStore;
+const telegram = new TelegramChannel({ token: new ApiKey("1:x"), store: channelStore, pollSeconds: 1 });
+export const hooked: Channel = new TelegramChannel({
+  token: "1:x",
+  store: channelStore,
+  accountId: "work",
+  baseUrl: "http://localhost:8081",
+  webhook: { host: "127.0.0.1", port: 8443, path: "/", secret: new ApiKey("s") },
+  webhookUrl: "https://bot.example/",
+});
+// @ts-expect-error Telegram has to know where it reaches the webhook
+new TelegramChannel({ token: "1:x", store: channelStore, webhook: { port: 1, secret: "s" } });
+new TelegramChannel({
+  token: "1:x",
+  store: channelStore,
+  // @ts-expect-error there are no polls beside a webhook
+  pollSeconds: 1,
+  webhook: { port: 1, secret: "s" },
+  webhookUrl: "https://x",
+});
+// @ts-expect-error what comes in and goes out is kept in a store
+new TelegramChannel({ token: "1:x" });
+// @ts-expect-error Meta calls a webhook
+new WhatsAppChannel({ token: "x", verifyToken: "y", phoneNumberId: "1", store: channelStore });
+// @ts-expect-error a channel is made as one of its classes
+new Channel({ store: channelStore }, "telegram");
+for await (const message of telegram.messages({ signal: AbortSignal.timeout(1) })) {
+  const inbound: InboundMessage = message;
+  const file: Buffer | undefined = await inbound.attachments[0]?.download({ maxBytes: 1 });
+  const receipt: SendReceipt = await telegram.send(
+    {
+      to: inbound.chat.id,
+      text: `${file?.length}`,
+      format: "plain",
+      attachments: [{ data: new Uint8Array(1), name: "a" }],
+      replyToId: inbound.messageId,
+      ...(inbound.threadId !== undefined && { threadId: inbound.threadId }),
+      silent: true,
+      idempotencyKey: inbound.id,
+    },
+    { signal: AbortSignal.timeout(1) },
+  );
+  await telegram.edit(inbound.chat.id, receipt.messageIds[0] ?? "", "new");
+  await telegram.react(inbound.chat.id, inbound.messageId, "👍");
+  await telegram.typing(inbound.chat.id);
+  await inbound.ack();
+  // @ts-expect-error a name is no identity: it may be missing
+  inbound.sender.name.length;
+  break;
+}
+export const channelStatus: ChannelStatus = telegram.status();
+const registry = new ChannelRegistry();
+registry.add(telegram);
+// @ts-expect-error there may be none
+registry.get("telegram").id;
+export const channels: { id: string; accountId: string; status: ChannelStatus }[] = registry.list();
+await registry.closeAll();
+export const route: { agentId: string; sessionKey: string; mainSessionKey: string; matchedBy: string } =
+  new Router({}).resolve({
+    channel: "telegram",
+    accountId: "default",
+    peer: { kind: "group", id: "-1" },
+    parentPeer: { kind: "channel", id: "1" },
+    guildId: "1",
+    teamId: "1",
+    memberRoleIds: ["1"],
+  });
+export const decision: { allowed: boolean; reason: string } = new Allowlist(["1"], {
+  policy: "pairing",
+}).check({
+  id: "1",
+  username: "a",
+  name: "b",
+});
+// @ts-expect-error there are four policies
+new Allowlist([], { policy: "everybody" });
+export const parts: string[] = chunkMarkdown("text", { limit: 10, unit: "utf8", mode: "newline" });
+// @ts-expect-error parts have a limit
+chunkMarkdown("text", {});

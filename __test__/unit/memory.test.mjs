@@ -33,6 +33,7 @@ function fresh(script) {
 test("the total is the sum over the owners, which have names", () => {
   const { total, owners } = core.memoryUsage();
   assert.deepEqual(Object.keys(owners).sort(), [
+    "channels",
     "config",
     "events",
     "node",

@@ -212,6 +212,18 @@ for (const backend of linux ? ["bwrap", "landlock"] : []) {
       const { exitCode, stdout, timedOut } = await sandbox.run(`sleep ${own} & echo hi`, { pty: true });
       assert.deepEqual([exitCode, timedOut, String(stdout)], [0, undefined, "hi\r\n"]);
       assert.ok((await gone(own)) < 2000);
+      // Nor if the kernel does not hang it up, because the command gave it up as its own (TIOCNOTTY).
+      const other = mark();
+      const kept = await sandbox.run(
+        [
+          "perl",
+          "-e",
+          `$SIG{HUP} = "IGNORE"; fork or exec "sleep", ${other}; ioctl(STDIN, 0x5422, 0) or die $!`,
+        ],
+        { pty: true },
+      );
+      assert.deepEqual([kept.exitCode, kept.timedOut, String(kept.stdout)], [0, undefined, ""]);
+      assert.ok((await gone(other)) < 2000);
       await sandbox.close();
     });
 

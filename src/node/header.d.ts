@@ -197,3 +197,171 @@ export declare class FailoverProvider {
   /** The answer as it comes. */
   stream(request: Omit<CompletionRequest, 'model'> & { model?: string }, options?: Omit<CallOptions, 'onPayload'>): ProviderStream<AssistantMessage & { attempts: FailedAttempt[] }>
 }
+
+/** Something that came with a message. */
+export interface Attachment {
+  /** What it is, as the platform says. */
+  kind: 'image' | 'audio' | 'video' | 'file' | 'sticker'
+  /** A file's name, as the sender wrote it: not to be used as a path. */
+  name?: string
+  /** As the platform says. */
+  mimeType?: string
+  /** In bytes, as the platform says. */
+  size?: number
+  /** The platform's own id of it. */
+  readonly handle: string
+  /** Fetches it; `LIMIT` as soon as it has more than `maxBytes` (20 MiB). */
+  download(options?: { maxBytes?: number; signal?: AbortSignal }): Promise<Buffer>
+}
+/** What came in. */
+export interface InboundMessage {
+  /** Unique for the platform and account; delivered once. */
+  id: string
+  /** What happened. `edit`: `messageId` was changed. `reaction`: `text` is the emoji, "" if it was taken back. `callback`: `text` is a button's data. `command`: `text` is `/name arguments`. */
+  kind: 'message' | 'edit' | 'reaction' | 'callback' | 'command'
+  channel: string
+  accountId: string
+  /** The platform's id within the chat, for `replyToId`, `edit` and `react`. */
+  messageId: string
+  /** `id` is what `to` takes for an answer. */
+  chat: { kind: 'direct' | 'group' | 'channel'; id: string; title?: string }
+  /** Only `id` identifies: anybody can take any name. */
+  sender: { id: string; name?: string; username?: string; isBot: boolean }
+  text: string
+  /** Whether it is meant for this bot: always in a direct chat; in others by a mention, an answer to it, or a command. */
+  mentionsMe: boolean
+  attachments: Attachment[]
+  replyToId?: string
+  threadId?: string
+  /** Of an album: its items are one message, unless half a second passed between them. Then each has this. */
+  albumId?: string
+  timestampMs: number
+  /** The platform's own object. */
+  raw: unknown
+  /** True only after a crash between delivery and `ack`: the same id a second time, at most once. */
+  redelivered: boolean
+  /** It is done: it will not come again. Resolves once that is on the disk. */
+  ack(): Promise<void>
+}
+/** What is to be sent. */
+export interface OutboundMessage {
+  /** The chat. */
+  to: string
+  /** Of any length: it is split within the platform's limit, after rendering. */
+  text?: string
+  /** Markdown, rendered to the platform's own form, or just text. Default: 'markdown'. */
+  format?: 'markdown' | 'plain'
+  attachments?: { data: Uint8Array; name: string; mimeType?: string }[]
+  replyToId?: string
+  threadId?: string
+  /** Without a sound. */
+  silent?: boolean
+  /** The same key twice is one message, also after a restart; the latest 2,048 at least are remembered. */
+  idempotencyKey?: string
+  /** What only this platform knows; the adapter's documentation says what. */
+  extra?: Record<string, unknown>
+}
+/** What became of a message: `unknown` if the answer of the platform never came; it is not sent again then. */
+export interface SendReceipt { messageIds: string[]; state: 'accepted' | 'unknown'; attempts: number }
+/** How a channel is. */
+export interface ChannelStatus {
+  state: 'stopped' | 'connecting' | 'running' | 'backoff' | 'conflict' | 'failed'
+  /** Milliseconds since the platform last proved to be there; an open socket is no proof. */
+  lastVerifiedMs?: number
+  error?: string
+  /** Messages that wait to be sent. */
+  queued: number
+  /** Messages that wait to be delivered here. */
+  waiting: number
+}
+/** Where a platform calls us: a port of this machine (`host`: '127.0.0.1', `path`: '/'), and what proves that a call is the platform's. */
+export interface ChannelWebhook { host?: string; port: number; path?: string; secret: ApiKey | string }
+/** What every channel is opened with. */
+export interface ChannelOptions {
+  /** Default: 'default'. */
+  accountId?: string
+  /** Where the platform's API is, if not where it usually is. */
+  baseUrl?: string
+  /** Where what comes in and goes out is kept. Its `durability` is the channel's. */
+  store: EventStore
+}
+/** The messages of a channel. `break` gives back what was not looked at. */
+export interface ChannelMessages extends AsyncIterableIterator<InboundMessage, undefined> {
+  return(): Promise<IteratorReturnResult<undefined>>
+  [Symbol.asyncDispose](): Promise<void>
+}
+/**
+ * One account of one chat platform. Connections, heartbeats, acknowledgements, reconnects and sending run on the core's own
+ * threads, however long JavaScript takes. Calls reject with `CHANNEL_AUTH`, `CHANNEL_CONFLICT`, `CHANNEL_SEND` (`status`),
+ * `CHANNEL_CLOSED`, `NETWORK`, `TIMEOUT`, `LIMIT` and `VALIDATION`.
+ */
+export declare class Channel {
+  protected constructor(options: ChannelOptions, id: string)
+  /** The platform. */
+  get id(): string
+  get accountId(): string
+  /** Connects, at the first call. Messages in the order of their chats; one iteration at a time. */
+  messages(options?: { signal?: AbortSignal }): ChannelMessages
+  /** Resolves when it is known what became of the message. An abort takes back what was not begun. */
+  send(message: OutboundMessage, options?: { signal?: AbortSignal }): Promise<SendReceipt>
+  /** Of several edits of one message that wait, the last is made. */
+  edit(to: string, messageId: string, text: string): Promise<void>
+  /** "" takes the reaction back. */
+  react(to: string, messageId: string, emoji: string): Promise<void>
+  /** Dropped where it would have to wait. */
+  typing(to: string, threadId?: string): Promise<void>
+  status(): ChannelStatus
+  /** What is queued goes out the next time. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+/**
+ * A Telegram bot, by long polling, or by a webhook. `token` is @BotFather's; `pollSeconds` (30) how long one poll may take;
+ * `paidBroadcast` (false) allows 1,000 calls a second, for a fee. `webhookUrl` is the https URL at which Telegram reaches
+ * `webhook`; its `secret`, 1 to 256 of A-Z, a-z, 0-9, _ and -, comes with each of Telegram's calls. `extra.replyMarkup` is
+ * the Bot API's `reply_markup`.
+ */
+export declare class TelegramChannel extends Channel { constructor(options: ChannelOptions & { token: ApiKey | string; paidBroadcast?: boolean } & ({ pollSeconds?: number; webhook?: undefined } | { webhook: ChannelWebhook; webhookUrl: string })) }
+/**
+ * A Discord bot, by the Gateway. `token` is the bot's, without `Bot `; `intents` the sum of Gateway intents, by default those of
+ * messages and reactions, with their content; `commands`, in Discord's form, replace the bot's slash commands. `to` is a channel, or a
+ * user for a direct message; in a thread, `threadId` is its id, which `edit`, `react` and `typing` take as `to`. A `replyToId` that
+ * names a slash command answers it for 15 minutes. Of `extra`, `components` and `embeds` go with the message.
+ */
+export declare class DiscordChannel extends Channel { constructor(options: ChannelOptions & { token: ApiKey | string; intents?: number; commands?: Record<string, unknown>[] }) }
+/**
+ * A Slack app, by Socket Mode. `token` is the bot's (`xoxb-`), `appToken` the app-level one (`xapp-`). `to` is a channel
+ * (`C…`, `G…`, `D…`) or a user (`U…`); `threadId` and `replyToId` are the `ts` of a message. Of `extra`, `blocks`,
+ * `attachments`, `metadata`, `unfurl_links`, `unfurl_media` and `reply_broadcast` go to `chat.postMessage`. `react` takes
+ * an emoji or Slack's name of it; `typing` shows in threads only. The id of a file that was sent is the file's.
+ */
+export declare class SlackChannel extends Channel { constructor(options: ChannelOptions & { token: ApiKey | string; appToken: ApiKey | string }) }
+/**
+ * A WhatsApp business number, by the Cloud API. `token` is a system user's, `webhook.secret` the app secret, `verifyToken`
+ * the word that the app's webhook page has, too; `apiVersion` is 'v23.0'. `to` is a number with its country code. Outside
+ * the 24 hours after a person's last message, all but templates reject with `CHANNEL_SEND`; the message begins with what
+ * WhatsApp says, and names error 131047. Of `extra`, `template`, `interactive`, `location` or `contacts` makes a message of
+ * that type; `previewUrl` shows links. `edit` rejects; `typing` marks the last message as read.
+ */
+export declare class WhatsAppChannel extends Channel { constructor(options: ChannelOptions & { token: ApiKey | string; verifyToken: ApiKey | string; phoneNumberId: string; apiVersion?: string; webhook: ChannelWebhook }) }
+/**
+ * An account of signal-cli's HTTP daemon. `account`: its number, with `+`. `accountUuid`: its UUID, by which newer clients mention
+ * it. `baseUrl`: 'http://127.0.0.1:8080'. `sendReadReceipts` (false): in direct chats. Messages' ids are `timestamp:author`; `to` is
+ * a number, `uuid:…`, `username:…` or `group:…`.
+ */
+export declare class SignalChannel extends Channel { constructor(options: ChannelOptions & { account: string; accountUuid?: string; sendReadReceipts?: boolean }) }
+/**
+ * A user of a Matrix homeserver, without end-to-end encryption: encrypted rooms are not read, and nothing is sent there. `token`: an
+ * access token. `baseUrl`: the homeserver. `autoJoin` ('off'): which invitations are accepted; `autoJoinAllowlist`: ids of rooms, and of
+ * users who invite. `to` is a room (`!…`), or a user (`@…`) with whom there is a direct room.
+ */
+export declare class MatrixChannel extends Channel { constructor(options: ChannelOptions & { token: ApiKey | string; baseUrl: string; autoJoin?: 'off' | 'allowlist' | 'always'; autoJoinAllowlist?: string[] }) }
+/** Channels by platform and account. */
+export declare class ChannelRegistry {
+  /** Throws `VALIDATION` if there is one of this platform and account. */
+  add(channel: Channel): void
+  get(id: string, accountId?: string): Channel | null
+  list(): { id: string; accountId: string; status: ChannelStatus }[]
+  /** Closes all, and forgets them. */
+  closeAll(): Promise<void>
+}

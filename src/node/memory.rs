@@ -11,8 +11,8 @@ use crate::memory;
 pub struct CoreMemoryUsage {
     /// Bytes that are allocated now: the sum of `owners`.
     pub total: f64,
-    /// The same by owner: `config` for configs, `events` for event stores, `node` for what is on its way to or from
-    /// JavaScript, `providers` for calls of models, `runtime` for tasks, `sandbox` for sandboxes and tools, `other` for
+    /// The same by owner: `channels` for connections to chat platforms and messages that wait, `config` for configs, `events`
+    /// for event stores, `node` for what is on its way to or from JavaScript, `providers` for calls of models, `runtime` for tasks, `sandbox` for sandboxes and tools, `other` for
     /// the rest.
     #[napi(ts_type = "Record<string, number>")]
     pub owners: BTreeMap<String, f64>,

@@ -11,6 +11,7 @@
 mod abort;
 mod args;
 mod auth;
+mod channels;
 mod config;
 mod config_edit;
 mod config_watch;
@@ -50,5 +51,6 @@ pub fn on_load(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
     // Without the accounts the core works all the same.
     let _ = std::panic::catch_unwind(|| crate::memory::adopt(Owner::Node));
     validation::export_validate_message(&env, &mut exports)?;
-    providers::export_classes(&env, &mut exports)
+    providers::export_classes(&env, &mut exports)?;
+    channels::export_classes(&env, &mut exports)
 }

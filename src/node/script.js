@@ -594,6 +594,233 @@
     };
   }
 
+  /** The classes around the native channels, one for each platform. */
+  function channelClasses(NativeChannel, names, ids) {
+    const natives = new WeakMap();
+    const wrong = (message) => Object.assign(new Error(message), { code: "VALIDATION" });
+    const isObject = (value) => typeof value === "object" && value !== null;
+    /** Messages that cross at once. */
+    const BATCH = 64;
+
+    /** Acknowledgements of one turn of the event loop go together. */
+    class Acks {
+      #native;
+      #numbers = [];
+      #flush;
+
+      constructor(native) {
+        this.#native = native;
+      }
+
+      add(number) {
+        this.#numbers.push(number);
+        this.#flush ??= new Promise((resolve) => setImmediate(resolve)).then(() => {
+          const numbers = this.#numbers;
+          this.#numbers = [];
+          this.#flush = undefined;
+          return this.#native.ack(numbers);
+        });
+        return this.#flush;
+      }
+    }
+
+    function message(native, acks, [number, redelivered, message]) {
+      message.redelivered = redelivered;
+      message.ack = () => acks.add(number);
+      for (const attachment of message.attachments) {
+        const json = JSON.stringify(attachment);
+        attachment.download = async (options) => native.download(json, options?.maxBytes, options?.signal);
+      }
+      return message;
+    }
+
+    /** One iteration over a channel's messages. */
+    class Messages {
+      #native;
+      #acks;
+      #signal;
+      #unlisten;
+      #stop = new AbortController();
+      #batch = [];
+      #pending;
+      #over = false;
+
+      constructor(native, acks, live, signal) {
+        this.#native = native;
+        this.#acks = acks;
+        if (signal !== undefined && typeof signal?.addEventListener !== "function")
+          throw wrong("`signal` must be an AbortSignal");
+        this.#signal = signal;
+        const end = () => this.#end();
+        live.add(end);
+        this.#unlisten = () => {
+          live.delete(end);
+          signal?.removeEventListener("abort", end);
+        };
+        if (signal?.aborted) this.#end();
+        else signal?.addEventListener("abort", end, { once: true });
+      }
+
+      async next() {
+        while (this.#batch.length === 0) {
+          if (this.#signal?.aborted) throw this.#signal.reason;
+          if (this.#over) return { done: true, value: undefined };
+          this.#pending ??= this.#fill().finally(() => {
+            this.#pending = undefined;
+          });
+          await this.#pending;
+        }
+        return { done: false, value: message(this.#native, this.#acks, this.#batch.shift()) };
+      }
+
+      async #fill() {
+        let text;
+        try {
+          text = await this.#native.next(BATCH, this.#stop.signal);
+        } catch (error) {
+          if (this.#over) return;
+          this.#end();
+          throw error;
+        }
+        const batch = text === null ? [] : JSON.parse(text);
+        if (text === null) this.#end();
+        else if (this.#over) this.#release(batch);
+        else this.#batch = batch;
+      }
+
+      #release(batch) {
+        if (batch.length > 0) this.#native.release(batch.map(([number]) => number));
+      }
+
+      /** What has crossed and was not looked at goes back. */
+      #end() {
+        if (this.#over) return;
+        this.#over = true;
+        this.#unlisten();
+        this.#stop.abort();
+        this.#release(this.#batch);
+        this.#batch = [];
+      }
+
+      async return() {
+        this.#end();
+        await this.#pending?.catch(() => {});
+        return { done: true, value: undefined };
+      }
+
+      [Symbol.asyncIterator]() {
+        return this;
+      }
+
+      async [Symbol.asyncDispose]() {
+        await this.return();
+      }
+    }
+
+    class Channel {
+      constructor(options, id) {
+        if (new.target === Channel || id === undefined)
+          throw wrong("a Channel is made as one of its classes, such as TelegramChannel");
+        const native = new NativeChannel(id, options);
+        natives.set(this, { native, acks: new Acks(native), live: new Set() });
+      }
+
+      get id() {
+        return natives.get(this).native.id;
+      }
+
+      get accountId() {
+        return natives.get(this).native.accountId;
+      }
+
+      messages(options) {
+        if (options !== undefined && !isObject(options)) throw wrong("`options` must be an object");
+        const { native, acks, live } = natives.get(this);
+        return new Messages(native, acks, live, options?.signal);
+      }
+
+      async send(message, options) {
+        if (!isObject(message)) throw wrong("`message` must be an object");
+        const { attachments = [], idempotencyKey, ...rest } = message;
+        if (!Array.isArray(attachments) || !attachments.every((file) => file?.data instanceof Uint8Array))
+          throw wrong("`attachments` must be an array of { data: Uint8Array, name }");
+        const heads = attachments.map(({ name, mimeType }) => ({ name, mimeType }));
+        const files = attachments.map(({ data }) => data);
+        const { native } = natives.get(this);
+        return native.send(JSON.stringify(rest), JSON.stringify(heads), files, idempotencyKey, options?.signal);
+      }
+
+      async edit(to, messageId, text) {
+        return natives.get(this).native.edit(to, messageId, text);
+      }
+
+      async react(to, messageId, emoji) {
+        return natives.get(this).native.react(to, messageId, emoji);
+      }
+
+      async typing(to, threadId) {
+        return natives.get(this).native.typing(to, threadId);
+      }
+
+      status() {
+        return JSON.parse(natives.get(this).native.status());
+      }
+
+      async close() {
+        const { native, live } = natives.get(this);
+        // What has crossed and was not looked at is the next channel's.
+        for (const end of [...live]) end();
+        return native.close();
+      }
+
+      async [Symbol.asyncDispose]() {
+        await this.close();
+      }
+    }
+
+    class ChannelRegistry {
+      #channels = new Map();
+
+      add(channel) {
+        if (!natives.has(channel)) throw wrong("`channel` must be a Channel");
+        const key = JSON.stringify([channel.id, channel.accountId]);
+        if (this.#channels.has(key))
+          throw wrong(`there is a channel ${channel.id} of the account ${channel.accountId} already`);
+        this.#channels.set(key, channel);
+      }
+
+      get(id, accountId = "default") {
+        return this.#channels.get(JSON.stringify([id, accountId])) ?? null;
+      }
+
+      list() {
+        return [...this.#channels.values()].map((channel) => ({
+          id: channel.id,
+          accountId: channel.accountId,
+          status: channel.status(),
+        }));
+      }
+
+      async closeAll() {
+        const channels = [...this.#channels.values()];
+        this.#channels.clear();
+        await Promise.all(channels.map((channel) => channel.close()));
+      }
+    }
+
+    const classes = { Channel, ChannelRegistry };
+    names.forEach((name, at) => {
+      classes[name] = {
+        [name]: class extends Channel {
+          constructor(options) {
+            super(options, ids[at]);
+          }
+        },
+      }[name];
+    });
+    return classes;
+  }
+
   /** Calls the handler of a tool, and ends its call: with `answer` null the one of this number is aborted. */
   function toolCaller(handler) {
     const running = new Map();
@@ -627,6 +854,7 @@
   return {
     appendJson,
     appendSessions,
+    channelClasses,
     deferred,
     makers,
     messageValidator,

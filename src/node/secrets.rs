@@ -343,6 +343,11 @@ fn bytes_argument(env: &Env, what: &str, value: Unknown<'_>) -> napi::Result<Sec
     }
 }
 
+/// Whether a value is an `ApiKey`.
+pub(super) fn is_key(value: &Unknown<'_>) -> napi::Result<bool> {
+    Ok(as_key(value)?.is_some())
+}
+
 fn as_key<'env>(value: &Unknown<'env>) -> napi::Result<Option<ClassInstance<'env, ApiKey>>> {
     if value.get_type()? != ValueType::Object
         || !ApiKey::instance_of(&Env::from_raw(value.value().env), value)?

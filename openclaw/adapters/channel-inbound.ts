@@ -1,0 +1,420 @@
+// One message of a platform on its way to an agent: whether OpenClaw admits it, and how its turn begins.
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Attachment, InboundMessage } from "../../index.js";
+import { openTranscripts } from "../events/host.js";
+import {
+  type Account,
+  type ChannelRuntime,
+  type Conversation,
+  type HostConfig,
+  type Ingress,
+  type Log,
+  messageOf,
+  type NativeChannel,
+  type ReplyPayload,
+  type Route,
+  sdk,
+} from "./channel-host.js";
+import type { PlatformRow } from "./channel-table.js";
+
+const MEDIA_MAX_MB = 20;
+/** A turn that could not begin is begun again after so many seconds, and then given up. */
+const RETRY_SECONDS = [1, 5, 30, 120];
+/** Of a transcript, at a time. */
+const PAGE_BYTES = 4 << 20;
+
+/** What a message's way needs. */
+export interface Lane {
+  platform: PlatformRow;
+  account: Account;
+  cfg: HostConfig;
+  channel: NativeChannel;
+  runtime: ChannelRuntime;
+  /** OpenClaw's `api.runtime`, which its pairing helper wants. */
+  core: unknown;
+  log: Log | undefined;
+  signal: AbortSignal;
+  deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
+}
+export interface Delivered {
+  messageIds: string[];
+  visibleReplySent: boolean;
+}
+
+/**
+ * Takes a message to its end. `begun` is called once the next message of the same chat may begin: this one's turn was
+ * taken over by OpenClaw, waits in its queue, or will not come.
+ */
+export async function handle(lane: Lane, message: InboundMessage, begun: () => void): Promise<void> {
+  const { log, platform } = lane;
+  // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
+  if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
+  let again = message.redelivered;
+  for (const seconds of [...RETRY_SECONDS, undefined]) {
+    try {
+      const adopted = await attempt(lane, message, again, begun);
+      if (adopted || !lane.signal.aborted) await message.ack();
+      return;
+    } catch (error) {
+      if (lane.signal.aborted) return; // It comes again, and the transcript is asked then.
+      const what = `${platform.id}: message ${message.id} could not begin a turn: ${messageOf(error)}`;
+      if (seconds === undefined) {
+        log?.error?.(`${what}; it is given up`);
+        return message.ack();
+      }
+      log?.warn?.(`${what}; again in ${seconds} s`);
+      again = true;
+      await sleep(seconds * 1000, undefined, { signal: lane.signal }).catch(() => {});
+      if (lane.signal.aborted) return;
+    }
+  }
+}
+
+/** True once OpenClaw has the turn, or had it before. */
+async function attempt(
+  lane: Lane,
+  message: InboundMessage,
+  again: boolean,
+  begun: () => void,
+): Promise<boolean> {
+  const { platform, account, cfg, runtime, channel } = lane;
+  const accountId = account.accountId;
+  const conversation: Conversation = { kind: message.chat.kind, id: message.chat.id };
+  const direct = conversation.kind === "direct";
+  // A direct chat belongs to the person; the platform may have another id for the chat.
+  const peer = direct ? { kind: "direct", id: message.sender.id } : conversation;
+  const route = threaded(
+    runtime.routing.resolveAgentRoute({ cfg, channel: platform.id, accountId, peer }),
+    direct ? undefined : message.threadId,
+  );
+  if (again && (await isInTranscript(cfg, platform.id, route, fullId(message)))) return true;
+
+  const ingress = await admit(lane, message, conversation, route);
+  const { admission } = ingress.ingress;
+  if (admission !== "dispatch") {
+    if (ingress.senderAccess.decision === "pairing" && message.kind === "message") await pair(lane, message);
+    return true;
+  }
+  const media = await fetchMedia(lane, message);
+  const label = message.chat.title ?? message.sender.name ?? message.sender.username ?? message.chat.id;
+  const prefix = direct ? platform.id : `${platform.id}:${conversation.kind}`;
+  const text = media.missing ? `${message.text}\n${media.missing}`.trim() : message.text;
+  const ctxPayload = runtime.inbound.buildContext({
+    channel: platform.id,
+    accountId,
+    messageId: message.messageId,
+    messageIdFull: fullId(message),
+    timestamp: message.timestampMs,
+    from: `${prefix}:${direct ? message.sender.id : message.chat.id}`,
+    sender: { ...message.sender, name: message.sender.name ?? message.sender.username },
+    conversation: {
+      ...conversation,
+      label,
+      ...(message.threadId !== undefined && { threadId: message.threadId }),
+      routePeer: peer,
+    },
+    route: {
+      agentId: route.agentId,
+      dmScope: route.dmScope,
+      accountId,
+      routeSessionKey: route.sessionKey,
+      dispatchSessionKey: route.sessionKey,
+      mainSessionKey: route.mainSessionKey,
+    },
+    reply: {
+      to: message.chat.id,
+      originatingTo: message.chat.id,
+      ...(message.replyToId !== undefined && { replyToId: message.replyToId }),
+      ...(message.threadId !== undefined && { messageThreadId: message.threadId }),
+    },
+    message: { body: text, bodyForAgent: text, rawBody: message.text, commandBody: message.text },
+    access: {
+      commands: { authorized: ingress.commandAccess.authorized === true },
+      mentions: {
+        canDetectMention: true,
+        wasMentioned: direct ? undefined : ingress.activationAccess.effectiveWasMentioned,
+      },
+    },
+    ...(media.facts.length > 0 && { media: media.facts }),
+    channelIngress: ingress,
+  });
+
+  // What the platform shows as unanswered until then.
+  const answers = answered(platform, message);
+  let adopted = false;
+  let parts = 0;
+  let failure: unknown;
+  const turn = {
+    cfg,
+    channel: platform.id,
+    accountId,
+    route: { agentId: route.agentId, dmScope: route.dmScope, sessionKey: route.sessionKey },
+    ctxPayload,
+    delivery: {
+      observeMessageSent: true,
+      // The last answer goes through OpenClaw's own queue on the disk, and from there to `outbound`: one that a crash
+      // interrupted goes out under the key it had, and so once at most.
+      durable:
+        answers === undefined
+          ? { replyToMode: account.config.replyToMode ?? "off" }
+          : { replyToMode: "all", replyToId: answers },
+      deliver: (payload: ReplyPayload) =>
+        lane.deliver(payload, message, route, key(message.id, String(parts++))),
+      onError: (error: unknown) => {
+        failure = error;
+        lane.log?.error?.(`${platform.id}: an answer to ${message.id} was not sent: ${messageOf(error)}`);
+      },
+    },
+    turnAdoptionLifecycle: {
+      // Messages of a queue are not made one: each keeps its own id in the transcript.
+      admission: "exclusive",
+      onAdopted: async () => {
+        adopted = true;
+        await message.ack();
+        begun();
+      },
+      onDeferred: () => {
+        begun();
+      },
+      abortSignal: lane.signal,
+    },
+    replyOptions: { sourceReplyDeliveryMode: "automatic" },
+    replyPipeline: {
+      typing: {
+        start: () => channel.typing(message.chat.id, message.threadId),
+        onStartError: () => {}, // shown or not, the answer comes
+      },
+    },
+  };
+  try {
+    await runtime.inbound.dispatch(turn);
+  } catch (error) {
+    failure = error;
+    // What began is OpenClaw's to end.
+    if (adopted) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
+  }
+  if (failure !== undefined && !adopted) throw failure;
+  return adopted;
+}
+
+/** The id of a slash command, where the platform wants its answer to name it. */
+export const answered = (platform: PlatformRow, { kind, messageId }: InboundMessage): string | undefined =>
+  platform.awaitsAnswer === true && kind === "command" ? messageId : undefined;
+
+/** Threads of a group are sessions of their own, named as OpenClaw names them. */
+function threaded(route: Route, threadId: string | undefined): Route {
+  if (threadId === undefined) return route;
+  return { ...route, sessionKey: `${route.sessionKey}:thread:${threadId.toLowerCase()}` };
+}
+
+/**
+ * Unique for the account, unlike the platform's own id, which may be unique for the chat alone, and is that of the message
+ * under which a button was pressed.
+ */
+export function fullId({ chat, id, kind, messageId }: InboundMessage): string {
+  return [chat.id, messageId, ...(kind === "message" && messageId !== "" ? [] : [id])].join("#");
+}
+/** The platform's own id, out of either. */
+export const nativeId = (id: string): string => (id.includes("#") ? (id.split("#")[1] ?? "") : id);
+
+const key = (...parts: string[]) =>
+  createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 40);
+
+/** Whether the session's transcript has the message as a turn: OpenClaw then answers it, or did, also after a crash. */
+async function isInTranscript(
+  cfg: HostConfig,
+  channel: string,
+  { agentId, sessionKey }: Route,
+  id: string,
+): Promise<boolean> {
+  const transcripts = await openTranscripts(cfg);
+  const session = transcripts
+    .sessions()
+    .find((one) => one.agentId === agentId && one.sessionKey.toLowerCase() === sessionKey.toLowerCase());
+  if (!session) return false;
+  let cursor: string | undefined;
+  let bytes = PAGE_BYTES;
+  for (;;) {
+    const page = await transcripts.read(session, cursor, bytes);
+    if (!page) return false;
+    if (page.entries.some((entry) => isTurnOf(entry, channel, id))) return true;
+    if (page.oversized !== undefined && page.oversized > bytes) {
+      bytes = page.oversized;
+      continue;
+    }
+    if (!page.more) return false;
+    cursor = page.cursor;
+  }
+}
+
+interface TranscriptEntry {
+  message?: {
+    role?: string;
+    __openclaw?: { transport?: { channel?: string; messageId?: string } };
+  };
+}
+function isTurnOf(entry: unknown, channel: string, id: string): boolean {
+  const { message } = (entry ?? {}) as TranscriptEntry;
+  const transport = message?.__openclaw?.transport;
+  return message?.role === "user" && transport?.channel === channel && transport.messageId === id;
+}
+
+/** OpenClaw's own decision: policy of direct chats and groups, allowlists, pairing, mentions, commands. */
+async function admit(
+  lane: Lane,
+  message: InboundMessage,
+  conversation: Conversation,
+  route: Route,
+): Promise<Ingress> {
+  const { platform, account, cfg, runtime } = lane;
+  const { config, accountId } = account;
+  const group = conversation.kind !== "direct";
+  const groupAllowFrom = config.groupAllowFrom ?? config.allowFrom ?? [];
+  const scope = { cfg, channel: platform.id, accountId, groupId: conversation.id };
+  const policy = group
+    ? runtime.groups.resolveGroupPolicy({ ...scope, hasGroupAllowFrom: groupAllowFrom.length > 0 })
+    : undefined;
+  const own = policy?.groupConfig;
+  const allowTextCommands = runtime.commands.shouldHandleTextCommands({
+    cfg,
+    surface: platform.id,
+    commandSource: "text",
+  });
+  const hasControlCommand = runtime.text.hasControlCommand(message.text, cfg);
+  const wasMentioned =
+    message.mentionsMe ||
+    runtime.mentions.matchesMentionPatterns(
+      message.text,
+      runtime.mentions.buildMentionRegexes(cfg, route.agentId),
+    );
+  return runtime.inbound.ingress.resolveStable({
+    channelId: platform.id,
+    accountId,
+    cfg,
+    accessGroups: cfg.accessGroups,
+    identity: {
+      key: "sender-id",
+      entryIdPrefix: `${platform.id}-entry`,
+      // Ids come from the platform itself; names are chosen by whoever bears them, and are not asked for.
+      authentication: "verified",
+      normalizeEntry: (entry: string) => platform.target(entry) || undefined,
+      sensitivity: "pii",
+    },
+    // Whom the owner approved is admitted.
+    useDefaultPairingStore: true,
+    subject: { stableId: message.sender.id },
+    conversation: {
+      ...conversation,
+      ...(message.threadId !== undefined && { threadId: message.threadId }),
+    },
+    contextBinding: {
+      agentId: route.agentId,
+      sessionKey: route.sessionKey,
+      messageId: fullId(message),
+      inboundEventKind: "user_request",
+    },
+    event: {
+      kind: message.kind === "callback" ? "button" : "message",
+      authMode: "inbound",
+      mayPair: !group && message.kind === "message",
+    },
+    dmPolicy: config.dmPolicy ?? "pairing",
+    groupPolicy: config.groupPolicy ?? "allowlist",
+    allowFrom: config.allowFrom ?? [],
+    groupAllowFrom,
+    policy: {
+      groupAllowFromFallbackToAllowFrom: true,
+      ...(group && {
+        activation: {
+          requireMention: runtime.groups.resolveRequireMention(scope),
+          allowTextCommands,
+        },
+      }),
+    },
+    ...(policy && {
+      route: {
+        id: "group",
+        configured: true,
+        matched: policy.allowed,
+        allowed: policy.allowed && own?.enabled !== false,
+        blockReason: "group_not_allowlisted",
+        ...(own?.allowFrom && { senderPolicy: "replace", senderAllowFrom: own.allowFrom }),
+      },
+    }),
+    mentionFacts: { canDetectMention: true, wasMentioned, hasAnyMention: wasMentioned },
+    ...(hasControlCommand && { command: { allowTextCommands, hasControlCommand } }),
+  });
+}
+
+interface Pairing {
+  createChannelPairingController(input: { core: unknown; channel: string; accountId: string }): {
+    issueChallenge(challenge: Record<string, unknown>): Promise<{ created: boolean }>;
+  };
+}
+
+/** Tells a stranger the code that the owner approves, once. */
+async function pair({ platform, account, channel, core, log }: Lane, message: InboundMessage): Promise<void> {
+  const { createChannelPairingController } = await sdk<Pairing>("channel-pairing");
+  const { accountId } = account;
+  const { sender, chat } = message;
+  await createChannelPairingController({ core, channel: platform.id, accountId }).issueChallenge({
+    senderId: sender.id,
+    senderIdLine: `Your ${platform.idLabel}: ${sender.id}`,
+    meta: { name: sender.name, username: sender.username },
+    sendPairingReply: (text: string) =>
+      channel.send({ to: chat.id, text, idempotencyKey: key("pairing", message.id) }),
+    onReplyError: (error: unknown) =>
+      log?.warn?.(`${platform.id}: a pairing code was not sent: ${messageOf(error)}`),
+  });
+}
+
+interface MediaFact {
+  path: string;
+  contentType?: string;
+  kind?: string;
+  fileName?: string;
+  sizeBytes: number;
+  messageId: string;
+}
+
+/** Fetches what came with a message into OpenClaw's media folder; what cannot be had is said in words. */
+async function fetchMedia(
+  lane: Lane,
+  message: InboundMessage,
+): Promise<{ facts: MediaFact[]; missing: string }> {
+  const { account, runtime, log, platform } = lane;
+  const maxBytes = Math.floor((account.config.mediaMaxMb ?? MEDIA_MAX_MB) * 1024 * 1024);
+  const facts: MediaFact[] = [];
+  const missing: string[] = [];
+  for (const attachment of message.attachments) {
+    try {
+      const data = await attachment.download({ maxBytes, signal: lane.signal });
+      const saved = await runtime.media.saveMediaBuffer(
+        data,
+        attachment.mimeType,
+        "inbound",
+        maxBytes,
+        attachment.name,
+      );
+      facts.push({
+        path: saved.path,
+        ...(saved.contentType !== undefined && { contentType: saved.contentType }),
+        ...kindOf(attachment),
+        ...(attachment.name !== undefined && { fileName: attachment.name }),
+        sizeBytes: data.length,
+        messageId: message.messageId,
+      });
+    } catch (error) {
+      if (lane.signal.aborted) throw error;
+      log?.warn?.(`${platform.id}: an attachment of ${message.id} was not fetched: ${messageOf(error)}`);
+      missing.push(`[${attachment.kind} not available: ${messageOf(error)}]`);
+    }
+  }
+  return { facts, missing: missing.join("\n") };
+}
+
+function kindOf({ kind }: Attachment): { kind?: string } {
+  if (kind === "file") return {};
+  return { kind: kind === "sticker" ? "image" : kind };
+}

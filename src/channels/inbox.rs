@@ -1,0 +1,866 @@
+//! The durable inbox: what a platform gave us, until JavaScript is done with it.
+//!
+//! A message is on the disk before the platform is told that it arrived (`spool`), and a mark that it is about to be
+//! delivered is on the disk before it is: with the message itself where somebody waits for it, else later (`take`). After a
+//! crash, what has no mark is delivered for the first time; what has one, but no acknowledgement, is delivered a second
+//! time and says so (`redelivered`); and what has two is put aside: a message that ends the process each time must not do so
+//! for ever. Delivered means handed to JavaScript, which takes new messages several at a time.
+//!
+//! Of what waits, [`HELD`] bytes are in memory too. What comes beyond that waits on the disk alone, and is read again when
+//! its turn comes.
+//!
+//! Items of an album are messages of their own here, and one on the way out: they are held back until no more can come,
+//! or until none has for [`ALBUM`].
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Boxed;
+use super::log::{Journal, Line, Log, damaged};
+use super::message::InboundMessage;
+use crate::{Code, CoreError, Result};
+
+/// Messages of a segment, and done segments that are kept: by their ids it is known what was received before.
+const SEGMENT: u32 = 1024;
+const KEPT: usize = 8;
+/// Bytes of waiting messages that are held in memory, and lines that are read at once where there are more.
+const HELD: usize = 2 << 20;
+const PAGE: usize = 64;
+/// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
+const ALBUM: Duration = Duration::from_millis(500);
+const ALBUM_ITEMS: usize = 10;
+/// The most bytes that the platform's own JSON is kept with.
+const RAW: usize = 4 << 20;
+/// The most bytes of an id of a line.
+const ID: usize = 400;
+
+const RECEIVED: &str = "channel_received";
+const CURSOR: &str = "channel_cursor";
+const MARKED: &str = "channel_marked";
+const RELEASED: &str = "channel_released";
+const ACKED: &str = "channel_acked";
+
+/// A message on its way to JavaScript.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What [`Inbox::ack`] takes.
+    pub number: u64,
+    /// Whether a crash came between an earlier delivery and its acknowledgement.
+    pub redelivered: bool,
+    /// The message: an [`InboundMessage`] as JSON.
+    pub json: Arc<str>,
+}
+
+/// A message on its way to the disk.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The same for the same message.
+    pub id: String,
+    /// The message: an [`InboundMessage`] as JSON, with the platform and the account.
+    pub json: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Received<'a> {
+    n: u64,
+    #[serde(borrow)]
+    m: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    n: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CursorLine {
+    cursor: String,
+}
+
+/// What the inbox itself has to know of a message.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    id: String,
+    #[serde(default)]
+    chat: HasId,
+    album_id: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct HasId {
+    id: String,
+}
+
+impl Head {
+    fn read(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    fn album(&self) -> Option<Arc<str>> {
+        let album = self.album_id.as_ref()?;
+        // No chat's id holds a NUL.
+        Some(format!("{}\0{album}", self.chat.id).into())
+    }
+}
+
+/// Messages that go to the disk together.
+struct Batch {
+    segment: u64,
+    numbers: Vec<u64>,
+    ids: Vec<String>,
+    /// The lines, one a message and then others.
+    data: Vec<String>,
+    /// Whether they wait on the disk alone.
+    spilled: bool,
+}
+
+/// What [`Journal::append`] gives.
+type Append = Boxed<'static, Result<Vec<String>>>;
+
+/// See the module.
+pub struct Inbox {
+    journal: Journal,
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// Bytes of those.
+    held: usize,
+    /// What came after them, on the disk alone, in the order in which it came.
+    spilled: VecDeque<Spilled>,
+    /// How far the segment of the first of those was read.
+    read_to: Option<(u64, u64)>,
+    /// By chat: an album that may get more items.
+    albums: HashMap<String, OpenAlbum>,
+    /// Delivered and not acknowledged, should it come back; an album has several.
+    flying: HashMap<u64, Vec<Waiting>>,
+    /// Taken, while their marks are on the way to the disk.
+    marking: usize,
+    /// How many messages somebody waits for; 0 once some are on the way.
+    wanted: usize,
+    seen: Seen,
+    cursor: Option<String>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    number: u64,
+    segment: u64,
+    redelivered: bool,
+    /// On the disk: what is not may not be delivered, nor may what came after it.
+    stored: bool,
+    /// The mark of its next delivery is on the disk where the message is.
+    marked: bool,
+    album: Option<Arc<str>>,
+    json: Arc<str>,
+}
+
+/// Messages of one segment, one after the other.
+struct Spilled {
+    segment: u64,
+    first: u64,
+    last: u64,
+    stored: bool,
+    redelivered: bool,
+}
+
+struct OpenAlbum {
+    key: Arc<str>,
+    items: usize,
+    latest: Instant,
+}
+
+impl State {
+    fn push(&mut self, waiting: Waiting) {
+        self.held += waiting.json.len();
+        self.waiting.push_back(waiting);
+    }
+
+    /// At its place by its number.
+    fn insert(&mut self, waiting: Waiting) {
+        self.held += waiting.json.len();
+        let place = self.waiting.partition_point(|other| other.number < waiting.number);
+        self.waiting.insert(place, waiting);
+    }
+
+    /// Whether a message waits, or is on its way to the disk.
+    fn has(&self, number: u64) -> bool {
+        self.place(number).is_some()
+            || self.spilled.iter().any(|range| (range.first..=range.last).contains(&number))
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        self.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Waiting> {
+        let waiting = self.waiting.remove(place)?;
+        self.held = self.held.saturating_sub(waiting.json.len());
+        Some(waiting)
+    }
+
+    /// Takes up a message that was found on the disk.
+    fn restore(&mut self, number: u64, segment: u64, redelivered: bool, json: Arc<str>, now: Instant) {
+        let head = Head::read(&json);
+        if let Some(head) = head.as_ref().filter(|_| !redelivered) {
+            self.arrived(head, now);
+        }
+        let album = head.and_then(|head| head.album());
+        self.push(Waiting { number, segment, redelivered, stored: true, marked: false, album, json });
+    }
+
+    /// A message has come: its chat's album goes on, or ends.
+    fn arrived(&mut self, head: &Head, now: Instant) {
+        let Some(key) = head.album() else {
+            self.albums.remove(&head.chat.id);
+            return;
+        };
+        match self.albums.get_mut(&head.chat.id).filter(|open| open.key == key) {
+            Some(open) => (open.items, open.latest) = (open.items + 1, now),
+            None => _ = self.albums.insert(head.chat.id.clone(), OpenAlbum { key, items: 1, latest: now }),
+        }
+        self.albums.retain(|_, open| open.items < ALBUM_ITEMS && now < open.latest + ALBUM);
+    }
+
+    /// Until when an album is held back.
+    fn open_until(&self, key: &str, now: Instant) -> Option<Instant> {
+        let open = self.albums.get(key.split('\0').next()?).filter(|open| *open.key == *key)?;
+        Some(open.latest + ALBUM).filter(|until| *until > now)
+    }
+
+    /// Puts what is on the disk behind what is there alone.
+    fn spill(&mut self, range: Spilled) {
+        if let Some(last) = self.spilled.back_mut()
+            && (last.segment, last.last + 1, last.redelivered)
+                == (range.segment, range.first, range.redelivered)
+            && last.stored
+            && range.stored
+        {
+            last.last = range.last;
+            return;
+        }
+        self.spilled.push_back(range);
+    }
+
+    /// What was spilled by one call is on the disk, but for these numbers; or none of it is.
+    fn settle_spilled(&mut self, first: u64, last: u64, stored: bool, but: &[u64]) {
+        let mut settled = VecDeque::with_capacity(self.spilled.len());
+        std::mem::swap(&mut settled, &mut self.spilled);
+        for range in settled {
+            let mine = range.first >= first && range.last <= last && !range.stored;
+            if !mine {
+                self.spill(range);
+                continue;
+            }
+            for number in (range.first..=range.last).filter(|number| stored && !but.contains(number)) {
+                self.spill(Spilled { first: number, last: number, stored: true, ..range });
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        let spilled: u64 = self.spilled.iter().map(|range| range.last - range.first + 1).sum();
+        self.waiting.len() + usize::try_from(spilled).unwrap_or(usize::MAX)
+    }
+
+    /// The next messages, an album's items together; or until when there are none, if that is known.
+    fn ready(&mut self, most: usize, now: Instant) -> Result<Vec<Vec<Waiting>>, Option<Instant>> {
+        let again = self.waiting.front().is_some_and(|first| first.redelivered);
+        let most = if again { 1 } else { most.max(1) };
+        let (mut taken, mut until) = (Vec::new(), None);
+        let mut place = 0;
+        while taken.len() < most {
+            let Some(next) = self.waiting.get(place) else { break };
+            if !next.stored || next.redelivered != again {
+                break;
+            }
+            let Some(key) = next.album.clone() else {
+                taken.extend(self.remove(place).map(|one| vec![one]));
+                continue;
+            };
+            if let Some(open) = self.open_until(&key, now).filter(|_| !again) {
+                until = Some(until.map_or(open, |until: Instant| until.min(open)));
+                place += 1;
+                continue;
+            }
+            let mut album: Vec<Waiting> = Vec::new();
+            let mut at = place;
+            while album.len() < ALBUM_ITEMS {
+                match self.waiting.get(at) {
+                    Some(item) if !item.stored || item.redelivered != again => break,
+                    Some(item) if item.album.as_ref() == Some(&key) => album.extend(self.remove(at)),
+                    Some(_) => at += 1,
+                    None => break,
+                }
+            }
+            taken.push(album);
+        }
+        if taken.is_empty() { Err(until) } else { Ok(taken) }
+    }
+}
+
+/// The ids of the latest messages, by their hashes.
+#[derive(Default)]
+struct Seen {
+    order: VecDeque<[u8; 16]>,
+    set: HashSet<[u8; 16]>,
+}
+
+impl Seen {
+    fn hash(id: &str) -> [u8; 16] {
+        let mut short = [0; 16];
+        short.copy_from_slice(blake3::hash(id.as_bytes()).as_bytes().get(..16).unwrap_or(&[0; 16]));
+        short
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.set.contains(&Self::hash(id))
+    }
+
+    fn add(&mut self, id: &str) {
+        let hash = Self::hash(id);
+        if self.set.insert(hash) {
+            self.order.push_back(hash);
+        }
+        while self.order.len() > SEGMENT as usize * KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.set.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Opens the inbox of an account; `name` is the platform's and the account's.
+    pub async fn open(log: Arc<dyn Log>, name: &str) -> Result<Self> {
+        struct Item {
+            segment: u64,
+            marks: u32,
+            json: Option<Arc<str>>,
+        }
+        let (journal, segments) = Journal::open(log, &format!("{name}:in"), SEGMENT, KEPT).await?;
+        let mut state = State::default();
+        let mut items: BTreeMap<u64, Item> = BTreeMap::new();
+        let mut given: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut ids: HashMap<[u8; 16], u64> = HashMap::new();
+        let mut held = 0;
+        for segment in segments {
+            given.insert(segment, 0);
+            let mut after = None;
+            loop {
+                let lines = journal.lines(segment, after, PAGE).await?;
+                let Some((last, ..)) = lines.last() else { break };
+                after = Some(*last);
+                for (_, kind, data) in lines {
+                    let wrong = || damaged(&kind, &data);
+                    let numbers = || serde_json::from_str::<Numbers>(&data).map_err(|_| wrong());
+                    match kind.as_str() {
+                        RECEIVED => {
+                            let line: Received<'_> = serde_json::from_str(&data).map_err(|_| wrong())?;
+                            let json = line.m.get();
+                            let id = Head::read(json).ok_or_else(wrong)?.id;
+                            state.seen.add(&id);
+                            // An append that was said to have failed, and was repeated in the next segment.
+                            let before = ids.insert(Seen::hash(&id), line.n);
+                            let before = before.and_then(|before| items.remove(&before));
+                            held -= before.and_then(|item| item.json).map_or(0, |json| json.len());
+                            state.next = state.next.max(line.n + 1);
+                            *given.entry(segment).or_default() += 1;
+                            let fits = held + json.len() <= HELD;
+                            held += if fits { json.len() } else { 0 };
+                            let json = fits.then(|| json.into());
+                            items.insert(line.n, Item { segment, marks: 0, json });
+                        }
+                        CURSOR => {
+                            let line: CursorLine = serde_json::from_str(&data).map_err(|_| wrong())?;
+                            state.cursor = Some(line.cursor);
+                        }
+                        MARKED | RELEASED => {
+                            for number in numbers()?.n {
+                                if let Some(Item { marks, .. }) = items.get_mut(&number) {
+                                    *marks =
+                                        if kind == MARKED { *marks + 1 } else { marks.saturating_sub(1) };
+                                }
+                            }
+                        }
+                        ACKED => {
+                            for number in numbers()?.n {
+                                let done = items.remove(&number).and_then(|item| item.json);
+                                held -= done.map_or(0, |json| json.len());
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        let mut aside = Vec::new();
+        let mut open: BTreeMap<u64, u32> = BTreeMap::new();
+        let now = Instant::now();
+        for (number, Item { segment, marks, json }) in items {
+            if marks >= 2 {
+                aside.push(number);
+                continue;
+            }
+            *open.entry(segment).or_default() += 1;
+            let redelivered = marks == 1;
+            // From the first that is not here on, all of them are read again: they have one order.
+            match json.filter(|_| state.spilled.is_empty()) {
+                Some(json) => state.restore(number, segment, redelivered, json, now),
+                None => {
+                    state.spill(Spilled { segment, first: number, last: number, stored: true, redelivered });
+                }
+            }
+        }
+        for (segment, given) in given {
+            journal.restore(segment, given, open.get(&segment).copied().unwrap_or(0));
+        }
+        if !aside.is_empty() {
+            tracing::warn!(
+                channel = name,
+                messages = aside.len(),
+                "the process ended twice while these messages were dealt with: they are not delivered again"
+            );
+            journal.note(Line::new(ACKED, numbers(aside))).await?;
+        }
+        Ok(Self { journal, state: Mutex::new(state), filled: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the platform's log was read to.
+    pub fn cursor(&self) -> Option<String> {
+        self.lock().cursor.clone()
+    }
+
+    /// Whether [`Inbox::take`] would give something, or is about to.
+    pub fn has_more(&self) -> bool {
+        let state = self.lock();
+        state.marking > 0 || state.waiting() > 0
+    }
+
+    /// Messages that wait to be delivered.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting()
+    }
+
+    /// Writes messages to the disk, with the cursor. What was received before is passed over.
+    pub async fn spool(&self, messages: Vec<Incoming>, cursor: Option<String>) -> Result<()> {
+        let Some((batch, append)) = self.begin(messages, cursor.as_ref()) else { return Ok(()) };
+        let outcome = append.await;
+        let dropped = self.settle(&batch, &outcome, cursor);
+        self.filled.notify_one();
+        if dropped > 0 {
+            self.journal.done(batch.segment, dropped).await?;
+        }
+        outcome.map(drop)
+    }
+
+    /// Gives messages their places, in memory and on the way to the disk. None if there is nothing to write.
+    fn begin(&self, messages: Vec<Incoming>, cursor: Option<&String>) -> Option<(Batch, Append)> {
+        let mut state = self.lock();
+        let mut lines = Vec::new();
+        let mut mine: Vec<u64> = Vec::new();
+        let mut fresh: Vec<Incoming> = Vec::new();
+        for message in messages {
+            if state.seen.has(&message.id) || fresh.iter().any(|other| other.id == message.id) {
+                continue;
+            }
+            let number = state.next;
+            state.next += 1;
+            lines.push(Line {
+                kind: RECEIVED,
+                data: format!(r#"{{"n":{number},"m":{}}}"#, message.json),
+                id: Some(line_id(&message.id)),
+            });
+            mine.push(number);
+            fresh.push(message);
+        }
+        if lines.is_empty() && (cursor.is_none() || cursor == state.cursor.as_ref()) {
+            return None;
+        }
+        let (segment, new) = self.journal.place(u32::try_from(mine.len()).unwrap_or(u32::MAX));
+        let heads: Vec<Option<Head>> = fresh.iter().map(|message| Head::read(&message.json)).collect();
+        let bytes: usize = fresh.iter().map(|message| message.json.len()).sum();
+        let spilled = !state.spilled.is_empty() || state.held + bytes > HELD;
+        // Somebody waits, and nothing is before them or holds them back: they are marked in the same step.
+        let at_once = !spilled
+            && state.waiting.is_empty()
+            && heads.iter().flatten().all(|head| head.album_id.is_none());
+        let marked = if at_once { state.wanted.min(mine.len()) } else { 0 };
+        if marked > 0 {
+            state.wanted = 0;
+            let numbered = mine.iter().take(marked).copied().collect();
+            lines.push(Line::new(MARKED, numbers(numbered)));
+        }
+        // A segment's own cursor: the one before it may be deleted.
+        let cursor_now = cursor.cloned().or_else(|| state.cursor.clone().filter(|_| new));
+        if let Some(cursor) = cursor_now {
+            let line = serde_json::to_string(&CursorLine { cursor }).unwrap_or_default();
+            lines.push(Line::new(CURSOR, line));
+        }
+        let now = Instant::now();
+        let mut ids = Vec::with_capacity(fresh.len());
+        for (at, ((number, message), head)) in mine.iter().zip(fresh).zip(heads).enumerate() {
+            let Incoming { id, json } = message;
+            ids.push(id);
+            if let Some(head) = &head {
+                state.arrived(head, now);
+            }
+            if spilled {
+                continue;
+            }
+            let album = head.and_then(|head| head.album());
+            let json = json.into();
+            state.push(Waiting {
+                number: *number,
+                segment,
+                redelivered: false,
+                stored: false,
+                marked: at < marked,
+                album,
+                json,
+            });
+        }
+        if let (true, Some(&first), Some(&last)) = (spilled, mine.first(), mine.last()) {
+            // By itself until it is on the disk: it is settled by itself.
+            let range = Spilled { segment, first, last, stored: false, redelivered: false };
+            state.spilled.push_back(range);
+        }
+        // Within the lock, so that what waits and what is written have one order.
+        let data: Vec<String> = lines.iter().map(|line| line.data.clone()).collect();
+        let append = self.journal.append(segment, lines);
+        Some((Batch { segment, numbers: mine, ids, data, spilled }, append))
+    }
+
+    /// A batch is on the disk, or is not; how many of its messages are of no use.
+    fn settle(&self, batch: &Batch, outcome: &Result<Vec<String>>, cursor: Option<String>) -> u32 {
+        let Batch { segment, numbers, ids, data, spilled } = batch;
+        let mut state = self.lock();
+        // Another line has the id of one of these. Either it came twice at the same time, or an append that was said
+        // to have failed is on the disk all the same: then it is delivered under the number that it has there.
+        let mut twins: Vec<u64> = Vec::new();
+        let mut found: Vec<(u64, Arc<str>)> = Vec::new();
+        match outcome {
+            Err(_) => twins.clone_from(numbers),
+            Ok(held) => {
+                for (at, (number, id)) in numbers.iter().zip(ids).enumerate() {
+                    let Some(held) = held.get(at).filter(|held| data.get(at) != Some(held)) else {
+                        continue;
+                    };
+                    twins.push(*number);
+                    let line = serde_json::from_str::<Received<'_>>(held).ok();
+                    let lost = |line: &Received<'_>| !state.seen.has(id) && !state.has(line.n);
+                    if let Some(line) = line.filter(lost) {
+                        found.push((line.n, line.m.get().into()));
+                    }
+                }
+            }
+        }
+        let dropped = u32::try_from(twins.len() - found.len()).unwrap_or(u32::MAX);
+        if let (true, Some(first), Some(last)) = (*spilled, numbers.first(), numbers.last()) {
+            state.settle_spilled(*first, *last, outcome.is_ok(), &twins);
+        } else {
+            for number in numbers {
+                let Some(place) = state.place(*number) else { continue };
+                if twins.contains(number) {
+                    state.remove(place);
+                } else if let Some(waiting) = state.waiting.get_mut(place) {
+                    waiting.stored = true;
+                }
+            }
+        }
+        for (number, json) in found {
+            let (redelivered, stored, marked) = (false, true, false);
+            let album = Head::read(&json).and_then(|head| head.album());
+            state.insert(Waiting { number, segment: *segment, redelivered, stored, marked, album, json });
+        }
+        if outcome.is_ok() {
+            for id in ids {
+                state.seen.add(id);
+            }
+            if cursor.is_some() {
+                state.cursor = cursor;
+            }
+        }
+        dropped
+    }
+
+    /// Reads what waits on the disk alone, as far as there is room for it.
+    async fn refill(&self) -> Result<()> {
+        loop {
+            let (segment, after) = {
+                let state = self.lock();
+                let Some(first) = state.spilled.front().filter(|first| first.stored) else { return Ok(()) };
+                if state.held > HELD / 2 {
+                    return Ok(());
+                }
+                let read_to = state.read_to.filter(|(segment, _)| *segment == first.segment);
+                (first.segment, read_to.map(|(_, after)| after))
+            };
+            let lines = self.journal.lines(segment, after, PAGE).await?;
+            let mut state = self.lock();
+            if lines.is_empty() {
+                let gone = CoreError::new(
+                    Code::StoreCorrupt,
+                    "messages that waited on the disk are not there any more: they are lost",
+                );
+                tracing::error!(error = %gone, segment, "the inbox");
+                state.spilled.retain(|range| range.segment != segment || !range.stored);
+                continue;
+            }
+            for (position, kind, data) in lines {
+                if kind == RECEIVED {
+                    let line: Received<'_> =
+                        serde_json::from_str(&data).map_err(|_| damaged(&kind, &data))?;
+                    let Some(range) = state.spilled.front_mut().filter(|range| range.segment == segment)
+                    else {
+                        break;
+                    };
+                    if line.n >= range.first {
+                        if !range.stored {
+                            break;
+                        }
+                        let redelivered = range.redelivered;
+                        range.first = line.n + 1;
+                        if range.first > range.last {
+                            state.spilled.pop_front();
+                        }
+                        let json: Arc<str> = line.m.get().into();
+                        let album = Head::read(&json).and_then(|head| head.album());
+                        state.push(Waiting {
+                            number: line.n,
+                            segment,
+                            redelivered,
+                            stored: true,
+                            marked: false,
+                            album,
+                            json,
+                        });
+                    }
+                }
+                state.read_to = Some((segment, position));
+            }
+        }
+    }
+
+    /// The next messages, in the order of their chats, once their marks are on the disk; waits for one at least. Dropping the
+    /// future loses nothing. One caller at a time.
+    ///
+    /// What is delivered a second time comes alone. Of several that are taken together, the last may have been looked at by
+    /// nobody when the process ends; were it marked a second time so, it would be put aside unseen.
+    pub async fn take(&self, most: usize) -> Result<Vec<Delivery>> {
+        let wanted = Wanted(self);
+        let taken = loop {
+            self.refill().await?;
+            let notified = self.filled.notified();
+            let ready = {
+                let mut state = self.lock();
+                let ready = state.ready(most, Instant::now());
+                if ready.is_err() {
+                    state.wanted = most.max(1);
+                }
+                if let Ok(taken) = &ready {
+                    for message in taken {
+                        if let Some(first) = message.first() {
+                            state.flying.insert(first.number, message.clone());
+                        }
+                    }
+                    state.marking += taken.len();
+                }
+                ready
+            };
+            match ready {
+                Ok(taken) => break taken,
+                Err(Some(until)) => tokio::select! {
+                    () = notified => {}
+                    () = tokio::time::sleep_until(until) => {}
+                },
+                Err(None) => notified.await,
+            }
+        };
+        drop(wanted);
+        let mut back = Back { inbox: self, count: taken.len(), taken };
+        let unmarked = back.taken.iter().flatten().filter(|waiting| !waiting.marked);
+        let unmarked: Vec<u64> = unmarked.map(|waiting| waiting.number).collect();
+        if !unmarked.is_empty() {
+            self.journal.note(Line::new(MARKED, numbers(unmarked))).await?;
+        }
+        let taken = std::mem::take(&mut back.taken);
+        Ok(taken.iter().filter_map(|items| delivery(items)).collect())
+    }
+
+    /// Messages that were taken, and that nobody looked at: they come again, and not as redelivered.
+    pub fn release(&self, numbered: &[u64]) {
+        if numbered.is_empty() {
+            return;
+        }
+        let released = self.put_back(numbered);
+        if !released.is_empty() {
+            // Whether it reaches the disk decides only how the message is called after a crash.
+            let note = self.journal.note(Line::new(RELEASED, numbers(released)));
+            tokio::spawn(async move { _ = note.await });
+        }
+    }
+
+    fn put_back(&self, numbered: &[u64]) -> Vec<u64> {
+        let mut state = self.lock();
+        let back: Vec<Waiting> = numbered.iter().filter_map(|n| state.flying.remove(n)).flatten().collect();
+        let released = back.iter().map(|waiting| waiting.number).collect();
+        for waiting in back {
+            // An album that was held back may have been passed by.
+            state.insert(Waiting { marked: false, ..waiting });
+        }
+        drop(state);
+        self.filled.notify_one();
+        released
+    }
+
+    /// JavaScript is done with these messages. What is not on its way is passed over.
+    pub async fn ack(&self, numbered: &[u64]) -> Result<()> {
+        let mut segments: BTreeMap<u64, u32> = BTreeMap::new();
+        let known: Vec<u64> = {
+            let state = self.lock();
+            let flying = numbered.iter().filter_map(|number| state.flying.get(number));
+            flying.flatten().map(|waiting| waiting.number).collect()
+        };
+        if known.is_empty() {
+            return Ok(());
+        }
+        self.journal.note(Line::new(ACKED, numbers(known))).await?;
+        {
+            let mut state = self.lock();
+            for waiting in numbered.iter().filter_map(|number| state.flying.remove(number)).flatten() {
+                *segments.entry(waiting.segment).or_default() += 1;
+            }
+        }
+        for (segment, items) in segments {
+            self.journal.done(segment, items).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A message as it is delivered: of an album the first item, with the attachments and the texts of all.
+fn delivery(items: &[Waiting]) -> Option<Delivery> {
+    let first = items.first()?;
+    let (number, redelivered) = (first.number, first.redelivered);
+    let json = match items {
+        [one] => Arc::clone(&one.json),
+        album => {
+            let whole = merged(album.iter().map(|item| &*item.json));
+            whole.map_or_else(|| Arc::clone(&first.json), Into::into)
+        }
+    };
+    Some(Delivery { number, redelivered, json })
+}
+
+fn merged<'a>(items: impl Iterator<Item = &'a str>) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Item<'a> {
+        #[serde(borrow)]
+        kind: &'a RawValue,
+        text: String,
+        mentions_me: bool,
+        #[serde(borrow)]
+        attachments: Vec<&'a RawValue>,
+    }
+    let items: Vec<&str> = items.collect();
+    let mut whole: BTreeMap<&str, Box<RawValue>> = serde_json::from_str(items.first()?).ok()?;
+    let items: Vec<Item<'_>> =
+        items.iter().map(|item| serde_json::from_str(item)).collect::<Result<_, _>>().ok()?;
+    let texts: Vec<&str> =
+        items.iter().map(|item| item.text.as_str()).filter(|text| !text.is_empty()).collect();
+    let attachments: Vec<&RawValue> =
+        items.iter().flat_map(|item| item.attachments.iter().copied()).collect();
+    // A command is one by its text.
+    let kind = items.iter().find(|item| !item.text.is_empty()).map_or(items.first()?.kind, |item| item.kind);
+    whole.insert("kind", kind.to_owned());
+    whole.insert("text", serde_json::value::to_raw_value(&texts.join("\n")).ok()?);
+    let mentioned = items.iter().any(|item| item.mentions_me);
+    whole.insert("mentionsMe", serde_json::value::to_raw_value(&mentioned).ok()?);
+    whole.insert("attachments", serde_json::value::to_raw_value(&attachments).ok()?);
+    serde_json::to_string(&whole).ok()
+}
+
+/// Somebody waits for messages, until this is dropped.
+struct Wanted<'a>(&'a Inbox);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.lock().wanted = 0;
+    }
+}
+
+/// Puts back what was taken if its marks do not come to be.
+struct Back<'a> {
+    inbox: &'a Inbox,
+    count: usize,
+    taken: Vec<Vec<Waiting>>,
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        self.inbox.lock().marking -= self.count;
+        let numbered: Vec<u64> = self.taken.iter().filter_map(|items| Some(items.first()?.number)).collect();
+        self.inbox.release(&numbered);
+    }
+}
+
+/// An id as the store takes it: not too long, and without control characters.
+fn line_id(id: &str) -> String {
+    let plain = (1..=ID).contains(&id.len()) && !id.chars().any(char::is_control);
+    if plain { id.to_owned() } else { format!("#{}", blake3::hash(id.as_bytes()).to_hex()) }
+}
+
+fn numbers(n: Vec<u64>) -> String {
+    serde_json::to_string(&Numbers { n }).unwrap_or_default()
+}
+
+/// A message as it is spooled.
+pub fn encode(
+    message: &InboundMessage,
+    channel: &str,
+    account_id: &str,
+    album_id: Option<&str>,
+) -> Result<Incoming> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Whole<'a> {
+        channel: &'a str,
+        account_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        album_id: Option<&'a str>,
+        #[serde(flatten)]
+        message: &'a InboundMessage,
+    }
+    let write = |message| {
+        serde_json::to_string(&Whole { channel, account_id, album_id, message })
+            .map_err(|error| CoreError::new(Code::Internal, format!("a message has no JSON form: {error}")))
+    };
+    // What the store refuses would come again for ever, and nothing after it.
+    let json = if message.raw.get().len() > RAW {
+        write(&InboundMessage { raw: RawValue::NULL.to_owned(), ..message.clone() })?
+    } else {
+        write(message)?
+    };
+    Ok(Incoming { id: message.id.clone(), json })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! What the inbox and the outbox write to: the event store, in segments that are deleted once they are of no use.
+//!
+//! A journal is a row of sessions of the store, `<prefix><number>`. What belongs to an item (its marks, its outcome) may
+//! stand in a later segment than the item, never in an earlier one; segments are deleted from the oldest on, so that what
+//! is left is always whole.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Boxed;
+use crate::events::{EventStore, NewEvent, Order, Range, SessionsQuery};
+use crate::runtime::blocking;
+use crate::{Code, CoreError, Result};
+
+/// A line of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What it is.
+    pub kind: &'static str,
+    /// JSON.
+    pub data: String,
+    /// The same id twice in a segment is one line.
+    pub id: Option<String>,
+}
+
+impl Line {
+    /// A line without an id.
+    pub fn new(kind: &'static str, data: String) -> Self {
+        Self { kind, data, id: None }
+    }
+}
+
+/// A line in its place: the position, which grows, the kind and the data.
+pub type Placed = (u64, String, String);
+
+/// A durable log, as far as channels need one.
+pub trait Log: Send + Sync + 'static {
+    /// Appends lines to a session, all or none; they have their place in the order of appends when this returns, and are
+    /// on the disk when the future is done. For each line the data of the line that now has its id.
+    fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>>;
+
+    /// The sessions whose keys begin so, in the order of their keys.
+    fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>>;
+
+    /// At most so many lines of a session, in order, from behind this position on: their positions, kinds and data.
+    fn read<'a>(
+        &'a self,
+        session: &'a str,
+        after: Option<u64>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<Placed>>>;
+
+    /// Deletes a session.
+    fn delete(&self, session: String) -> Boxed<'static, Result<()>>;
+
+    /// Who writes: logs that are shared between machines hold journals of several.
+    fn writer(&self) -> String;
+}
+
+/// The agent that the lines of channels belong to.
+const AGENT: &str = "channel";
+/// Between a journal's prefix and an item's number.
+const SIDE: &str = "files:";
+/// Events that are read at once.
+const PAGE: usize = 4096;
+
+impl Log for EventStore {
+    fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
+        let events = lines.into_iter().map(|line| NewEvent {
+            session_key: session.clone(),
+            agent_id: AGENT.into(),
+            kind: line.kind.into(),
+            data: line.data,
+            timestamp_ms: None,
+            id: line.id,
+        });
+        let appended = self.append_batch(events.collect());
+        Box::pin(async move { Ok(appended.await?.into_iter().map(|event| event.data).collect()) })
+    }
+
+    fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>> {
+        let (store, prefix) = (self.clone(), prefix.to_owned());
+        Box::pin(blocking(move || {
+            let query = SessionsQuery { prefix: Some(prefix), order: Order::Key, ..SessionsQuery::default() };
+            Ok(store.sessions(&query)?.into_iter().map(|view| view.session_key).collect())
+        }))
+    }
+
+    fn read<'a>(
+        &'a self,
+        session: &'a str,
+        after: Option<u64>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<Placed>>> {
+        let (store, session) = (self.clone(), session.to_owned());
+        Box::pin(blocking(move || {
+            let range = Range { after, limit: Some(most), ..Range::default() };
+            let events = EventStore::read(&store, &session, &range)?;
+            Ok(events.into_iter().map(|event| (event.seq, event.kind, event.data)).collect())
+        }))
+    }
+
+    fn delete(&self, session: String) -> Boxed<'static, Result<()>> {
+        let store = self.clone();
+        Box::pin(async move { store.delete_session(&session).await.map(drop) })
+    }
+
+    fn writer(&self) -> String {
+        self.replica().to_owned()
+    }
+}
+
+/// A row of segments.
+pub struct Journal {
+    log: Arc<dyn Log>,
+    prefix: String,
+    /// Items of a segment, and done segments that are kept to know what was there.
+    size: u32,
+    kept: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: u64,
+    /// Items that the current segment was given.
+    given: u32,
+    /// For each segment the items that are not done.
+    open: BTreeMap<u64, u32>,
+}
+
+impl Journal {
+    /// Opens the journal `name` of an account; with the numbers of its segments.
+    pub async fn open(log: Arc<dyn Log>, name: &str, size: u32, kept: usize) -> Result<(Self, Vec<u64>)> {
+        let prefix = format!("channel:{name}:{}:", log.writer());
+        let sessions = log.sessions(&prefix).await?;
+        let number = |session: &String| session.strip_prefix(&prefix)?.parse().ok();
+        let mut found: Vec<u64> = sessions.iter().filter_map(number).collect();
+        found.sort_unstable();
+        Ok((Self { log, prefix, size, kept, state: Mutex::default() }, found))
+    }
+
+    /// At most so many lines of a segment, from behind this position on.
+    pub async fn lines(&self, segment: u64, after: Option<u64>, most: usize) -> Result<Vec<Placed>> {
+        self.log.read(&self.session(segment), after, most).await
+    }
+
+    /// All lines of a segment: their kinds and data.
+    pub async fn segment(&self, segment: u64) -> Result<Vec<(String, String)>> {
+        self.whole(&self.session(segment)).await
+    }
+
+    async fn whole(&self, session: &str) -> Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let lines = self.log.read(session, after, PAGE).await?;
+            let Some((last, ..)) = lines.last() else { return Ok(all) };
+            after = Some(*last);
+            all.extend(lines.into_iter().map(|(_, kind, data)| (kind, data)));
+        }
+    }
+
+    /// Says how many items a segment that was found has, and how many of them are not done.
+    pub fn restore(&self, segment: u64, given: u32, open: u32) {
+        let mut state = self.lock();
+        state.open.insert(segment, open);
+        if segment >= state.current {
+            (state.current, state.given) = (segment, given);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, segment: u64) -> String {
+        format!("{}{segment:010}", self.prefix)
+    }
+
+    /// The segment for so many new items, and whether it is a new one.
+    pub fn place(&self, items: u32) -> (u64, bool) {
+        let mut state = self.lock();
+        let full = state.given >= self.size;
+        if full {
+            state.current += 1;
+            state.given = 0;
+        }
+        state.given += items;
+        let current = state.current;
+        *state.open.entry(current).or_default() += items;
+        (current, full)
+    }
+
+    /// Appends lines to a segment; in order when this returns, on the disk when the future is done.
+    pub fn append(&self, segment: u64, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
+        self.log.append(self.session(segment), lines)
+    }
+
+    /// Appends a line that belongs to items of this segment or earlier ones.
+    pub fn note(&self, line: Line) -> Boxed<'static, Result<()>> {
+        let current = self.lock().current;
+        let appended = self.append(current, vec![line]);
+        Box::pin(async move { appended.await.map(drop) })
+    }
+
+    /// Beside the segments: what is large, belongs to one item, and goes with it.
+    fn side(&self, item: u64) -> String {
+        format!("{}{SIDE}{item:010}", self.prefix)
+    }
+
+    /// Appends lines beside the segments, as [`Journal::append`].
+    pub fn append_side(&self, item: u64, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
+        self.log.append(self.side(item), lines)
+    }
+
+    /// What is beside the segments for an item.
+    pub async fn read_side(&self, item: u64) -> Result<Vec<(String, String)>> {
+        self.whole(&self.side(item)).await
+    }
+
+    /// Deletes what is beside the segments for an item.
+    pub async fn delete_side(&self, item: u64) -> Result<()> {
+        self.log.delete(self.side(item)).await
+    }
+
+    /// Items that have something beside the segments.
+    pub async fn sides(&self) -> Result<Vec<u64>> {
+        let prefix = format!("{}{SIDE}", self.prefix);
+        let sessions = self.log.sessions(&prefix).await?;
+        Ok(sessions.iter().filter_map(|session| session.strip_prefix(&prefix)?.parse().ok()).collect())
+    }
+
+    /// So many items of a segment are done. Deletes the segments that are of no use any more.
+    pub async fn done(&self, segment: u64, items: u32) -> Result<()> {
+        let mut useless = Vec::new();
+        {
+            let mut state = self.lock();
+            if let Some(open) = state.open.get_mut(&segment) {
+                *open = open.saturating_sub(items);
+            }
+            while state.open.len() > self.kept {
+                let Some(oldest) = state.open.first_entry() else { break };
+                if *oldest.get() > 0 {
+                    break;
+                }
+                useless.push(oldest.remove_entry().0);
+            }
+        }
+        for segment in useless {
+            self.log.delete(self.session(segment)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A line that nobody but this program writes cannot be read.
+pub fn damaged(kind: &str, data: &str) -> CoreError {
+    let start: String = data.chars().take(80).collect();
+    CoreError::new(
+        Code::StoreCorrupt,
+        format!("a line `{kind}` of a channel's journal makes no sense: {start}"),
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod memory {
+    //! A log in memory: what a disk would hold after each append.
+
+    use super::*;
+
+    /// Clones are the same log.
+    #[derive(Clone, Default)]
+    pub(crate) struct MemoryLog {
+        state: Arc<Mutex<Lines>>,
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines {
+        sessions: BTreeMap<String, Vec<(Line, String)>>,
+        /// Appends so far, and after how many the power goes.
+        appends: usize,
+        ends_after: Option<usize>,
+        /// Appends are written, and said to have failed.
+        unsure: bool,
+    }
+
+    impl MemoryLog {
+        /// From this append on, nothing is written, and every append fails.
+        pub(crate) fn end_after(&self, appends: usize) {
+            self.state.lock().unwrap().ends_after = Some(appends);
+        }
+
+        /// Whether an append says that it failed although it is on the disk, as one does whose `fsync` failed.
+        pub(crate) fn unsure(&self, yes: bool) {
+            self.state.lock().unwrap().unsure = yes;
+        }
+
+        pub(crate) fn appends(&self) -> usize {
+            self.state.lock().unwrap().appends
+        }
+
+        /// What is on the disk, with the power back.
+        pub(crate) fn reboot(&self) -> Self {
+            let mut lines = self.state.lock().unwrap().clone();
+            lines.ends_after = None;
+            lines.appends = 0;
+            Self { state: Arc::new(Mutex::new(lines)) }
+        }
+
+        pub(crate) fn sessions_now(&self) -> usize {
+            self.state.lock().unwrap().sessions.len()
+        }
+    }
+
+    fn gone() -> CoreError {
+        CoreError::new(Code::StoreClosed, "the power is gone")
+    }
+
+    impl Log for MemoryLog {
+        fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
+            let mut state = self.state.lock().unwrap();
+            if state.ends_after.is_some_and(|end| state.appends >= end) {
+                return Box::pin(async { Err(gone()) });
+            }
+            state.appends += 1;
+            let held = state.sessions.entry(session).or_default();
+            let mut out = Vec::new();
+            for line in lines {
+                let known = held.iter().find(|(known, _)| line.id.is_some() && known.id == line.id);
+                if let Some((known, _)) = known {
+                    out.push(known.data.clone());
+                    continue;
+                }
+                out.push(line.data.clone());
+                held.push((line.clone(), line.kind.to_owned()));
+            }
+            let unsure = state.unsure;
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                if unsure { Err(gone()) } else { Ok(out) }
+            })
+        }
+
+        fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>> {
+            let state = self.state.lock().unwrap();
+            let found = state.sessions.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+            Box::pin(async { Ok(found) })
+        }
+
+        fn read<'a>(
+            &'a self,
+            session: &'a str,
+            after: Option<u64>,
+            most: usize,
+        ) -> Boxed<'a, Result<Vec<Placed>>> {
+            let state = self.state.lock().unwrap();
+            let lines = state.sessions.get(session).into_iter().flatten().zip(1..);
+            let lines = lines.filter(|(_, at)| after.is_none_or(|after| *at > after)).take(most);
+            let lines = lines.map(|((line, kind), at)| (at, kind.clone(), line.data.clone())).collect();
+            Box::pin(async { Ok(lines) })
+        }
+
+        fn delete(&self, session: String) -> Boxed<'static, Result<()>> {
+            let mut state = self.state.lock().unwrap();
+            if state.ends_after.is_none_or(|end| state.appends < end) {
+                state.sessions.remove(&session);
+            }
+            Box::pin(async { Ok(()) })
+        }
+
+        fn writer(&self) -> String {
+            "memory".into()
+        }
+    }
+}

@@ -1,0 +1,938 @@
+//! The durable outbox: what is to be sent, until it is known what became of it.
+//!
+//! A message is *queued* once it is on the disk; from then on it is sent, whatever happens to the process. Before a part of
+//! it is sent it is *started*, on the disk, in one step with being queued if its turn is at once; then it is *accepted*, or
+//! certainly unsent, and tried again, or refused, or *unknown*: the connection broke before the answer came, or the process
+//! ended. What is unknown is not sent again, unless the platform knows keys and makes one message of both; and after an hour
+//! not then either, since platforms forget keys.
+//!
+//! Messages for one chat go out one after the other, in their order. One key is one message, as long as it is
+//! remembered: at least for the latest [`KEPT`] × [`SEGMENT`] messages.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use data_encoding::{BASE64, HEXLOWER};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::governor::{Class, Governor, Verdict};
+use super::log::{Journal, Line, Log, damaged};
+use super::message::{OutboundFile, OutboundMessage, Part, SendReceipt, SendState};
+use super::platform::{Call, Done, Failed, Fate, Platform};
+use super::{Boxed, Surroundings};
+use crate::memory::{Owner, owned};
+use crate::{Code, CoreError, Result};
+
+/// Messages of a segment, and done segments that are kept, for their keys.
+pub const SEGMENT: u32 = 256;
+/// See [`SEGMENT`].
+pub const KEPT: usize = 8;
+/// Bytes of a file in one line, before base64.
+const FILE_BYTES: usize = 3 << 20;
+/// A message that the platform could not be given for so long is given up.
+const LONGEST: Duration = Duration::from_hours(1);
+/// Attempts at a part whose fate is unknown, where the platform knows keys.
+const KEYED_ATTEMPTS: u32 = 8;
+
+/// What is said of a message that was taken back before any of it was sent.
+const ABORTED: &str = "the call was aborted";
+
+const QUEUED: &str = "channel_queued";
+const FILE: &str = "channel_file";
+const STARTED: &str = "channel_started";
+const UNSENT: &str = "channel_unsent";
+const ACCEPTED: &str = "channel_accepted";
+const ENDED: &str = "channel_ended";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Queued {
+    n: u64,
+    key: String,
+    parts: usize,
+    at_ms: u64,
+    message: OutboundMessage,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileHead {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mime_type: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FilePiece {
+    file: usize,
+    data: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Step {
+    n: u64,
+    part: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ids: Vec<String>,
+}
+
+/// How it ended, other than by the acceptance of all its parts.
+#[derive(Serialize, Deserialize)]
+struct EndedLine {
+    n: u64,
+    /// None: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
+}
+
+/// How a message ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Accepted, or unknown.
+    Receipt(SendReceipt),
+    /// Nothing more is sent of it: the error, and its status.
+    Failed(Code, String, Option<u16>),
+}
+
+impl Outcome {
+    fn result(self) -> Result<SendReceipt> {
+        match self {
+            Self::Receipt(receipt) => Ok(receipt),
+            Self::Failed(code, message, status) => {
+                let error = CoreError::new(code, message);
+                Err(match status {
+                    Some(status) => error.with_status(status),
+                    None => error,
+                })
+            }
+        }
+    }
+}
+
+/// A message on its way.
+struct Job {
+    n: u64,
+    segment: u64,
+    key: String,
+    message: Arc<OutboundMessage>,
+    parts: Vec<Part>,
+    /// The part to go on with, and whether it may have been sent already.
+    next: usize,
+    maybe_sent: bool,
+    /// The platform may have some of it.
+    begun: bool,
+    ids: Vec<String>,
+    queued_at_ms: u64,
+    outcome: watch::Sender<Option<Outcome>>,
+    /// Its way to the disk, if it is not there yet.
+    storing: Option<Boxed<'static, Result<Vec<String>>>>,
+    /// Whoever queued it no longer wants it; counts until its first part is started.
+    cancelled: CancellationToken,
+    /// Its turn has come already; that it is started is written down with it.
+    turn: Option<Turn>,
+}
+
+/// What is known of a key.
+#[derive(Clone)]
+struct Known {
+    segment: u64,
+    outcome: watch::Receiver<Option<Outcome>>,
+    cancelled: CancellationToken,
+}
+
+/// See the module.
+pub struct Outbox {
+    name: String,
+    journal: Journal,
+    platform: Arc<dyn Platform>,
+    surroundings: Arc<dyn Surroundings>,
+    state: Mutex<State>,
+    governor: Mutex<Governor>,
+    /// A call has ended: those that wait for that may ask again.
+    freed: Notify,
+    closing: CancellationToken,
+    /// Tasks that send.
+    sending: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    keys: HashMap<String, Known>,
+    /// For each chat what waits; a chat that is here has a task.
+    lanes: HashMap<String, VecDeque<Job>>,
+    queued: usize,
+    /// Edits that wait, by chat and message: a newer one takes an older one's place.
+    edits: HashMap<(String, String), u64>,
+}
+
+/// Of a message that was found on the disk.
+struct Restored {
+    segment: u64,
+    line: Queued,
+    files: Vec<Vec<u8>>,
+    accepted: usize,
+    ids: Vec<String>,
+    maybe_sent: bool,
+    ended: Option<EndedLine>,
+}
+
+impl Restored {
+    fn is_pending(&self) -> bool {
+        self.ended.is_none() && self.accepted < self.line.parts
+    }
+
+    fn read_files(&mut self, lines: &[(String, String)]) -> Result<()> {
+        for (kind, data) in lines {
+            let wrong = || damaged(kind, data);
+            let piece: FilePiece = serde_json::from_str(data).map_err(|_| wrong())?;
+            let bytes = BASE64.decode(piece.data.as_bytes()).map_err(|_| wrong())?;
+            self.files.get_mut(piece.file).ok_or_else(wrong)?.extend_from_slice(&bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Outbox {
+    /// Opens the outbox of an account. Nothing is sent before [`Outbox::resume`].
+    pub async fn open(
+        log: Arc<dyn Log>,
+        name: &str,
+        platform: Arc<dyn Platform>,
+        surroundings: Arc<dyn Surroundings>,
+        closing: CancellationToken,
+    ) -> Result<Arc<Self>> {
+        let (journal, segments) = Journal::open(log, &format!("{name}:out"), SEGMENT, KEPT).await?;
+        let mut given: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut items: BTreeMap<u64, Restored> = BTreeMap::new();
+        for segment in segments {
+            given.insert(segment, 0);
+            for (kind, data) in journal.segment(segment).await? {
+                read(segment, &kind, &data, &mut given, &mut items)?;
+            }
+        }
+        for item in journal.sides().await? {
+            match items.get_mut(&item).filter(|restored| restored.is_pending()) {
+                Some(restored) => restored.read_files(&journal.read_side(item).await?)?,
+                None => journal.delete_side(item).await?,
+            }
+        }
+        let outbox = Arc::new(Self {
+            name: name.to_owned(),
+            journal,
+            governor: Mutex::new(Governor::new(platform.limits())),
+            platform,
+            surroundings,
+            state: Mutex::default(),
+            freed: Notify::new(),
+            closing,
+            sending: watch::Sender::new(0),
+        });
+        let mut open: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for (n, restored) in items {
+            outbox.lock().next = n + 1;
+            if let Some(n) = outbox.restore(n, restored, &mut open) {
+                unknown.push(n);
+            }
+        }
+        for (segment, given) in given {
+            outbox.journal.restore(segment, given, open.get(&segment).copied().unwrap_or(0));
+        }
+        for n in unknown {
+            outbox.journal.note(ended(n, None, "")).await?;
+        }
+        Ok(outbox)
+    }
+
+    /// Takes up a message that was found; its number, if it ended just now.
+    fn restore(&self, n: u64, restored: Restored, open: &mut BTreeMap<u64, u32>) -> Option<u64> {
+        let Restored { segment, line, files, accepted, ids, maybe_sent, ended } = restored;
+        let mut message = line.message;
+        let receipt = |ids: &[String], state| {
+            Outcome::Receipt(SendReceipt { message_ids: ids.to_vec(), state, attempts: 1 })
+        };
+        let outcome = match ended {
+            Some(EndedLine { code: Some(code), message, .. }) => {
+                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code);
+                Some(Outcome::Failed(code.unwrap_or(Code::ChannelSend), message, None))
+            }
+            Some(_) => Some(receipt(&ids, SendState::Unknown)),
+            None if accepted >= line.parts => Some(receipt(&ids, SendState::Accepted)),
+            None => None,
+        };
+        if matches!(&outcome, Some(Outcome::Failed(_, message, _)) if message == ABORTED) {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(outcome.clone());
+        let cancelled = CancellationToken::new();
+        let mut state = self.lock();
+        state
+            .keys
+            .insert(line.key.clone(), Known { segment, outcome: receiver, cancelled: cancelled.clone() });
+        if outcome.is_some() {
+            return None;
+        }
+        for (head, data) in line.files.into_iter().zip(files) {
+            message.files.push(OutboundFile {
+                data: data.into(),
+                name: head.name,
+                mime_type: head.mime_type,
+            });
+        }
+        let parts = self.platform.render(&message).unwrap_or_default();
+        // Rendered otherwise than before, it is no longer known what of it was sent.
+        let same = parts.len() == line.parts;
+        let blind = maybe_sent && (self.is_old(line.at_ms) || !self.platform.knows_keys());
+        if blind || (!same && (maybe_sent || accepted > 0)) || parts.is_empty() {
+            sender.send_replace(Some(receipt(&ids, SendState::Unknown)));
+            return Some(n);
+        }
+        *open.entry(segment).or_default() += 1;
+        state.queued += 1;
+        let job = Job {
+            n,
+            segment,
+            key: line.key,
+            parts,
+            next: accepted,
+            maybe_sent,
+            begun: maybe_sent || accepted > 0,
+            ids,
+            queued_at_ms: line.at_ms,
+            storing: None,
+            outcome: sender,
+            cancelled,
+            turn: None,
+            message: Arc::new(message),
+        };
+        state.lanes.entry(job.message.to.clone()).or_default().push_back(job);
+        None
+    }
+
+    /// Goes on with what was found on the disk. Within a runtime.
+    pub fn resume(self: &Arc<Self>) {
+        let chats: Vec<String> = self.lock().lanes.keys().cloned().collect();
+        for chat in chats {
+            self.start(chat);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn governor(&self) -> MutexGuard<'_, Governor> {
+        self.governor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Messages that are queued.
+    pub fn queued(&self) -> usize {
+        self.lock().queued
+    }
+
+    /// Queues a message and waits for its outcome. When `cancel` fires before any of it was started, it is not sent;
+    /// later, it goes on without the caller.
+    pub async fn send(
+        self: &Arc<Self>,
+        message: OutboundMessage,
+        key: Option<String>,
+        cancel: &CancellationToken,
+    ) -> Result<SendReceipt> {
+        let known = match &key {
+            Some(key) => self.lock().keys.get(key).cloned(),
+            None => None,
+        };
+        let known = match known {
+            Some(known) => known,
+            None => self.queue(message, key)?,
+        };
+        let mut outcome = known.outcome.clone();
+        let closed = || CoreError::new(Code::ChannelClosed, format!("the channel {} was closed", self.name));
+        tokio::select! {
+            biased;
+            done = outcome.wait_for(Option::is_some) => {
+                let outcome = done.map_err(|_| closed())?.clone();
+                outcome.ok_or_else(closed)?.result()
+            }
+            () = cancel.cancelled() => {
+                known.cancelled.cancel();
+                Err(CoreError::new(Code::ChannelSend, ABORTED))
+            }
+            () = async { self.closing.cancelled().await; self.ended().await } => Err(closed()),
+        }
+    }
+
+    /// Writes a message to the disk, and has it sent.
+    fn queue(self: &Arc<Self>, message: OutboundMessage, key: Option<String>) -> Result<Known> {
+        if self.closing.is_cancelled() {
+            let message = format!("the channel {} was closed", self.name);
+            return Err(CoreError::new(Code::ChannelClosed, message));
+        }
+        let parts = self.platform.render(&message)?;
+        if parts.is_empty() {
+            return Err(CoreError::new(Code::Validation, "the message has neither text nor files"));
+        }
+        let at_ms = self.surroundings.now_ms();
+        let (fresh, known) = {
+            let mut state = self.lock();
+            // Two calls with one key at the same time.
+            if let Some(known) = key.as_ref().and_then(|key| state.keys.get(key)) {
+                return Ok(known.clone());
+            }
+            let n = state.next;
+            state.next += 1;
+            let key = key.unwrap_or_else(|| format!("-{n}-{at_ms}"));
+            let (segment, _) = self.journal.place(1);
+            let (pieces, line) = lines(n, &key, parts.len(), at_ms, &message)?;
+            let mut lines = vec![line];
+            let turn = if state.lanes.contains_key(&message.to) { None } else { self.turn_now(&message.to) };
+            if turn.is_some() {
+                lines.push(step(STARTED, n, 0, &[]));
+            }
+            // In the order of these calls on the disk: what is queued has its files.
+            let files = (!pieces.is_empty()).then(|| self.journal.append_side(n, pieces));
+            let queued = self.journal.append(segment, lines);
+            let storing = Box::pin(async move {
+                if let Some(files) = files {
+                    files.await?;
+                }
+                queued.await
+            });
+            let (outcome, receiver) = watch::channel(None);
+            let cancelled = CancellationToken::new();
+            let known = Known { segment, outcome: receiver, cancelled: cancelled.clone() };
+            state.keys.insert(key.clone(), known.clone());
+            state.queued += 1;
+            let message = Arc::new(message);
+            let job = Job {
+                n,
+                segment,
+                key,
+                message,
+                parts,
+                next: 0,
+                maybe_sent: false,
+                begun: false,
+                ids: Vec::new(),
+                queued_at_ms: at_ms,
+                storing: Some(storing),
+                outcome,
+                cancelled,
+                turn,
+            };
+            // In the lane, and in the order of appends, in one step: so both have one order.
+            let chat = job.message.to.clone();
+            let fresh = !state.lanes.contains_key(&chat);
+            state.lanes.entry(chat.clone()).or_default().push_back(job);
+            (fresh.then_some(chat), known)
+        };
+        if let Some(chat) = fresh {
+            self.start(chat);
+        }
+        Ok(known)
+    }
+
+    /// Sends what waits for a chat, one message after the other, until nothing does.
+    fn start(self: &Arc<Self>, chat: String) {
+        let outbox = Arc::clone(self);
+        let sending = Sending::new(&outbox);
+        let lane = async move {
+            let _sending = sending;
+            loop {
+                let job = {
+                    let mut state = outbox.lock();
+                    let Some(job) = state.lanes.get_mut(&chat).and_then(VecDeque::pop_front) else {
+                        state.lanes.remove(&chat);
+                        return;
+                    };
+                    job
+                };
+                let closing = outbox.closing.clone();
+                tokio::select! {
+                    biased;
+                    // What is under way is ended by its own timeout, not by this: its fate would be unknown.
+                    () = outbox.work(job) => {}
+                    () = async { closing.cancelled().await; tokio::time::sleep(super::GOODBYE).await } => return,
+                }
+            }
+        };
+        tokio::spawn(owned(Owner::Channels, lane));
+    }
+
+    /// Waits until nothing is being sent any more: at most [`super::GOODBYE`] after the channel was closed.
+    pub async fn ended(&self) {
+        _ = self.sending.subscribe().wait_for(|tasks| *tasks == 0).await;
+    }
+
+    async fn work(self: &Arc<Self>, mut job: Job) {
+        let (segment, n, key) = (job.segment, job.n, job.key.clone());
+        let has_files = !job.message.files.is_empty();
+        match self.deliver(&mut job).await {
+            Ok(Some(outcome)) => {
+                let line = match &outcome {
+                    Outcome::Receipt(SendReceipt { state: SendState::Accepted, .. }) => None,
+                    Outcome::Receipt(_) => Some(ended(n, None, "")),
+                    Outcome::Failed(code, message, _) => Some(ended(n, Some(*code), message)),
+                };
+                if let Some(line) = line
+                    && let Err(error) = self.journal.note(line).await
+                {
+                    tracing::warn!(channel = self.name, %error, "cannot write what became of a message");
+                }
+                // Fewer keys than the disk holds are never known, and more not for long.
+                self.lock().queued -= 1;
+                job.outcome.send_replace(Some(outcome));
+                if has_files && let Err(error) = self.journal.delete_side(n).await {
+                    tracing::warn!(channel = self.name, %error, "cannot delete files that were sent");
+                }
+                if let Err(error) = self.journal.done(segment, 1).await {
+                    tracing::warn!(channel = self.name, %error, "cannot delete what was sent");
+                }
+                self.forget(segment);
+            }
+            // It stays queued, for the next time.
+            Ok(None) => {}
+            // The disk, after the platform may have had some of it: its key is not free again.
+            Err(error) if job.begun => {
+                tracing::warn!(channel = self.name, %error, "cannot write what becomes of a message: it is sent no further");
+                self.lock().queued -= 1;
+                _ = self.journal.note(ended(n, None, "")).await;
+                let message_ids = std::mem::take(&mut job.ids);
+                let receipt = SendReceipt { message_ids, state: SendState::Unknown, attempts: 1 };
+                job.outcome.send_replace(Some(Outcome::Receipt(receipt)));
+                _ = self.journal.done(segment, 1).await;
+            }
+            Err(error) => {
+                // The disk: nothing can be promised any more.
+                self.lock().queued -= 1;
+                self.lock().keys.remove(&key);
+                // If the disk takes this, it is not sent after a restart either.
+                _ = self.journal.note(ended(n, Some(error.code()), error.message())).await;
+                let failed = Outcome::Failed(error.code(), error.message().to_owned(), None);
+                job.outcome.send_replace(Some(failed));
+                _ = self.journal.done(segment, 1).await;
+            }
+        }
+    }
+
+    /// Forgets the keys of segments that are long gone.
+    fn forget(&self, current: u64) {
+        let mut state = self.lock();
+        if state.keys.len() > 2 * KEPT * SEGMENT as usize {
+            let oldest = current.saturating_sub(KEPT as u64);
+            state.keys.retain(|_, known| known.segment >= oldest || known.outcome.borrow().is_none());
+        }
+    }
+
+    /// Sends what is left of a message. None if the channel closes first.
+    async fn deliver(self: &Arc<Self>, job: &mut Job) -> Result<Option<Outcome>> {
+        if let Some(storing) = job.storing.take() {
+            storing.await?;
+        }
+        let mut attempts = 0;
+        while job.next < job.parts.len() {
+            let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+            let mut blind = 0;
+            // Whether an attempt at this part, perhaps of an earlier process, may have succeeded.
+            let mut uncertain = job.maybe_sent;
+            let unknown = |job: &mut Job, attempts| {
+                let message_ids = std::mem::take(&mut job.ids);
+                Outcome::Receipt(SendReceipt { message_ids, state: SendState::Unknown, attempts })
+            };
+            loop {
+                let (turn, started) = match job.turn.take() {
+                    Some(turn) => (turn, true),
+                    None => match self.turn(&job.message.to, Class::Message).await {
+                        Some(turn) => (turn, false),
+                        None => return Ok(None),
+                    },
+                };
+                if job.cancelled.is_cancelled() && !job.begun && attempts == 0 {
+                    turn.give_back();
+                    // Nothing was sent, and never will be: who wants it after all may use the key again.
+                    self.lock().keys.remove(&job.key);
+                    return Ok(Some(Outcome::Failed(Code::ChannelSend, ABORTED.into(), None)));
+                }
+                if uncertain && self.is_old(job.queued_at_ms) {
+                    turn.give_back();
+                    return Ok(Some(unknown(job, attempts)));
+                }
+                if !job.maybe_sent {
+                    if !started {
+                        self.journal.note(step(STARTED, job.n, job.next, &[])).await?;
+                    }
+                    job.maybe_sent = true;
+                    job.begun = true;
+                }
+                attempts += 1;
+                let part = job.parts.get(job.next).cloned().unwrap_or_default();
+                let key = self.part_key(&job.key, job.queued_at_ms, job.next);
+                let call = Call::Send { message: Arc::clone(&job.message), part, index: job.next, key };
+                let failed = match turn.call(&call).await {
+                    Ok(done) => {
+                        self.accepted(job, done.message_ids).await?;
+                        break;
+                    }
+                    Err(failed) => failed,
+                };
+                let given_up = || {
+                    let status = failed.error.details().status;
+                    Outcome::Failed(failed.error.code(), failed.error.message().to_owned(), status)
+                };
+                let wait = match failed.fate {
+                    Fate::Refused if uncertain => {
+                        let error = failed.error;
+                        tracing::warn!(channel = self.name, %error, "refused, but an earlier attempt may have succeeded");
+                        return Ok(Some(unknown(job, attempts)));
+                    }
+                    Fate::Refused => return Ok(Some(given_up())),
+                    Fate::Unsent => {
+                        // The wait may be long; a restart within it is no reason not to know.
+                        if !uncertain {
+                            job.maybe_sent = false;
+                            job.begun = job.next > 0;
+                            self.journal.note(step(UNSENT, job.n, job.next, &[])).await?;
+                        }
+                        if !uncertain && self.is_old(job.queued_at_ms) {
+                            return Ok(Some(given_up()));
+                        }
+                        // What the platform asks for, the governor knows.
+                        if asked_to_wait(&failed) {
+                            Duration::ZERO
+                        } else {
+                            backoff.next(self.surroundings.chance())
+                        }
+                    }
+                    Fate::Unknown => {
+                        blind += 1;
+                        uncertain = true;
+                        if !self.platform.knows_keys() || blind >= KEYED_ATTEMPTS {
+                            return Ok(Some(unknown(job, attempts)));
+                        }
+                        backoff.next(self.surroundings.chance())
+                    }
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.closing.cancelled() => return Ok(None),
+                }
+            }
+        }
+        let message_ids = std::mem::take(&mut job.ids);
+        Ok(Some(Outcome::Receipt(SendReceipt { message_ids, state: SendState::Accepted, attempts })))
+    }
+
+    /// The platform has the next part of a message.
+    async fn accepted(&self, job: &mut Job, message_ids: Vec<String>) -> Result<()> {
+        let line = step(ACCEPTED, job.n, job.next, &message_ids);
+        job.ids.extend(message_ids);
+        job.maybe_sent = false;
+        job.next += 1;
+        match self.journal.note(line).await {
+            // It has all of it, whatever the disk says.
+            Err(error) if job.next == job.parts.len() => {
+                tracing::warn!(channel = self.name, %error, "cannot write that a message was accepted");
+                Ok(())
+            }
+            noted => noted,
+        }
+    }
+
+    /// Makes a call that is not written down: an edit, a reaction, a sign of typing.
+    ///
+    /// Typing that would have to wait is not sent. Of several edits of one message that wait, the last is made; for the
+    /// others, nothing is.
+    pub async fn make(self: &Arc<Self>, call: Call) -> Result<()> {
+        let class = if matches!(call, Call::Typing { .. }) { Class::Typing } else { Class::Edit };
+        let edit = match &call {
+            Call::Edit { to, message_id, .. } => {
+                let place = (to.clone(), message_id.clone());
+                let mut state = self.lock();
+                let count = state.edits.entry(place.clone()).or_default();
+                *count += 1;
+                Some((place, *count))
+            }
+            _ => None,
+        };
+        let outdated = || {
+            edit.as_ref().is_some_and(|(place, count)| {
+                self.lock().edits.get(place).is_none_or(|latest| latest != count)
+            })
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        let outcome = loop {
+            let Some(turn) = self.turn(call.to(), class).await else {
+                if class == Class::Typing {
+                    break Ok(());
+                }
+                let message = format!("the channel {} was closed", self.name);
+                break Err(CoreError::new(Code::ChannelClosed, message));
+            };
+            if outdated() {
+                turn.give_back();
+                break Ok(());
+            }
+            match turn.call(&call).await {
+                Ok(_) => break Ok(()),
+                // To do these twice does no harm.
+                Err(failed)
+                    if class == Class::Edit && failed.fate != Fate::Refused && backoff.failures() < 5 =>
+                {
+                    if !asked_to_wait(&failed) {
+                        tokio::time::sleep(backoff.next(self.surroundings.chance())).await;
+                    }
+                }
+                Err(failed) if class == Class::Typing && failed.error.code() == Code::ChannelRateLimited => {
+                    break Ok(());
+                }
+                Err(failed) => break Err(failed.error),
+            }
+        };
+        if let Some((place, count)) = &edit {
+            let mut state = self.lock();
+            if state.edits.get(place) == Some(count) {
+                state.edits.remove(place);
+            }
+        }
+        outcome
+    }
+
+    /// Waits until a call may be made; none if it is to be shed, or if the channel closes.
+    async fn turn(self: &Arc<Self>, chat: &str, class: Class) -> Option<Turn> {
+        let mut waiting = Waits { outbox: self, waits: false };
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Before asking: what is freed in between counts.
+            freed.as_mut().enable();
+            if self.closing.is_cancelled() {
+                return None;
+            }
+            let verdict = self.governor().admit(Instant::now(), chat, class);
+            let until = match verdict {
+                Verdict::Go => return Some(Turn::new(self, chat)),
+                Verdict::Shed => return None,
+                Verdict::At(at) => Some(at),
+                Verdict::Busy => None,
+            };
+            if class == Class::Message {
+                waiting.begin();
+            }
+            tokio::select! {
+                () = async { match until { Some(at) => tokio::time::sleep_until(at).await, None => freed.await } } => {}
+                () = self.closing.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Whether a message was queued so long ago that it is given up, and that platforms may have forgotten its keys.
+    fn is_old(&self, queued_at_ms: u64) -> bool {
+        u128::from(self.surroundings.now_ms().saturating_sub(queued_at_ms)) > LONGEST.as_millis()
+    }
+
+    /// A message's turn, if it is now.
+    fn turn_now(self: &Arc<Self>, chat: &str) -> Option<Turn> {
+        let verdict = self.governor().admit(Instant::now(), chat, Class::Message);
+        (verdict == Verdict::Go).then(|| Turn::new(self, chat))
+    }
+
+    /// The same for each attempt at a part of a message, and no other.
+    fn part_key(&self, key: &str, queued_at_ms: u64, part: usize) -> String {
+        let hash = blake3::hash(format!("{}\0{key}\0{queued_at_ms}\0{part}", self.name).as_bytes());
+        HEXLOWER.encode(hash.as_bytes().get(..16).unwrap_or_default())
+    }
+}
+
+/// A task that sends, until it is dropped.
+struct Sending {
+    outbox: Arc<Outbox>,
+}
+
+impl Sending {
+    fn new(outbox: &Arc<Outbox>) -> Self {
+        outbox.sending.send_modify(|tasks| *tasks += 1);
+        Self { outbox: Arc::clone(outbox) }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.outbox.sending.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
+/// Whether the platform said how long to wait; no time at all is no answer to that.
+fn asked_to_wait(failed: &Failed) -> bool {
+    failed.error.code() == Code::ChannelRateLimited
+        && failed.error.details().retry_after_ms.is_some_and(|ms| ms > 0)
+}
+
+/// A message that waits for its turn, until it is dropped.
+struct Waits<'o> {
+    outbox: &'o Outbox,
+    waits: bool,
+}
+
+impl Waits<'_> {
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.waits, true) {
+            self.outbox.governor().waits(true);
+        }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.outbox.governor().waits(false);
+            self.outbox.freed.notify_waiters();
+        }
+    }
+}
+
+/// A call that may be made.
+struct Turn {
+    outbox: Arc<Outbox>,
+    chat: String,
+    ended: bool,
+}
+
+impl Turn {
+    fn new(outbox: &Arc<Outbox>, chat: &str) -> Self {
+        Self { outbox: Arc::clone(outbox), chat: chat.to_owned(), ended: false }
+    }
+
+    async fn call(mut self, call: &Call) -> Result<Done, Failed> {
+        let mut calling = self.outbox.platform.call(call);
+        let outcome = std::future::poll_fn(move |context| {
+            catch_unwind(AssertUnwindSafe(|| calling.as_mut().poll(context))).unwrap_or_else(|_| {
+                let message = "the adapter panicked; this is a bug, please report it";
+                Poll::Ready(Err(Failed::new(Fate::Unknown, CoreError::new(Code::Internal, message))))
+            })
+        })
+        .await;
+        let (pause, refused) = match &outcome {
+            Ok(done) => (done.pause, false),
+            Err(failed) => {
+                let wait = failed.error.details().retry_after_ms.map(Duration::from_millis);
+                let asked = failed.error.code() == Code::ChannelRateLimited;
+                (wait.filter(|_| asked).map(|wait| (failed.scope, wait)), asked)
+            }
+        };
+        self.end(pause, refused);
+        outcome
+    }
+
+    /// It is not made.
+    fn give_back(mut self) {
+        self.end(None, true);
+    }
+
+    fn end(&mut self, pause: Option<(super::platform::Scope, Duration)>, refused: bool) {
+        self.ended = true;
+        self.outbox.governor().ended(Instant::now(), &self.chat, pause, refused);
+        self.outbox.freed.notify_waiters();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(None, true);
+        }
+    }
+}
+
+fn read(
+    segment: u64,
+    kind: &str,
+    data: &str,
+    given: &mut BTreeMap<u64, u32>,
+    items: &mut BTreeMap<u64, Restored>,
+) -> Result<()> {
+    let wrong = || damaged(kind, data);
+    match kind {
+        QUEUED => {
+            let line: Queued = serde_json::from_str(data).map_err(|_| wrong())?;
+            *given.entry(segment).or_default() += 1;
+            let n = line.n;
+            let files = vec![Vec::new(); line.files.len()];
+            let restored = Restored {
+                segment,
+                line,
+                files,
+                accepted: 0,
+                ids: Vec::new(),
+                maybe_sent: false,
+                ended: None,
+            };
+            items.insert(n, restored);
+        }
+        STARTED | UNSENT | ACCEPTED => {
+            let step: Step = serde_json::from_str(data).map_err(|_| wrong())?;
+            let Some(item) = items.get_mut(&step.n) else { return Ok(()) };
+            item.maybe_sent = kind == STARTED;
+            if kind == ACCEPTED {
+                item.accepted = step.part + 1;
+                item.ids.extend(step.ids);
+            }
+        }
+        ENDED => {
+            let line: EndedLine = serde_json::from_str(data).map_err(|_| wrong())?;
+            if let Some(item) = items.get_mut(&line.n) {
+                item.ended = Some(line);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The pieces of a message's files, and its own line.
+fn lines(
+    n: u64,
+    key: &str,
+    parts: usize,
+    at_ms: u64,
+    message: &OutboundMessage,
+) -> Result<(Vec<Line>, Line)> {
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|error| CoreError::new(Code::Internal, format!("a message has no JSON form: {error}")))
+    };
+    let mut pieces = Vec::new();
+    let mut files = Vec::new();
+    for (file, OutboundFile { data, name, mime_type }) in message.files.iter().enumerate() {
+        files.push(FileHead { name: name.clone(), mime_type: mime_type.clone() });
+        for piece in data.chunks(FILE_BYTES) {
+            let piece = FilePiece { file, data: BASE64.encode(piece) };
+            pieces.push(Line::new(FILE, json(serde_json::to_string(&piece))?));
+        }
+    }
+    let queued = Queued { n, key: key.to_owned(), parts, at_ms, message: message.clone(), files };
+    Ok((pieces, Line::new(QUEUED, json(serde_json::to_string(&queued))?)))
+}
+
+fn step(kind: &'static str, n: u64, part: usize, ids: &[String]) -> Line {
+    let step = Step { n, part, ids: ids.to_vec() };
+    Line::new(kind, serde_json::to_string(&step).unwrap_or_default())
+}
+
+fn ended(n: u64, code: Option<Code>, message: &str) -> Line {
+    let line = EndedLine { n, code: code.map(|code| code.as_str().to_owned()), message: message.to_owned() };
+    Line::new(ENDED, serde_json::to_string(&line).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
