@@ -233,6 +233,6 @@ export async function discordRows() {
 }
 
 export async function run() {
-  await simulatorBinary();
+  await simulatorBinary("quick");
   return [...(await telegramRows()), ...(await discordRows()), ...(await idleRows())];
 }

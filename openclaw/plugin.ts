@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type ChannelsApi, registerChannels } from "./adapters/channels.js";
 import { registerSandbox, type SandboxApi, type SandboxConfig } from "./adapters/sandbox.js";
+import { type Logger, logTo } from "./addon.js";
 import { type EventsApi, registerEvents } from "./events/plugin.js";
 import type { GatewayRuntime } from "./events-cli.js";
 import { type ProvidersApi, registerProviders } from "./model-providers.js";
@@ -13,6 +14,7 @@ import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
 interface PluginApi extends Omit<ChannelsApi, "runtime">, EventsApi, ProvidersApi, SandboxApi {
+  logger?: Logger;
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
   runtime?: NonNullable<ChannelsApi["runtime"]> & NonNullable<EventsApi["runtime"]>;
@@ -48,6 +50,7 @@ export default {
   register(api: PluginApi): void {
     const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
     const modules = api.pluginConfig?.modules ?? {};
+    logTo(api.logger);
     applySwitches(modules, folder);
     const switches = Switches.read(process.env, modules);
     registerEvents(api, switches.mode("events"));

@@ -1,5 +1,9 @@
-// Clippy, warnings denied, for each platform that the package is built for save the one at hand, so that code
-// behind a `cfg` never rots uncompiled. Needs rustup; C in dependencies goes through zig, which pip brings.
+// Clippy, warnings denied, for platforms other than the one at hand, so that code behind a `cfg` never rots uncompiled.
+// Needs rustup; C in dependencies goes through zig, which pip brings.
+//
+//   node scripts/clippy-targets.mjs [--all]
+//
+// Without --all: one platform for each system, C library and processor, as no `cfg` here asks for two of them at once.
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,7 +17,10 @@ const { napi } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const run = (command, args, options = {}) =>
   spawnSync(command, args, { cwd: root, encoding: "utf8", ...options });
 const host = /^host: (.*)$/m.exec(run("rustc", ["-vV"]).stdout ?? "")?.[1];
-const triples = napi.targets.filter((triple) => triple !== host);
+const few = ["aarch64-unknown-linux-musl", "aarch64-apple-darwin", "x86_64-pc-windows-msvc"];
+const triples = napi.targets.filter(
+  (triple) => triple !== host && (process.argv.includes("--all") || few.includes(triple)),
+);
 
 /** Whether a dependency compiles C for this target. */
 const compilesC = (triple) =>

@@ -1,8 +1,12 @@
-// `npm test`: every check of the repository, in order, each part timed.
+// `npm test`: every check of the repository, each part timed.
 //
 //   node scripts/test.mjs [--list] [--only part,part] [--skip part,part]
 //
+// After the set-up, what cargo checks runs beside what is built and run in Node: linking the release build and most tests
+// in Node leave a processor idle.
+//
 // Uses nothing but Node's own modules, since its first part is what installs the rest.
+import { AsyncLocalStorage } from "node:async_hooks";
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -60,12 +64,28 @@ const counters = {
   },
 };
 
+/** The part that is running here, for what it prints: two run at the same time. */
+const running = new AsyncLocalStorage();
+
+/** Shows text by whole lines, each with the name of its part. */
+function shower(sink) {
+  const name = running.getStore();
+  let rest = "";
+  return (text, end) => {
+    const lines = (rest + text).split("\n");
+    rest = end ? "" : lines.pop();
+    if (end && lines.at(-1) === "") lines.pop();
+    for (const line of lines) sink.write(`${name}│ ${line}\n`);
+  };
+}
+
 /** Runs one command with its output shown; resolves with what it printed. */
 function run(command, args, { env = {} } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: root,
-      env: { ...process.env, CARGO_TERM_COLOR: "never", ...env },
+      // Panics that a test asks for would print thousands of stacks.
+      env: { ...process.env, CARGO_TERM_COLOR: "never", RUST_BACKTRACE: "0", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
@@ -73,11 +93,13 @@ function run(command, args, { env = {} } = {}) {
       [child.stdout, process.stdout],
       [child.stderr, process.stderr],
     ]) {
+      const show = shower(sink);
       stream.setEncoding("utf8");
       stream.on("data", (text) => {
         output += text;
-        sink.write(text);
+        show(text);
       });
+      stream.on("end", () => show("", true));
     }
     child.on("error", (error) => resolve({ ok: false, output: `${output}\n${command}: ${error.message}` }));
     child.on("close", (status) => resolve({ ok: status === 0, output }));
@@ -123,7 +145,7 @@ const parts = [
   },
   {
     name: "clippy-targets",
-    what: "clippy for the other seven platforms",
+    what: "clippy for other systems, C libraries and processors",
     run: () => script("clippy-targets.mjs"),
   },
   {
@@ -204,16 +226,18 @@ if (spawnSync("cargo", ["--version"]).status !== 0) {
   process.exit(1);
 }
 
-const rows = [];
-for (const { name, what, count = "check", run: execute } of selected) {
-  console.log(`\n── ${name}: ${what}`);
+const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust"];
+const rows = new Map();
+
+async function runPart({ name, what, count = "check", run: execute }) {
+  console.log(`── ${name}: ${what}`);
   const start = performance.now();
-  const { ok, output, reason, error } = await execute();
+  const { ok, output, reason, error } = await running.run(name, execute);
   const minutes = (performance.now() - start) / 60_000;
   if (reason) {
-    console.log(`skipped: ${reason}`);
-    rows.push({ name, minutes, passed: 0, failed: 0, skipped: 0, note: `skipped: ${reason}` });
-    continue;
+    console.log(`── ${name}: skipped: ${reason}`);
+    rows.set(name, { name, minutes, passed: 0, failed: 0, skipped: 0, note: `skipped: ${reason}` });
+    return;
   }
   const sums = counters[count](output, ok);
   let note = error ?? "";
@@ -226,25 +250,35 @@ for (const { name, what, count = "check", run: execute } of selected) {
     note = "no test ran";
   }
   const reasons = count === "node" ? (output.match(/^.*# SKIP.*$/gm) ?? []) : [];
-  rows.push({
-    name,
-    minutes,
-    ...sums,
-    note: [note, ...reasons.map((line) => line.trim())].filter(Boolean).join("; "),
-  });
+  note = [note, ...reasons.map((line) => line.trim())].filter(Boolean).join("; ");
+  rows.set(name, { name, minutes, ...sums, note });
+  console.log(`── ${name}: ${minutes.toFixed(2)} min, ${sums.passed} passed, ${sums.failed} failed`);
 }
 
-const total = (field) => rows.reduce((sum, row) => sum + row[field], 0);
+async function runAll(some) {
+  for (const part of some) await runPart(part);
+}
+
+const began = performance.now();
+const inCargo = ({ name }) => cargoParts.includes(name);
+await runAll(selected.filter(({ name }) => name === "setup"));
+await Promise.all([
+  runAll(selected.filter(inCargo)),
+  runAll(selected.filter((part) => part.name !== "setup" && !inCargo(part))),
+]);
+
+const ordered = selected.map(({ name }) => rows.get(name));
+const total = (field) => ordered.reduce((sum, row) => sum + row[field], 0);
 console.log(
   `\n${"part".padEnd(16)} ${"minutes".padStart(7)} ${"passed".padStart(7)} ${"failed".padStart(7)} ${"skipped".padStart(7)}`,
 );
-for (const row of rows) {
+for (const row of ordered) {
   const cells = [row.minutes.toFixed(2), row.passed, row.failed, row.skipped];
   console.log(
     `${row.name.padEnd(16)} ${cells.map((cell) => String(cell).padStart(7)).join(" ")}  ${row.note}`.trimEnd(),
   );
 }
-console.log(`${"all".padEnd(16)} ${total("minutes").toFixed(2).padStart(7)}`);
+console.log(`${"all".padEnd(16)} ${((performance.now() - began) / 60_000).toFixed(2).padStart(7)}`);
 console.log(
   `\n${total("passed")} passed, ${total("failed")} failed${total("skipped") ? `, ${total("skipped")} skipped` : ""}`,
 );

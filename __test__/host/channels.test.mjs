@@ -234,6 +234,8 @@ describe("the channels in one stock gateway", () => {
     const wrong = find("core-telegram", "wrong");
     assert.equal(wrong.running, false);
     assert.match(wrong.lastError, /Unauthorized/);
+    // What native code warns of is in OpenClaw's own log.
+    assert.match(gateway.log(), /channel: the channel gives up, channel: telegram:wrong, .*Unauthorized/);
     assert.deepEqual(
       (shown.statusIssues ?? []).filter(
         ({ channel, accountId }) => channel in CASES && accountId !== "wrong",

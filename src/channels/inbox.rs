@@ -712,7 +712,7 @@ impl Inbox {
         let released = self.put_back(numbered);
         if !released.is_empty() {
             // Whether it reaches the disk decides only how the message is called after a crash.
-            let note = self.journal.note(Line::new(RELEASED, numbers(released)));
+            let note = self.journal.note_soon(Line::new(RELEASED, numbers(released)));
             tokio::spawn(async move { _ = note.await });
         }
     }
@@ -741,7 +741,7 @@ impl Inbox {
         if known.is_empty() {
             return Ok(());
         }
-        self.journal.note(Line::new(ACKED, numbers(known))).await?;
+        self.journal.note_soon(Line::new(ACKED, numbers(known))).await?;
         {
             let mut state = self.lock();
             for waiting in numbered.iter().filter_map(|number| state.flying.remove(number)).flatten() {

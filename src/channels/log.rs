@@ -39,6 +39,12 @@ pub trait Log: Send + Sync + 'static {
     /// on the disk when the future is done. For each line the data of the line that now has its id.
     fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>>;
 
+    /// As [`Log::append`]; nobody waits for it, so it may be on the disk a moment later, with what comes next.
+    fn append_soon(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<()>> {
+        let appended = self.append(session, lines);
+        Box::pin(async move { appended.await.map(drop) })
+    }
+
     /// The sessions whose keys begin so, in the order of their keys.
     fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>>;
 
@@ -66,16 +72,13 @@ const PAGE: usize = 4096;
 
 impl Log for EventStore {
     fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
-        let events = lines.into_iter().map(|line| NewEvent {
-            session_key: session.clone(),
-            agent_id: AGENT.into(),
-            kind: line.kind.into(),
-            data: line.data,
-            timestamp_ms: None,
-            id: line.id,
-        });
-        let appended = self.append_batch(events.collect());
+        let appended = self.append_batch(events(&session, lines));
         Box::pin(async move { Ok(appended.await?.into_iter().map(|event| event.data).collect()) })
+    }
+
+    fn append_soon(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<()>> {
+        let appended = EventStore::append_soon(self, events(&session, lines));
+        Box::pin(async move { appended.await.map(drop) })
     }
 
     fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>> {
@@ -108,6 +111,18 @@ impl Log for EventStore {
     fn writer(&self) -> String {
         self.replica().to_owned()
     }
+}
+
+fn events(session: &str, lines: Vec<Line>) -> Vec<NewEvent> {
+    let event = |line: Line| NewEvent {
+        session_key: session.to_owned(),
+        agent_id: AGENT.into(),
+        kind: line.kind.into(),
+        data: line.data,
+        timestamp_ms: None,
+        id: line.id,
+    };
+    lines.into_iter().map(event).collect()
 }
 
 /// A row of segments.
@@ -202,6 +217,12 @@ impl Journal {
         let current = self.lock().current;
         let appended = self.append(current, vec![line]);
         Box::pin(async move { appended.await.map(drop) })
+    }
+
+    /// As [`Journal::note`], for what nobody waits for: on the disk a moment later, with what comes next.
+    pub fn note_soon(&self, line: Line) -> Boxed<'static, Result<()>> {
+        let current = self.lock().current;
+        self.log.append_soon(self.session(current), vec![line])
     }
 
     /// Beside the segments: what is large, belongs to one item, and goes with it.

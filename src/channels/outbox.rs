@@ -635,19 +635,24 @@ impl Outbox {
     }
 
     /// The platform has the next part of a message.
-    async fn accepted(&self, job: &mut Job, message_ids: Vec<String>) -> Result<()> {
+    async fn accepted(self: &Arc<Self>, job: &mut Job, message_ids: Vec<String>) -> Result<()> {
         let line = step(ACCEPTED, job.n, job.next, &message_ids);
         job.ids.extend(message_ids);
         job.maybe_sent = false;
         job.next += 1;
-        match self.journal.note(line).await {
-            // It has all of it, whatever the disk says.
-            Err(error) if job.next == job.parts.len() => {
-                tracing::warn!(channel = self.name, %error, "cannot write that a message was accepted");
-                Ok(())
-            }
-            noted => noted,
+        if job.next < job.parts.len() {
+            return self.journal.note(line).await;
         }
+        // It has all of it, whatever the disk says. A crash before this is written makes it unknown, never sent twice.
+        let noted = self.journal.note_soon(line);
+        let sending = Sending::new(self);
+        tokio::spawn(async move {
+            if let Err(error) = noted.await {
+                let channel = &sending.outbox.name;
+                tracing::warn!(channel, %error, "cannot write that a message was accepted");
+            }
+        });
+        Ok(())
     }
 
     /// Makes a call that is not written down: an edit, a reaction, a sign of typing.

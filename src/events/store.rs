@@ -372,12 +372,33 @@ impl EventStore {
         &self,
         events: Vec<NewEvent>,
     ) -> impl Future<Output = Result<Vec<StoredEvent>>> + Send + use<> {
-        let sent = self.submit(events);
+        self.hand_over(events, false)
+    }
+
+    /// As [`Self::append_batch`], for what nobody waits for: written with what is appended next, or a moment later, so
+    /// that it costs no write of its own.
+    pub fn append_soon(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> impl Future<Output = Result<Vec<StoredEvent>>> + Send + use<> {
+        self.hand_over(events, true)
+    }
+
+    fn hand_over(
+        &self,
+        events: Vec<NewEvent>,
+        soon: bool,
+    ) -> impl Future<Output = Result<Vec<StoredEvent>>> + Send + use<> {
+        let sent = self.submit(events, soon);
         let folder = self.shared.folder.clone();
         async move { sent?.await.map_err(|_| closed(&folder))? }
     }
 
-    fn submit(&self, events: Vec<NewEvent>) -> Result<oneshot::Receiver<Result<Vec<StoredEvent>>>> {
+    fn submit(
+        &self,
+        events: Vec<NewEvent>,
+        soon: bool,
+    ) -> Result<oneshot::Receiver<Result<Vec<StoredEvent>>>> {
         let mut bytes = 0;
         for (at, event) in events.iter().enumerate() {
             event.check(
@@ -394,7 +415,7 @@ impl EventStore {
             );
             return Err(CoreError::new(Code::Limit, message));
         }
-        self.send(|reply| Command::Append { events, bytes, reply }).inspect_err(|_| {
+        self.send(|reply| Command::Append { events, bytes, soon, reply }).inspect_err(|_| {
             self.shared.waiting.fetch_sub(bytes, Ordering::AcqRel);
         })
     }

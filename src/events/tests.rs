@@ -43,6 +43,30 @@ fn sound(store: &EventStore) {
 }
 
 #[test]
+fn what_may_wait_is_written_with_what_comes_next_in_the_order_of_the_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let told = |data: &str| vec![event("s", "t", data)];
+    // Alone it is written all the same.
+    assert_eq!(wait(store.append_soon(told("0"))).unwrap().first().unwrap().seq, 1);
+    let soon = store.append_soon(told("1"));
+    let now = store.append_batch(told("2"));
+    let later = store.append_soon(told("3"));
+    assert_eq!(wait(now).unwrap().first().unwrap().seq, 3);
+    assert_eq!(wait(soon).unwrap().first().unwrap().seq, 2);
+    // Closing does not leave it behind.
+    store.close_blocking().unwrap();
+    assert_eq!(wait(later).unwrap().first().unwrap().seq, 4);
+    let store = open(folder.path());
+    let held: Vec<String> = read(&store, "s").unwrap().into_iter().map(|event| event.data).collect();
+    assert_eq!(held, ["0", "1", "2", "3"]);
+    // Nor does whoever drops the store.
+    let last = store.append_soon(told("4"));
+    drop(store);
+    assert_eq!(wait(last).unwrap().first().unwrap().seq, 5);
+}
+
+#[test]
 fn what_was_appended_is_read_after_the_store_was_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

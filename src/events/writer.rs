@@ -38,6 +38,9 @@ const GROUP_BYTES: u64 = 8 << 20;
 const COPY_KEYS: usize = 512;
 const COPY_BYTES: usize = 256 << 10;
 
+/// What nobody waits for is written with the next group, and after so long without one.
+const SOON: Duration = Duration::from_millis(15);
+
 /// How often retention is looked after.
 const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
@@ -45,14 +48,40 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What the writer is asked for.
 pub(super) enum Command {
-    Append { events: Vec<NewEvent>, bytes: u64, reply: Reply<Vec<StoredEvent>> },
-    Merge { events: Vec<Incoming>, reply: Reply<Merged> },
-    Delete { session: String, reply: Reply<u64> },
-    Prune { retention: Retention, reply: Reply<Pruned> },
-    Note { name: String, value: Vec<u8>, reply: Reply<()> },
-    Compact { cancel: CancellationToken, reply: Reply<Compacted> },
-    Rebuild { reply: Reply<()> },
-    Close { reply: Reply<()> },
+    /// With `soon`, it may wait for others, at most [`SOON`].
+    Append {
+        events: Vec<NewEvent>,
+        bytes: u64,
+        soon: bool,
+        reply: Reply<Vec<StoredEvent>>,
+    },
+    Merge {
+        events: Vec<Incoming>,
+        reply: Reply<Merged>,
+    },
+    Delete {
+        session: String,
+        reply: Reply<u64>,
+    },
+    Prune {
+        retention: Retention,
+        reply: Reply<Pruned>,
+    },
+    Note {
+        name: String,
+        value: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Compact {
+        cancel: CancellationToken,
+        reply: Reply<Compacted>,
+    },
+    Rebuild {
+        reply: Reply<()>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
 }
 
 /// An answer that is given once its group is on the disk.
@@ -78,6 +107,9 @@ pub(super) struct Writer {
     inbox: Receiver<Command>,
     /// Taken from the inbox, not yet begun.
     next: VecDeque<Command>,
+    /// Taken from the inbox, and kept until something else is written or this moment comes.
+    held: VecDeque<Command>,
+    held_until: Option<Instant>,
     compaction: Option<Compaction>,
     /// Deleted events may be left to remove.
     garbage: bool,
@@ -112,6 +144,8 @@ impl Writer {
             retention: options.retention,
             inbox,
             next: VecDeque::new(),
+            held: VecDeque::new(),
+            held_until: None,
             compaction: None,
             garbage: true,
             unflushed,
@@ -156,23 +190,47 @@ impl Writer {
 
     /// The next command; none if there is something else to do first.
     fn receive(&mut self) -> Option<Command> {
-        if let Some(command) = self.next.pop_front() {
-            return Some(command);
+        loop {
+            if let Some(command) = self.next.pop_front() {
+                return Some(command);
+            }
+            if self.held_until.is_some_and(|until| until <= Instant::now()) {
+                self.let_go();
+                continue;
+            }
+            match self.wait() {
+                Ok(soon @ Command::Append { soon: true, .. }) => {
+                    self.held.push_back(soon);
+                    self.held_until.get_or_insert_with(|| Instant::now() + SOON);
+                }
+                Ok(command) => {
+                    self.let_go();
+                    self.next.push_back(command);
+                }
+                Err(RecvTimeoutError::Disconnected) if !self.held.is_empty() => self.let_go(),
+                Err(_) => return None,
+            }
         }
+    }
+
+    /// What was kept is next, before what comes now.
+    fn let_go(&mut self) {
+        self.held_until = None;
+        self.next.append(&mut self.held);
+    }
+
+    fn wait(&self) -> Result<Command, RecvTimeoutError> {
         if self.garbage || self.compaction.is_some() {
-            return self.inbox.try_recv().ok();
+            return self.inbox.recv_timeout(Duration::ZERO);
         }
         let flush = match (self.durability, self.unflushed) {
-            (Durability::Interval(every), Some(since)) => {
-                Some((since + every).saturating_duration_since(Instant::now()))
-            }
+            (Durability::Interval(every), Some(since)) => Some(since + every),
             _ => None,
         };
-        let retain = (self.retention != Retention::default())
-            .then(|| (self.pruned_at + RETENTION_EVERY).saturating_duration_since(Instant::now()));
-        match flush.into_iter().chain(retain).min() {
-            Some(timeout) => self.inbox.recv_timeout(timeout).ok(),
-            None => self.inbox.recv().ok(),
+        let retain = (self.retention != Retention::default()).then_some(self.pruned_at + RETENTION_EVERY);
+        match [flush, retain, self.held_until].into_iter().flatten().min() {
+            Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
@@ -225,10 +283,10 @@ impl Writer {
     #[allow(clippy::match_wildcard_for_single_variants)] // every other command, whatever there will be
     fn stage(&mut self, command: Command, group: &mut Group, answers: &mut Vec<Answer>) -> Option<Command> {
         match command {
-            Command::Append { events, bytes, reply } => {
+            Command::Append { events, bytes, soon, reply } => {
                 match self.log.append(group, events) {
                     Ok(Appended::CommitFirst(events)) => {
-                        return Some(Command::Append { events, bytes, reply });
+                        return Some(Command::Append { events, bytes, soon, reply });
                     }
                     Ok(Appended::Done(stored)) => answer(answers, reply, stored),
                     Err(error) => drop(reply.send(Err(error))),

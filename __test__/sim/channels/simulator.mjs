@@ -8,8 +8,8 @@ import { promisify } from "node:util";
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 let built;
 
-/** The binary; cargo builds it unless OPENCLAW_CHANNEL_SIM names one. */
-export function simulatorBinary() {
+/** The binary; cargo builds it, by the profile of the first call, unless OPENCLAW_CHANNEL_SIM names one. */
+export function simulatorBinary(profile = "dev") {
   built ??= process.env.OPENCLAW_CHANNEL_SIM
     ? Promise.resolve(process.env.OPENCLAW_CHANNEL_SIM)
     : promisify(execFile)(
@@ -20,7 +20,7 @@ export function simulatorBinary() {
           "--package",
           "openclaw-channel-sim",
           "--profile",
-          "quick",
+          profile,
           "--message-format=json",
         ],
         { cwd: root, maxBuffer: 1 << 28 },
