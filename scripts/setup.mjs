@@ -1,11 +1,11 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,idp,judges,addon,bwrap,nats,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,judges,musl,addon,bwrap,nats,targets] [--quiet]
 //
 // Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp` and `judges` (a
 // server and clients for tests) and `targets` (the Rust standard libraries of all platforms, for cross-checks) run only
 // where they are named.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -20,6 +20,7 @@ const judgesDir = join(root, "__test__", "sim", "channels");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
+const musl = `${process.arch === "arm64" ? "aarch64" : "x86_64"}-unknown-linux-musl`;
 const addonStamp = join(root, ".cache", "addon.sha256");
 
 /** A machine that cannot be made ready; the message says what to do. */
@@ -51,7 +52,12 @@ const steps = {
     done: () => installed(judgesDir),
     run: (say) => npmInstall(judgesDir, say, dirname(hostNode())),
   },
-  addon: { title: "release build of the core", needs: ["root"], done: addonIsFresh, run: buildAddon },
+  musl: {
+    title: "musl's C library, which the sandbox's launcher is linked with",
+    done: () => process.platform !== "linux" || !onPath("rustup") || installedTargets().includes(musl),
+    run: addMusl,
+  },
+  addon: { title: "release build of the core", needs: ["root", "musl"], done: addonIsFresh, run: buildAddon },
   bwrap: {
     title: "bubblewrap for the sandbox",
     done: () => process.platform !== "linux" || onPath("bwrap"),
@@ -216,6 +222,20 @@ async function buildAddon(say) {
   await run("npm", ["run", "--silent", "build"], { cwd: root, say });
   mkdirSync(dirname(addonStamp), { recursive: true });
   writeFileSync(addonStamp, hash);
+}
+
+function installedTargets() {
+  const { stdout } = spawnSync("rustup", ["target", "list", "--installed"], { encoding: "utf8" });
+  return (stdout ?? "").split(/\s+/);
+}
+
+// Without it, the launcher is linked with the system's C library, and twice the size.
+async function addMusl(say) {
+  try {
+    await run("rustup", ["target", "add", musl], { cwd: root, say });
+  } catch {
+    return `Rust's library for ${musl} cannot be installed, so the sandbox's launcher is larger than it need be.`;
+  }
 }
 
 async function addTargets(say) {

@@ -127,7 +127,8 @@ async function nodeTests(folder, major, forceExit = false) {
   if (!node) return { ok: false, output: "", error: `Node ${major} is not there: run \`npm run setup\`` };
   // The pinned Node comes first in PATH, so that what a test spawns as "node" is the same Node.
   const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
-  const flags = forceExit ? ["--test-force-exit"] : [];
+  // Two files at once also where Node would leave a processor to others.
+  const flags = ["--test-concurrency=2", ...(forceExit ? ["--test-force-exit"] : [])];
   return run(node, ["--test", "--test-reporter=spec", ...flags, ...files], { env });
 }
 
@@ -135,7 +136,7 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,bwrap,nats"),
+    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,musl,bwrap,nats"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {

@@ -427,7 +427,7 @@ impl Inner {
     /// One connection, to its end.
     async fn connection(self: &Arc<Self>) -> Result<()> {
         let closing = self.closing.clone();
-        let link = Link::new(Arc::new(Gate { inner: Arc::clone(self) }), closing.clone());
+        let link = Link::new(Arc::new(Gate::new(self)), closing.clone());
         let mut run = self.platform.run(&link);
         let run = std::future::poll_fn(move |context| {
             catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))).unwrap_or_else(|_| {
@@ -443,9 +443,33 @@ impl Inner {
     }
 }
 
+/// What comes quicker is written several messages at a time: a write costs as much as a hundred messages in it.
+const PACE: Duration = Duration::from_millis(8);
+
 /// What a running platform writes to.
 struct Gate {
     inner: Arc<Inner>,
+    /// When the latest write began.
+    began: Mutex<Option<Instant>>,
+    /// One after the other, in their order.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Gate {
+    fn new(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::clone(inner), began: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Waits until the next write may begin. Those that come while one waits go with it.
+    async fn pace(&self) {
+        let began = || self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = began().map(|began| began + PACE);
+        let _turn = self.turn.lock().await;
+        if let Some(next) = next {
+            tokio::time::sleep_until(next).await;
+        }
+        *began() = Some(Instant::now());
+    }
 }
 
 impl Spool for Gate {
@@ -457,6 +481,7 @@ impl Spool for Gate {
             let encode =
                 |message| inbox::encode(message, id, account, inner.platform.album(message).as_deref());
             let messages: Vec<_> = messages.iter().map(encode).collect::<Result<_>>()?;
+            self.pace().await;
             // In a task of its own: an adapter that drops this may not leave it half done.
             let inbox = Arc::clone(&opened.inbox);
             let spooled = tokio::spawn(async move { inbox.spool(messages, cursor).await });
