@@ -473,6 +473,31 @@ describe("the channels in one stock gateway", () => {
     assert.equal((await said(id, owner, heard)).length, 2);
   });
 
+  test("back to OpenClaw's own channel, by the commands of the page", async () => {
+    await stop();
+    const id = "core-telegram";
+    const [owner] = CASES[id].people;
+    const section = file("docs/channels/openclaw.md").split("## Back to OpenClaw's own channel\n")[1];
+    const [, block] = /^```sh\n([\s\S]*?)^```/m.exec(section);
+    const commands = [...block.matchAll(/^openclaw config set (\S+) (?:'([^']+)'|(\S+))$/gm)];
+    assert.equal(commands.length, block.trim().split("\n").length);
+    for (const [, path, quoted, plain] of commands) await openclaw("config", "set", path, quoted ?? plain);
+    // The simulator, and who is known there.
+    await openclaw("config", "set", "channels.telegram.apiRoot", sims[id].url);
+    await openclaw("config", "set", "channels.telegram.allowFrom", JSON.stringify([Number(owner)]));
+    const heard = (await said(id, owner)).length;
+    await start();
+    await CASES[id].write(sims[id], owner, "back on the own channel");
+    await hears(id, owner, heard);
+    const status = JSON.parse(await openclaw("channels", "status", "--json"));
+    assert.equal(status.channelAccounts.telegram.find(({ running }) => running)?.configured, true);
+    const native = status.channelAccounts[id] ?? [];
+    assert.deepEqual(
+      native.filter(({ running }) => running),
+      [],
+    );
+  });
+
   test("no rule of a platform was broken", async () => {
     for (const [name, sim] of Object.entries(sims)) {
       const found = await sim.violations();
