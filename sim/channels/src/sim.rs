@@ -219,6 +219,10 @@ pub struct Sim<P> {
     deaf: HashSet<Id>,
     /// Connections on which a fault struck.
     struck: HashSet<Id>,
+    /// Connections that ended: nothing goes out over them any more, whatever the platform says before it learns of it.
+    over: HashSet<Id>,
+    /// Clients that hung up while what they asked was still on its way, with the codes of their close frames.
+    left: HashMap<Id, Option<u16>>,
     /// What was asked, for the faults of its answer.
     asked: HashMap<Id, String>,
     sockets: HashSet<Id>,
@@ -253,6 +257,8 @@ impl<P: Platform> Sim<P> {
             behind: HashMap::new(),
             deaf: HashSet::new(),
             struck: HashSet::new(),
+            over: HashSet::new(),
+            left: HashMap::new(),
             asked: HashMap::new(),
             sockets: HashSet::new(),
             clock_jump_ms: 0,
@@ -301,7 +307,7 @@ impl<P: Platform> Sim<P> {
     pub fn cut(&mut self, ms: u64, id: Id) -> Vec<Output> {
         let mut out = vec![Output::Cut { id }];
         self.note(ms, Event::Ended { id, code: None });
-        self.sockets.remove(&id);
+        self.end(id);
         let now = self.now(ms);
         let more = self.platform.on(now, Input::Gone { id, code: None });
         self.pass(ms, more, &mut out);
@@ -377,7 +383,7 @@ impl<P: Platform> Sim<P> {
             Input::Frame { id, frame } => self.note(ms, Event::In { id: *id, frame: frame.clone() }),
             Input::Gone { id, code } => {
                 self.note(ms, Event::Gone { id: *id, code: *code });
-                self.sockets.remove(id);
+                self.end(*id);
                 self.asked.remove(id);
             }
             Input::Called { id, response } => {
@@ -395,8 +401,12 @@ impl<P: Platform> Sim<P> {
                 (PointKey::In, *id, String::from_utf8_lossy(bytes).into_owned())
             }
             Input::Frame { id, .. } => (PointKey::In, *id, String::new()),
-            Input::Gone { id, .. } => {
-                if !self.deaf.contains(id) {
+            Input::Gone { id, code } => {
+                let asked = |held: &Held| matches!(held, Held::In(Input::Request { id: of, .. } | Input::Upgrade { id: of, .. }) if of == id);
+                if self.held.values().any(asked) {
+                    // On one connection, the end does not overtake what was asked.
+                    self.left.insert(*id, *code);
+                } else if !self.deaf.contains(id) {
                     self.deliver(ms, input, &mut out);
                 }
                 return out;
@@ -523,16 +533,31 @@ impl<P: Platform> Sim<P> {
             Input::Frame { id, .. } => Some((PointKey::In, *id)),
             _ => None,
         };
-        let now = self.now(ms);
-        let effects = self.platform.on(now, input);
-        self.pass(ms, effects, out);
+        self.hand_over(ms, input, out);
         if let Some(key) = key {
             for held in self.released(key) {
                 if let Held::In(input) = held {
-                    let effects = self.platform.on(now, input);
-                    self.pass(ms, effects, out);
+                    self.hand_over(ms, input, out);
                 }
             }
+        }
+    }
+
+    fn hand_over(&mut self, ms: u64, input: Input, out: &mut Vec<Output>) {
+        let asked = match &input {
+            Input::Request { id, .. } | Input::Upgrade { id, .. } => Some(*id),
+            _ => None,
+        };
+        let now = self.now(ms);
+        let effects = self.platform.on(now, input);
+        self.pass(ms, effects, out);
+        // Whoever asked may be gone by now: the platform learns of that with its first word back.
+        if let Some(id) = asked
+            && let Some(code) = self.left.remove(&id)
+        {
+            self.end(id);
+            let effects = self.platform.on(now, Input::Gone { id, code });
+            self.pass(ms, effects, out);
         }
     }
 
@@ -568,7 +593,8 @@ impl<P: Platform> Sim<P> {
                     continue;
                 }
             };
-            if id >= INTERNAL && point != Point::Call || self.deaf.contains(&id) {
+            let unheard = self.deaf.contains(&id) || point == Point::Out && self.over.contains(&id);
+            if id >= INTERNAL && point != Point::Call || unheard {
                 continue;
             }
             let act = self.strike(ms, point, &text);
@@ -615,6 +641,11 @@ impl<P: Platform> Sim<P> {
     }
 
     fn emit(&mut self, ms: u64, output: Output, out: &mut Vec<Output>) {
+        if let Output::Chunk { id, .. } | Output::Frame { id, .. } = &output
+            && self.over.contains(id)
+        {
+            return;
+        }
         let key = match &output {
             Output::Answer { id, response } | Output::Stream { id, response } => {
                 self.note(ms, Event::Answer { id: *id, response: response.clone() });
@@ -636,12 +667,12 @@ impl<P: Platform> Sim<P> {
             }
             Output::Close { id, code, .. } => {
                 self.note(ms, Event::Ended { id: *id, code: Some(*code) });
-                self.sockets.remove(id);
+                self.end(*id);
                 None
             }
             Output::Cut { id } | Output::End { id } => {
                 self.note(ms, Event::Ended { id: *id, code: None });
-                self.sockets.remove(id);
+                self.end(*id);
                 None
             }
             Output::Call { id, request } => {
@@ -658,6 +689,11 @@ impl<P: Platform> Sim<P> {
                 }
             }
         }
+    }
+
+    fn end(&mut self, id: Id) {
+        self.sockets.remove(&id);
+        self.over.insert(id);
     }
 
     fn note(&mut self, at: u64, event: Event) {
@@ -795,6 +831,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_served_who_hung_up_before_it_was_asked() {
+        for act in [Act::Stall { ms: 70 }, Act::Reorder { ms: 70 }] {
+            let mut sim = sim(Fault::new(Point::Request, "/link", act).times(2));
+            let upgrade = Input::Upgrade { id: 1, request: Request::new("GET", "/link") };
+            assert!(sim.on(0, upgrade).is_empty());
+            assert!(ask(&mut sim, 0, 2, "/link").is_empty());
+            for id in [1, 2] {
+                assert!(sim.on(10, Input::Gone { id, code: None }).is_empty());
+            }
+            assert!(sim.platform.gone.is_empty(), "the end overtook what was asked");
+            if matches!(act, Act::Reorder { .. }) {
+                assert_eq!(ask(&mut sim, 20, 3, "/other")[0], "3 200");
+            }
+            sim.tick(70);
+            assert_eq!(sim.platform.gone.len(), 2);
+            assert_eq!((sim.sockets(), sim.platform.requests.contains(&"/link".to_owned())), (vec![], true));
+        }
+    }
+
+    #[test]
     fn a_request_twice_is_answered_once() {
         let mut sim = sim(Fault::new(Point::Request, "", Act::Duplicate));
         assert_eq!(ask(&mut sim, 0, 1, "/a"), ["1 200"]);
@@ -818,6 +874,20 @@ mod tests {
             assert_eq!(said(&alone.tick(50)), ["a"]);
             assert_eq!(say(&mut alone, 51, 1, "b"), ["b"]);
         }
+    }
+
+    #[test]
+    fn nothing_goes_out_over_a_connection_that_ended() {
+        let mut cut = sim(Fault::new(Point::Out, "echo", Act::Cut));
+        cut.fault(Fault::new(Point::Out, "echo", Act::Duplicate));
+        assert_eq!(say(&mut cut, 0, 1, "a"), ["1 cut"]);
+        assert!(say(&mut cut, 0, 1, "b").is_empty(), "the platform wrote before it knew");
+        assert_eq!(say(&mut cut, 0, 2, "c"), ["c", "c"], "no fault was spent on it");
+        let mut stalled = sim(Fault::new(Point::Out, "echo", Act::Stall { ms: 70 }));
+        assert!(say(&mut stalled, 0, 1, "a").is_empty());
+        assert_eq!(said(&stalled.cut(10, 1)), ["1 cut"]);
+        assert!(stalled.tick(70).is_empty());
+        assert!(!stalled.log().any(|entry| matches!(entry.event, Event::Out { .. })));
     }
 
     #[test]
