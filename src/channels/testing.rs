@@ -238,6 +238,53 @@ impl Surroundings for Simulated {
     }
 }
 
+/// The seeds of a test of fault scripts: 150 from 1 on, and those that once found a fault. `OPENCLAW_CORE_CASES` makes it
+/// another number, `OPENCLAW_CORE_SEED` begins elsewhere; with the latter alone, it is that one seed.
+pub(crate) fn seeds(once: &[u64]) -> Vec<u64> {
+    let told = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, cases) = (told("OPENCLAW_CORE_SEED"), told("OPENCLAW_CORE_CASES"));
+    let count = cases.unwrap_or(if first.is_some() { 1 } else { USUAL_SEEDS });
+    let begin = first.unwrap_or(1);
+    let others = once.iter().filter(|seed| first.is_none() && **seed > count);
+    (begin..begin + count).chain(others.copied()).collect()
+}
+
+/// How many scripts it takes for each kind of fate to occur.
+pub(crate) const USUAL_SEEDS: u64 = 150;
+
+/// What passed, for whoever has to find out why a script failed: it is printed if the test fails while this lives.
+pub(crate) struct Trail<P: openclaw_channel_sim::Platform + 'static>(pub(crate) openclaw_channel_sim::Net<P>);
+
+impl<P: openclaw_channel_sim::Platform + 'static> Trail<P> {
+    pub(crate) fn lines(&self) -> String {
+        use openclaw_channel_sim::sim::Event;
+        self.0.with(|sim| {
+            let began = sim.log().next().map_or(0, |entry| entry.at);
+            let lines = sim.log().map(|entry| {
+                let at = entry.at - began;
+                match &entry.event {
+                    Event::Request { id, request, .. } => {
+                        format!("{at} {id} -> {} {}", request.method, request.path)
+                    }
+                    Event::Answer { id, response } => format!("{at} {id} <- {}", response.status),
+                    Event::In { id, frame } => format!("{at} {id} -> {frame:?}"),
+                    Event::Out { id, label, .. } => format!("{at} {id} <- {label}"),
+                    other => format!("{at} {other:?}"),
+                }
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+impl<P: openclaw_channel_sim::Platform + 'static> Drop for Trail<P> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.lines());
+        }
+    }
+}
+
 /// The way to a simulated platform.
 pub(crate) struct SimWire<P>(pub(crate) openclaw_channel_sim::Net<P>);
 

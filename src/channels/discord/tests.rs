@@ -13,7 +13,7 @@ use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{
     AttachmentKind, ChatKind, InboundKind, InboundMessage, SendReceipt, SendState,
 };
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 
 struct Bench {
     net: Net<SimDiscord>,
@@ -93,26 +93,7 @@ impl Bench {
             (seen.count() >= count).then_some(())
         });
         let told = tokio::time::timeout(Duration::from_hours(48), told).await;
-        assert!(told.is_ok(), "{label} was not told {count} times\n{}", self.trail());
-    }
-
-    /// What passed, for whoever has to find out why a script failed.
-    fn trail(&self) -> String {
-        self.net.with(|sim| {
-            let lines = sim.log().map(|entry| {
-                let at = entry.at - 1_800_000_000_000;
-                match &entry.event {
-                    Event::Request { id, request, .. } => {
-                        format!("{at} {id} -> {} {}", request.method, request.path)
-                    }
-                    Event::Answer { id, response } => format!("{at} {id} <- {}", response.status),
-                    Event::In { id, frame } => format!("{at} {id} -> {frame:?}"),
-                    Event::Out { id, label, .. } => format!("{at} {id} <- {label}"),
-                    other => format!("{at} {other:?}"),
-                }
-            });
-            lines.collect::<Vec<_>>().join("\n")
-        })
+        assert!(told.is_ok(), "{label} was not told {count} times");
     }
 
     /// How many of the bot's WebSockets were open at once, at most, as the bot saw it.
@@ -157,6 +138,12 @@ async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
         }
     }
     got
+}
+
+async fn until_running(channel: &Channel) {
+    while channel.status().state != ChannelState::Running {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 fn never() -> CancellationToken {
@@ -308,7 +295,7 @@ async fn what_discord_asks_for_is_done() {
     bench.act("close", json!({"code": 4000}));
     bench.told("RESUMED", 3).await;
     assert_eq!(bench.state()["started"], 3);
-    assert_eq!(bench.state()["sockets"], 1, "{}", bench.trail());
+    assert_eq!(bench.state()["sockets"], 1);
     bench.act("close", json!({"code": 4014}));
     tokio::time::sleep(Duration::from_hours(1)).await;
     let status = channel.status();
@@ -507,7 +494,9 @@ fn options_are_checked_and_the_token_is_never_said() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at_most_once() {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[1345]);
+    let cases = seeds.len() as u64;
+    let few = cases < USUAL_SEEDS;
     let targets = [
         (Point::Request, "/resume"),
         (Point::Request, "GET /"),
@@ -522,9 +511,10 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
         (Point::Answer, "POST /api/v10/channels"),
     ];
     let (mut unknown, mut resumed, mut renewed) = (0, 0, 0);
-    for seed in 1..=cases {
+    for &seed in &seeds {
         // So long that no session dies of old age, as Discord would then lose messages by its own rules.
         let bench = Bench::new(&json!({"seed": seed, "resume_ms": 100_000_000_u64}), seed);
+        let _trail = Trail(bench.net.clone());
         let channel = Arc::new(bench.listening().await);
         bench.told("READY", 1).await;
         for mut fault in Fault::script(seed, 8, &targets) {
@@ -569,11 +559,7 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
         for (n, session) in sessions.iter().enumerate() {
             // Only a new session may begin without what the old one had not told.
             let come = got.iter().filter(|text| **text == n.to_string()).count();
-            assert!(
-                come == 1 || (come == 0 && started > *session),
-                "seed {seed}: {n} came {come} times\n{}",
-                bench.trail()
-            );
+            assert!(come == 1 || (come == 0 && started > *session), "seed {seed}: {n} came {come} times");
         }
         assert!(got.is_sorted_by_key(|text| text.parse::<u64>().unwrap()), "seed {seed}: {got:?}");
         renewed += u64::from(complete.is_err());
@@ -591,8 +577,10 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
                 Err(error) => assert_eq!(times, 0, "seed {seed}: {n} failed and was sent: {error}"),
             }
         }
-        assert_eq!(channel.status().state, ChannelState::Running, "seed {seed}: {:?}", channel.status());
-        assert!(bench.most_sockets() <= 1, "seed {seed}: two sockets at once\n{}", bench.trail());
+        // A fault that was left may have struck just now: it goes on all the same.
+        let running = tokio::time::timeout(Duration::from_hours(1), until_running(&channel)).await;
+        assert!(running.is_ok(), "seed {seed}: {:?}", channel.status());
+        assert!(bench.most_sockets() <= 1, "seed {seed}: two sockets at once");
         resumed += bench.net.with(|sim| {
             sim.log()
                 .filter(|entry| matches!(&entry.event, Event::Out { label, .. } if label == "RESUMED"))
@@ -604,7 +592,7 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
     println!(
         "{cases} scripts: {resumed} resumed, {renewed} with a new session that had missed something, {unknown} sends unknown"
     );
-    assert!(unknown > 0, "no fate was ever unknown: the faults have gone wrong");
-    assert!(resumed > 0, "no session was ever resumed: the faults have gone wrong");
-    assert!(renewed * 5 < cases, "{renewed} of {cases} scripts cost a session");
+    assert!(few || unknown > 0, "no fate was ever unknown: the faults have gone wrong");
+    assert!(few || resumed > 0, "no session was ever resumed: the faults have gone wrong");
+    assert!(few || renewed * 5 < cases, "{renewed} of {cases} scripts cost a session");
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{AttachmentKind, InboundKind, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 
 const TOKEN: &str = "sim-token";
 const ME: &str = "@sim:sim";
@@ -464,7 +464,8 @@ async fn a_token_that_was_revoked_ends_it() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_once() {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[]);
+    let few = (seeds.len() as u64) < USUAL_SEEDS;
     let targets = [
         (Point::Request, "/sync"),
         (Point::Answer, "/sync"),
@@ -476,8 +477,9 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_on
         (Point::Request, "m.direct"),
     ];
     let mut struck = 0;
-    for seed in 1..=cases {
+    for &seed in &seeds {
         let bench = Bench::new(&json!({}), seed);
+        let _trail = Trail(bench.net.clone());
         bench.act("room", json!({"id": "!a:sim"}));
         bench.act("room", json!({"id": "!b:sim", "by": "@bob:sim"}));
         bench.synced(json!({})).await.close().await;
@@ -524,7 +526,7 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_on
         channel.close().await;
         assert_eq!(bench.broken_rules(), [], "seed {seed}");
     }
-    assert!(struck > 0, "no message was ever tried again: the faults have gone wrong");
+    assert!(few || struck > 0, "no message was ever tried again: the faults have gone wrong");
 }
 
 #[test]

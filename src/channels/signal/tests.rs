@@ -9,7 +9,7 @@ use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{OutboundFile, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 use crate::channels::wire::{Answer, Body, Socket, Unsent};
 
 const ME: &str = "+15550000000";
@@ -306,7 +306,9 @@ async fn who_is_not_on_signal_is_a_refusal_and_a_failure_behind_the_daemon_is_un
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_network_does_what_was_heard_comes_once_and_in_order_and_goes_out_at_most_once() {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[]);
+    let cases = seeds.len() as u64;
+    let few = cases < USUAL_SEEDS;
     let targets = [
         (Point::Request, "/api/v1/events"),
         (Point::Answer, "/api/v1/events"),
@@ -316,8 +318,9 @@ async fn whatever_the_network_does_what_was_heard_comes_once_and_in_order_and_go
         (Point::Answer, "/api/v1/rpc"),
     ];
     let (mut unknown, mut heard_in_all) = (0, 0);
-    for seed in 1..=cases {
+    for &seed in &seeds {
         let bench = Bench::new(&json!({}), seed);
+        let _trail = Trail(bench.net.clone());
         for fault in Fault::script(seed, 8, &targets) {
             // Nothing on the way makes two requests of one that has effects, and who refuses has not done it.
             let twice = matches!(fault.act, Act::Duplicate) && fault.at == Point::Request;
@@ -385,9 +388,9 @@ async fn whatever_the_network_does_what_was_heard_comes_once_and_in_order_and_go
         }
         assert_eq!(bench.broken_rules(), [], "seed {seed}");
     }
-    assert!(unknown > 0, "no fate was ever unknown: the faults have gone wrong");
+    assert!(few || unknown > 0, "no fate was ever unknown: the faults have gone wrong");
     assert!(
-        heard_in_all > cases * 9,
+        few || heard_in_all > cases * 9,
         "{heard_in_all} messages in {cases} cases: the faults swallow everything"
     );
 }

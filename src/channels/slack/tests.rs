@@ -13,7 +13,7 @@ use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{ChatKind, InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 
 struct Bench {
     net: Net<SimSlack>,
@@ -315,7 +315,8 @@ async fn notices_half_open_connections_and_wrong_tokens_are_dealt_with() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at_most_once() {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[2116, 3563]);
+    let few = (seeds.len() as u64) < USUAL_SEEDS;
     let targets = [
         (Point::Request, "apps.connections.open"),
         (Point::Answer, "apps.connections.open"),
@@ -330,8 +331,9 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
     ];
     let mut unknown = 0;
     let mut again = 0;
-    for seed in 1..=cases {
+    for &seed in &seeds {
         let bench = Bench::new(&json!({"seed": seed}), seed);
+        let _trail = Trail(bench.net.clone());
         for fault in Fault::script(seed, 8, &targets) {
             // Nothing on the way makes two requests of one that has effects, and who refuses has not done it. A
             // WebSocket is a stream: nothing in it is overtaken.
@@ -400,8 +402,8 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
             bench.broken_rules().into_iter().filter(|(rule, _)| !network.contains(rule)).collect();
         assert_eq!(rules, [], "seed {seed}");
     }
-    assert!(unknown > 0, "no fate was ever unknown: the faults have gone wrong");
-    assert!(again > 0, "no envelope ever came a second time: the faults have gone wrong");
+    assert!(few || unknown > 0, "no fate was ever unknown: the faults have gone wrong");
+    assert!(few || again > 0, "no envelope ever came a second time: the faults have gone wrong");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 
 const TOKEN: &str = "123456:sim-token";
 
@@ -278,10 +278,12 @@ async fn a_thousand_restarts_lose_nothing_and_never_meet_themselves() {
 }
 
 async fn fault_scripts(webhook: bool, targets: &[(Point, &str)]) {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[]);
+    let few = (seeds.len() as u64) < USUAL_SEEDS;
     let mut unknown = 0;
-    for seed in 1..=cases {
+    for &seed in &seeds {
         let bench = Bench::new(&json!({}), seed);
+        let _trail = Trail(bench.net.clone());
         for fault in Fault::script(seed, 8, targets) {
             // Nothing on the way makes two requests of one that has effects, and who refuses has not done it.
             let told = matches!(fault.act, Act::Duplicate)
@@ -336,7 +338,7 @@ async fn fault_scripts(webhook: bool, targets: &[(Point, &str)]) {
             bench.broken_rules().into_iter().filter(|(rule, _)| *rule != "telegram.one-poller").collect();
         assert_eq!(rules, [], "seed {seed}");
     }
-    assert!(unknown > 0, "no fate was ever unknown: the faults have gone wrong");
+    assert!(few || unknown > 0, "no fate was ever unknown: the faults have gone wrong");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{ChatKind, InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
 
 const ANN: &str = "15551111111";
 const DAY: Duration = Duration::from_hours(24);
@@ -306,7 +306,8 @@ async fn a_wrong_token_ends_it_and_nothing_waits_for_javascript() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at_most_once() {
-    let cases = std::env::var("OPENCLAW_CORE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let seeds = seeds(&[]);
+    let few = (seeds.len() as u64) < USUAL_SEEDS;
     let targets = [
         (Point::Call, "hook"),
         (Point::Request, "/messages"),
@@ -314,8 +315,9 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
         (Point::Answer, "GET /v23.0/100000000000001"),
     ];
     let (mut unknown, mut again) = (0, 0);
-    for seed in 1..=cases {
+    for &seed in &seeds {
         let bench = Bench::new(&json!({"seed": seed}), seed);
+        let _trail = Trail(bench.net.clone());
         let channel = bench.subscribed().await;
         let mut overtakes = false;
         for fault in Fault::script(seed, 8, &targets) {
@@ -366,8 +368,8 @@ async fn whatever_the_network_does_messages_come_once_and_in_order_and_go_out_at
         channel.close().await;
         assert_eq!(bench.broken_rules(), [], "seed {seed}");
     }
-    assert!(unknown > 0, "no fate was ever unknown: the faults have gone wrong");
-    assert!(again > 0, "no notification ever came late: the faults have gone wrong");
+    assert!(few || unknown > 0, "no fate was ever unknown: the faults have gone wrong");
+    assert!(few || again > 0, "no notification ever came late: the faults have gone wrong");
 }
 
 #[test]
