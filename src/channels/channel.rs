@@ -203,7 +203,12 @@ impl Channel {
         };
         // What had come before is delivered first.
         if opened.inbox.has_more() {
-            return take.await.map(Some);
+            // It may wait for acknowledgements.
+            return tokio::select! {
+                biased;
+                () = inner.closing.cancelled() => Ok(None),
+                taken = take => taken.map(Some),
+            };
         }
         gave_up.map_or(Ok(None), |(code, message)| Err(CoreError::new(code, message)))
     }
@@ -249,15 +254,21 @@ impl Channel {
 
     /// How it is.
     pub fn status(&self) -> Status {
-        let (queued, waiting) = match self.inner.opened.get() {
-            Some(opened) => (opened.outbox.queued(), opened.inbox.waiting()),
-            None => (0, 0),
+        let (queued, waiting, held_back) = match self.inner.opened.get() {
+            Some(Opened { inbox, outbox, .. }) => (outbox.queued(), inbox.waiting(), inbox.is_held_back()),
+            None => (0, 0, false),
         };
+        let held_back = held_back.then(|| {
+            format!(
+                "{} MiB of messages were delivered and not acknowledged: no more come until some of them are",
+                inbox::FLYING >> 20
+            )
+        });
         let running = self.inner.lock();
         Status {
             state: running.state,
             last_verified: running.verified.map(|at| at.elapsed()),
-            error: running.error.clone(),
+            error: running.error.clone().or(held_back),
             queued,
             waiting,
         }

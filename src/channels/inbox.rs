@@ -9,6 +9,9 @@
 //! Of what waits, [`HELD`] bytes are in memory too. What comes beyond that waits on the disk alone, and is read again when
 //! its turn comes.
 //!
+//! What was delivered is in memory until it is acknowledged or released. Where that is [`FLYING`] bytes, nothing more is
+//! delivered before some of it is; what comes meanwhile waits.
+//!
 //! Items of an album are messages of their own here, and one on the way out: they are held back until no more can come,
 //! or until none has for [`ALBUM`].
 
@@ -32,6 +35,8 @@ const KEPT: usize = 8;
 /// Bytes of waiting messages that are held in memory, and lines that are read at once where there are more.
 const HELD: usize = 2 << 20;
 const PAGE: usize = 64;
+/// Bytes of delivered messages above which no more are delivered: thousands of slow turns, and no end of memory.
+pub const FLYING: usize = 16 << 20;
 /// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
 const ALBUM: Duration = Duration::from_millis(500);
 const ALBUM_ITEMS: usize = 10;
@@ -146,6 +151,10 @@ struct State {
     albums: HashMap<String, OpenAlbum>,
     /// Delivered and not acknowledged, should it come back; an album has several.
     flying: HashMap<u64, Vec<Waiting>>,
+    /// Bytes of those.
+    flown: usize,
+    /// It was said in the log that nothing more is delivered.
+    complained: bool,
     /// Taken, while their marks are on the way to the disk.
     marking: usize,
     /// How many messages somebody waits for; 0 once some are on the way.
@@ -240,6 +249,27 @@ impl State {
         Some(open.latest + ALBUM).filter(|until| *until > now)
     }
 
+    /// Delivers a message, an album's items together.
+    fn fly(&mut self, message: Vec<Waiting>) {
+        self.flown += bytes(&message);
+        if let Some(first) = message.first() {
+            self.flying.insert(first.number, message);
+        }
+    }
+
+    /// A delivered message is acknowledged or released.
+    fn land(&mut self, number: u64) -> Vec<Waiting> {
+        let message = self.flying.remove(&number).unwrap_or_default();
+        self.flown = self.flown.saturating_sub(bytes(&message));
+        self.complained &= self.is_full();
+        message
+    }
+
+    /// Whether too much was delivered for anything more to be.
+    fn is_full(&self) -> bool {
+        self.flown >= FLYING
+    }
+
     /// Puts what is on the disk behind what is there alone.
     fn spill(&mut self, range: Spilled) {
         if let Some(last) = self.spilled.back_mut()
@@ -281,12 +311,14 @@ impl State {
         let most = if again { 1 } else { most.max(1) };
         let (mut taken, mut until) = (Vec::new(), None);
         let mut place = 0;
-        while taken.len() < most {
+        let mut flown = self.flown;
+        while taken.len() < most && flown < FLYING {
             let Some(next) = self.waiting.get(place) else { break };
             if !next.stored || next.redelivered != again {
                 break;
             }
             let Some(key) = next.album.clone() else {
+                flown += next.json.len();
                 taken.extend(self.remove(place).map(|one| vec![one]));
                 continue;
             };
@@ -305,6 +337,7 @@ impl State {
                     None => break,
                 }
             }
+            flown += bytes(&album);
             taken.push(album);
         }
         if taken.is_empty() { Err(until) } else { Ok(taken) }
@@ -458,6 +491,12 @@ impl Inbox {
         self.lock().waiting()
     }
 
+    /// Whether messages wait only because too many that were delivered are not acknowledged.
+    pub fn is_held_back(&self) -> bool {
+        let state = self.lock();
+        state.is_full() && state.waiting() > 0
+    }
+
     /// Writes messages to the disk, with the cursor. What was received before is passed over.
     pub async fn spool(&self, messages: Vec<Incoming>, cursor: Option<String>) -> Result<()> {
         let Some((batch, append)) = self.begin(messages, cursor.as_ref()) else { return Ok(()) };
@@ -501,7 +540,13 @@ impl Inbox {
         let at_once = !spilled
             && state.waiting.is_empty()
             && heads.iter().flatten().all(|head| head.album_id.is_none());
-        let marked = if at_once { state.wanted.min(mine.len()) } else { 0 };
+        let mut flown = state.flown;
+        let fit = fresh.iter().take_while(|message| {
+            let fits = flown < FLYING;
+            flown += message.json.len();
+            fits
+        });
+        let marked = if at_once { state.wanted.min(fit.count()) } else { 0 };
         if marked > 0 {
             state.wanted = 0;
             let numbered = mine.iter().take(marked).copied().collect();
@@ -661,6 +706,8 @@ impl Inbox {
     /// The next messages, in the order of their chats, once their marks are on the disk; waits for one at least. Dropping the
     /// future loses nothing. One caller at a time.
     ///
+    /// Where too much was delivered and is not acknowledged, it waits for that.
+    ///
     /// What is delivered a second time comes alone. Of several that are taken together, the last may have been looked at by
     /// nobody when the process ends; were it marked a second time so, it would be put aside unseen.
     pub async fn take(&self, most: usize) -> Result<Vec<Delivery>> {
@@ -674,12 +721,16 @@ impl Inbox {
                 if ready.is_err() {
                     state.wanted = most.max(1);
                 }
+                let full = state.is_full() && state.waiting() > 0;
+                if full && !std::mem::replace(&mut state.complained, full) {
+                    tracing::warn!(
+                        delivered = state.flying.len(),
+                        waiting = state.waiting(),
+                        "no more messages are delivered until some of those that were are acknowledged"
+                    );
+                }
                 if let Ok(taken) = &ready {
-                    for message in taken {
-                        if let Some(first) = message.first() {
-                            state.flying.insert(first.number, message.clone());
-                        }
-                    }
+                    taken.iter().for_each(|message| state.fly(message.clone()));
                     state.marking += taken.len();
                 }
                 ready
@@ -719,7 +770,7 @@ impl Inbox {
 
     fn put_back(&self, numbered: &[u64]) -> Vec<u64> {
         let mut state = self.lock();
-        let back: Vec<Waiting> = numbered.iter().filter_map(|n| state.flying.remove(n)).flatten().collect();
+        let back: Vec<Waiting> = numbered.iter().flat_map(|number| state.land(*number)).collect();
         let released = back.iter().map(|waiting| waiting.number).collect();
         for waiting in back {
             // An album that was held back may have been passed by.
@@ -744,15 +795,20 @@ impl Inbox {
         self.journal.note_soon(Line::new(ACKED, numbers(known))).await?;
         {
             let mut state = self.lock();
-            for waiting in numbered.iter().filter_map(|number| state.flying.remove(number)).flatten() {
+            for waiting in numbered.iter().flat_map(|number| state.land(*number)) {
                 *segments.entry(waiting.segment).or_default() += 1;
             }
         }
+        self.filled.notify_one();
         for (segment, items) in segments {
             self.journal.done(segment, items).await?;
         }
         Ok(())
     }
+}
+
+fn bytes(items: &[Waiting]) -> usize {
+    items.iter().map(|item| item.json.len()).sum()
 }
 
 /// A message as it is delivered: of an album the first item, with the attachments and the texts of all.

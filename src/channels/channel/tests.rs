@@ -87,6 +87,35 @@ async fn a_wrong_token_ends_the_iteration_with_the_platforms_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_is_acknowledged_the_status_says_why_nothing_comes_and_closing_ends_the_wait() {
+    for ends in [None, Some(Code::ChannelAuth)] {
+        let locks = tempfile::tempdir().unwrap();
+        let large: &'static str = "x".repeat(inbox::FLYING).leak();
+        let platform = script([Run::Ends(vec![large, "2"], ends), Run::Stands]);
+        let channel = Arc::new(channel(&platform, &MemoryLog::default(), locks.path(), 1));
+        let first = channel.next(10).await.unwrap().unwrap();
+        assert_eq!((first.len(), channel.status().waiting), (1, 1));
+        let reader = Arc::clone(&channel);
+        let reading = tokio::spawn(async move { reader.next(10).await });
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(!reading.is_finished());
+        let said = channel.status().error.unwrap();
+        assert!(
+            said.contains(if ends.is_none() { "not acknowledged" } else { "the script says so" }),
+            "{said}"
+        );
+        if ends.is_none() {
+            channel.ack(&[first[0].number]).await.unwrap();
+            assert_eq!(reading.await.unwrap().unwrap().unwrap().len(), 1);
+            assert_eq!(channel.status().error, None);
+        } else {
+            channel.close().await;
+            assert!(reading.await.unwrap().unwrap().is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_platforms_wait_is_obeyed_exactly() {
     let locks = tempfile::tempdir().unwrap();
     let platform = script([Run::RetryAfter(98_765), Run::Ends(vec!["1"], None)]);

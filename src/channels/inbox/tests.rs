@@ -301,6 +301,72 @@ async fn what_waits_is_held_in_memory_up_to_a_bound_and_comes_all_the_same() {
     }
 }
 
+#[tokio::test]
+async fn what_nobody_acknowledges_is_delivered_up_to_a_bound_and_the_rest_waits_for_that() {
+    const BYTES: usize = 100 << 10;
+    let log = MemoryLog::default();
+    let inbox = open(&log).await.unwrap();
+    for n in 0..300 {
+        inbox.spool(vec![large(&n.to_string(), BYTES)], None).await.unwrap();
+    }
+    let mut taken: VecDeque<Delivery> = VecDeque::new();
+    let count = |taken: &VecDeque<Delivery>| taken.iter().map(|delivery| delivery.json.len()).sum::<usize>();
+    while inbox.waiting() > 0 && !inbox.is_held_back() {
+        taken.extend(inbox.take(50).await.unwrap());
+    }
+    assert!((FLYING..FLYING + BYTES + 64).contains(&count(&taken)), "{} bytes", count(&taken));
+    assert!(inbox.is_held_back() && inbox.waiting() == 300 - taken.len());
+    let mut take = Box::pin(inbox.take(50));
+    inbox.spool(vec![message("300")], None).await.unwrap();
+    for _ in 0..10 {
+        assert!(futures_util::poll!(take.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    // An acknowledgement lets as much in, and what was released comes again before that.
+    let (first, last) = (taken.pop_front().unwrap(), taken.pop_back().unwrap());
+    let number = id(&last);
+    inbox.ack(&[first.number]).await.unwrap();
+    inbox.release(&[last.number]);
+    let next = take.await.unwrap();
+    assert_eq!((id(&next[0]), next[0].redelivered), (number, false));
+    taken.extend(next);
+    assert!(count(&taken) < FLYING + BYTES + 64);
+    let mut got = vec![id(&first)];
+    while got.len() < 301 {
+        for delivery in taken.drain(..) {
+            got.push(id(&delivery));
+            inbox.ack(&[delivery.number]).await.unwrap();
+        }
+        if inbox.waiting() > 0 {
+            taken.extend(inbox.take(50).await.unwrap());
+        }
+    }
+    assert_eq!(got, (0..=300).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(inbox.lock().flown, 0);
+    assert_eq!(open(&log.reboot()).await.unwrap().waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_the_bound_holds_back_is_not_marked_as_delivered() {
+    let log = MemoryLog::default();
+    let inbox = open(&log).await.unwrap();
+    inbox.spool(vec![large("0", FLYING - 1000)], None).await.unwrap();
+    assert_eq!(inbox.take(5).await.unwrap().len(), 1);
+    let take = inbox.take(5);
+    tokio::pin!(take);
+    assert!(futures_util::poll!(take.as_mut()).is_pending());
+    inbox.spool(["1", "2", "3"].map(|id| large(id, 600)).into(), None).await.unwrap();
+    assert_eq!(take.await.unwrap().iter().map(id).collect::<Vec<_>>(), ["1", "2"]);
+    let again = open(&log.reboot()).await.unwrap();
+    let mut marks = Vec::new();
+    while again.waiting() > 0 {
+        let taken = again.take(5).await.unwrap();
+        marks.extend(taken.iter().map(|delivery| delivery.redelivered));
+        again.ack(&[taken[0].number]).await.unwrap();
+    }
+    assert_eq!(marks, [true, true, true, false]);
+}
+
 fn item(id: &str, chat: &str, album: Option<&str>) -> Incoming {
     let mut json = json!({
         "id": id, "chat": { "id": chat }, "kind": "message", "text": "", "mentionsMe": false,
