@@ -21,7 +21,7 @@ use super::inbox::{self, Delivery, Inbox};
 use super::lease::{self, Lease};
 use super::log::Log;
 use super::message::{Attachment, InboundMessage, OutboundMessage, SendReceipt};
-use super::outbox::Outbox;
+use super::outbox::{self, Outbox, Room};
 use super::platform::{Call, Link, Platform, Spool};
 use super::{Boxed, GOODBYE, Surroundings};
 use crate::memory::{Owner, owned};
@@ -110,6 +110,7 @@ struct Inner {
     /// The platform's name and the account's.
     name: String,
     opened: OnceCell<Opened>,
+    room: Room,
     closing: CancellationToken,
     state: Mutex<Running>,
     /// It gave up, with this error.
@@ -153,6 +154,7 @@ impl Channel {
             platform,
             options,
             opened: OnceCell::new(),
+            room: Room::new(outbox::WAITING_BYTES),
             closing: CancellationToken::new(),
             state: Mutex::default(),
             failed: watch::Sender::new(None),
@@ -228,14 +230,22 @@ impl Channel {
         }
     }
 
-    /// Sends a message. The same key twice is one message.
+    /// Sends a message. The same key twice is one message. `LIMIT` while too much waits.
     pub async fn send(
         &self,
         message: OutboundMessage,
         key: Option<String>,
         cancel: &CancellationToken,
     ) -> Result<SendReceipt> {
-        let send = async { self.inner.opened().await?.outbox.send(message, key, cancel).await };
+        let send = async {
+            let inner = &self.inner;
+            // What comes while it is being opened waits in memory, too.
+            let first = inner.opened.get().is_none();
+            let held = first.then(|| inner.room.enter(outbox::size(&message))).transpose()?;
+            let opened = inner.opened().await?;
+            drop(held);
+            opened.outbox.send(message, key, cancel).await
+        };
         owned(Owner::Channels, send).await
     }
 
@@ -343,7 +353,8 @@ impl Inner {
                 };
                 let inbox = Arc::new(Inbox::open(Arc::clone(&log), &self.name).await?);
                 let (platform, closing) = (Arc::clone(&self.platform), self.closing.clone());
-                let outbox = Outbox::open(log, &self.name, platform, surroundings, closing).await?;
+                let room = self.room.clone();
+                let outbox = Outbox::open(log, &self.name, platform, surroundings, closing, room).await?;
                 outbox.resume();
                 Ok(Opened { inbox, outbox, lease: Mutex::new(Some(lease)) })
             })

@@ -6,11 +6,15 @@
 //! ended. What is unknown is not sent again, unless the platform knows keys and makes one message of both; and after an hour
 //! not then either, since platforms forget keys.
 //!
+//! What waits is in memory with its files, [`WAITING_BYTES`] of it; beyond that, nothing more is taken. What an earlier process
+//! left is taken up whatever it is: its files are read when its turn comes.
+//!
 //! Messages for one chat go out one after the other, in their order. One key is one message, as long as it is
 //! remembered: at least for the latest [`KEPT`] × [`SEGMENT`] messages.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -36,6 +40,10 @@ pub const SEGMENT: u32 = 256;
 pub const KEPT: usize = 8;
 /// Bytes of a file in one line, before base64.
 const FILE_BYTES: usize = 3 << 20;
+/// The most bytes of messages that wait in memory, files included.
+pub const WAITING_BYTES: usize = 64 << 20;
+/// What a message takes beside its text and its files, or more.
+const JOB: usize = 1 << 10;
 /// A message that the platform could not be given for so long is given up.
 const LONGEST: Duration = Duration::from_hours(1);
 /// Attempts at a part whose fate is unknown, where the platform knows keys.
@@ -120,13 +128,77 @@ impl Outcome {
     }
 }
 
+/// Room for messages that wait in memory. Clones are the same one.
+#[derive(Clone)]
+pub struct Room {
+    most: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Room {
+    /// For so many bytes.
+    pub fn new(most: usize) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// Takes room until the result is dropped. `LIMIT` if there is not enough; for one message alone there always is.
+    pub fn enter(&self, bytes: usize) -> Result<Held> {
+        let enough = |taken: usize| {
+            let both = taken.saturating_add(bytes);
+            (taken == 0 || both <= self.most).then_some(both)
+        };
+        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough) {
+            Ok(_) => Ok(Held { bytes, taken: Arc::clone(&self.taken) }),
+            Err(taken) => {
+                let message = format!(
+                    "{taken} bytes of messages and their files already wait to be sent: await earlier sends before more are made"
+                );
+                Err(CoreError::new(Code::Limit, message))
+            }
+        }
+    }
+
+    /// As [`Room::enter`], whether there is room or not.
+    fn force(&self, bytes: usize) -> Held {
+        self.taken.fetch_add(bytes, Ordering::AcqRel);
+        Held { bytes, taken: Arc::clone(&self.taken) }
+    }
+}
+
+/// Room that is taken, until it is dropped.
+pub struct Held {
+    bytes: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// What a message takes of [`Room`].
+pub fn size(message: &OutboundMessage) -> usize {
+    let files: usize = message.files.iter().map(|file| file.data.len()).sum();
+    let extra = message.extra.as_ref().and_then(|extra| serde_json::to_string(extra).ok());
+    JOB + message.text.len() + files + extra.map_or(0, |extra| extra.len())
+}
+
+fn parts_size(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.text.len() + part.source.len()).sum()
+}
+
 /// A message on its way.
 struct Job {
     n: u64,
     segment: u64,
     key: String,
+    /// Without its files if those are read from the disk.
     message: Arc<OutboundMessage>,
+    /// The files that are read from the disk.
+    unread: Vec<FileHead>,
     parts: Vec<Part>,
+    held: Option<Held>,
     /// The part to go on with, and whether it may have been sent already.
     next: usize,
     maybe_sent: bool,
@@ -158,6 +230,7 @@ pub struct Outbox {
     platform: Arc<dyn Platform>,
     surroundings: Arc<dyn Surroundings>,
     state: Mutex<State>,
+    room: Room,
     governor: Mutex<Governor>,
     /// A call has ended: those that wait for that may ask again.
     freed: Notify,
@@ -181,7 +254,6 @@ struct State {
 struct Restored {
     segment: u64,
     line: Queued,
-    files: Vec<Vec<u8>>,
     accepted: usize,
     ids: Vec<String>,
     maybe_sent: bool,
@@ -192,16 +264,23 @@ impl Restored {
     fn is_pending(&self) -> bool {
         self.ended.is_none() && self.accepted < self.line.parts
     }
+}
 
-    fn read_files(&mut self, lines: &[(String, String)]) -> Result<()> {
-        for (kind, data) in lines {
-            let wrong = || damaged(kind, data);
-            let piece: FilePiece = serde_json::from_str(data).map_err(|_| wrong())?;
-            let bytes = BASE64.decode(piece.data.as_bytes()).map_err(|_| wrong())?;
-            self.files.get_mut(piece.file).ok_or_else(wrong)?.extend_from_slice(&bytes);
-        }
-        Ok(())
+/// Reads a message's files from the disk.
+async fn files(journal: &Journal, n: u64, heads: &[FileHead]) -> Result<Vec<OutboundFile>> {
+    let mut files: Vec<Vec<u8>> = vec![Vec::new(); heads.len()];
+    for (kind, data) in journal.read_side(n).await? {
+        let wrong = || damaged(&kind, &data);
+        let piece: FilePiece = serde_json::from_str(&data).map_err(|_| wrong())?;
+        let bytes = BASE64.decode(piece.data.as_bytes()).map_err(|_| wrong())?;
+        files.get_mut(piece.file).ok_or_else(wrong)?.extend_from_slice(&bytes);
     }
+    let file = |(FileHead { name, mime_type }, data): (&FileHead, Vec<u8>)| OutboundFile {
+        data: data.into(),
+        name: name.clone(),
+        mime_type: mime_type.clone(),
+    };
+    Ok(heads.iter().zip(files).map(file).collect())
 }
 
 impl Outbox {
@@ -212,6 +291,7 @@ impl Outbox {
         platform: Arc<dyn Platform>,
         surroundings: Arc<dyn Surroundings>,
         closing: CancellationToken,
+        room: Room,
     ) -> Result<Arc<Self>> {
         let (journal, segments) = Journal::open(log, &format!("{name}:out"), SEGMENT, KEPT).await?;
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
@@ -222,10 +302,12 @@ impl Outbox {
                 read(segment, &kind, &data, &mut given, &mut items)?;
             }
         }
+        let mut sides = HashSet::new();
         for item in journal.sides().await? {
-            match items.get_mut(&item).filter(|restored| restored.is_pending()) {
-                Some(restored) => restored.read_files(&journal.read_side(item).await?)?,
-                None => journal.delete_side(item).await?,
+            if items.get(&item).is_some_and(Restored::is_pending) {
+                sides.insert(item);
+            } else {
+                journal.delete_side(item).await?;
             }
         }
         let outbox = Arc::new(Self {
@@ -235,6 +317,7 @@ impl Outbox {
             platform,
             surroundings,
             state: Mutex::default(),
+            room,
             freed: Notify::new(),
             closing,
             sending: watch::Sender::new(0),
@@ -243,6 +326,11 @@ impl Outbox {
         let mut unknown = Vec::new();
         for (n, restored) in items {
             outbox.lock().next = n + 1;
+            let mut restored = restored;
+            if sides.contains(&n) {
+                // For its parts alone: those of all messages together may be more than there is memory.
+                restored.line.message.files = files(&outbox.journal, n, &restored.line.files).await?;
+            }
             if let Some(n) = outbox.restore(n, restored, &mut open) {
                 unknown.push(n);
             }
@@ -258,7 +346,7 @@ impl Outbox {
 
     /// Takes up a message that was found; its number, if it ended just now.
     fn restore(&self, n: u64, restored: Restored, open: &mut BTreeMap<u64, u32>) -> Option<u64> {
-        let Restored { segment, line, files, accepted, ids, maybe_sent, ended } = restored;
+        let Restored { segment, line, accepted, ids, maybe_sent, ended } = restored;
         let mut message = line.message;
         let receipt = |ids: &[String], state| {
             Outcome::Receipt(SendReceipt { message_ids: ids.to_vec(), state, attempts: 1 })
@@ -284,14 +372,9 @@ impl Outbox {
         if outcome.is_some() {
             return None;
         }
-        for (head, data) in line.files.into_iter().zip(files) {
-            message.files.push(OutboundFile {
-                data: data.into(),
-                name: head.name,
-                mime_type: head.mime_type,
-            });
-        }
         let parts = self.platform.render(&message).unwrap_or_default();
+        message.files.clear();
+        let held = self.room.force(size(&message) + parts_size(&parts));
         // Rendered otherwise than before, it is no longer known what of it was sent.
         let same = parts.len() == line.parts;
         let blind = maybe_sent && (self.is_old(line.at_ms) || !self.platform.knows_keys());
@@ -305,7 +388,9 @@ impl Outbox {
             n,
             segment,
             key: line.key,
+            unread: line.files,
             parts,
+            held: Some(held),
             next: accepted,
             maybe_sent,
             begun: maybe_sent || accepted > 0,
@@ -391,6 +476,7 @@ impl Outbox {
             if let Some(known) = key.as_ref().and_then(|key| state.keys.get(key)) {
                 return Ok(known.clone());
             }
+            let held = self.room.enter(size(&message) + parts_size(&parts))?;
             let n = state.next;
             state.next += 1;
             let key = key.unwrap_or_else(|| format!("-{n}-{at_ms}"));
@@ -421,7 +507,9 @@ impl Outbox {
                 segment,
                 key,
                 message,
+                unread: Vec::new(),
                 parts,
+                held: Some(held),
                 next: 0,
                 maybe_sent: false,
                 begun: false,
@@ -478,8 +566,11 @@ impl Outbox {
 
     async fn work(self: &Arc<Self>, mut job: Job) {
         let (segment, n, key) = (job.segment, job.n, job.key.clone());
-        let has_files = !job.message.files.is_empty();
-        match self.deliver(&mut job).await {
+        let has_files = !job.message.files.is_empty() || !job.unread.is_empty();
+        let delivered = self.deliver(&mut job).await;
+        // Whoever hears of the end may send the next.
+        job.held = None;
+        match delivered {
             Ok(Some(outcome)) => {
                 let line = match &outcome {
                     Outcome::Receipt(SendReceipt { state: SendState::Accepted, .. }) => None,
@@ -569,6 +660,13 @@ impl Outbox {
                     turn.give_back();
                     return Ok(Some(unknown(job, attempts)));
                 }
+                // Anew for each attempt: between two it may be an hour.
+                let message = if job.unread.is_empty() {
+                    Arc::clone(&job.message)
+                } else {
+                    let files = files(&self.journal, job.n, &job.unread).await?;
+                    Arc::new(OutboundMessage { files, ..(*job.message).clone() })
+                };
                 if !job.maybe_sent {
                     if !started {
                         self.journal.note(step(STARTED, job.n, job.next, &[])).await?;
@@ -579,8 +677,10 @@ impl Outbox {
                 attempts += 1;
                 let part = job.parts.get(job.next).cloned().unwrap_or_default();
                 let key = self.part_key(&job.key, job.queued_at_ms, job.next);
-                let call = Call::Send { message: Arc::clone(&job.message), part, index: job.next, key };
-                let failed = match turn.call(&call).await {
+                let call = Call::Send { message, part, index: job.next, key };
+                let called = turn.call(&call).await;
+                drop(call);
+                let failed = match called {
                     Ok(done) => {
                         self.accepted(job, done.message_ids).await?;
                         break;
@@ -873,16 +973,8 @@ fn read(
             let line: Queued = serde_json::from_str(data).map_err(|_| wrong())?;
             *given.entry(segment).or_default() += 1;
             let n = line.n;
-            let files = vec![Vec::new(); line.files.len()];
-            let restored = Restored {
-                segment,
-                line,
-                files,
-                accepted: 0,
-                ids: Vec::new(),
-                maybe_sent: false,
-                ended: None,
-            };
+            let restored =
+                Restored { segment, line, accepted: 0, ids: Vec::new(), maybe_sent: false, ended: None };
             items.insert(n, restored);
         }
         STARTED | UNSENT | ACCEPTED => {

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
-use super::message::{Attachment, Chat, ChatKind, InboundMessage, OutboundMessage, Part, Sender};
+use super::message::{
+    Attachment, Chat, ChatKind, InboundMessage, OutboundFile, OutboundMessage, Part, Sender,
+};
 use super::platform::{Call, Done, Failed, Fate, Limits, Link, Platform, Scope};
 use super::{Boxed, Surroundings};
 use crate::secrets::Secret;
@@ -38,6 +40,8 @@ pub(crate) struct World {
     /// Texts that the platform shows, with their keys.
     pub(crate) shown: Vec<(String, String)>,
     pub(crate) calls: Vec<(Instant, String)>,
+    /// The files of the messages of those that send one.
+    pub(crate) files: Vec<Vec<OutboundFile>>,
     /// For each connection: what it does.
     pub(crate) runs: VecDeque<Run>,
     pub(crate) connections: Vec<Instant>,
@@ -163,6 +167,9 @@ impl Platform for Scripted {
             let answer = {
                 let mut world = self.world.lock().unwrap();
                 world.calls.push((Instant::now(), text.clone()));
+                if let Call::Send { message, .. } = call {
+                    world.files.push(message.files.clone());
+                }
                 world.answers.pop_front().unwrap_or(Answer::Taken)
             };
             self.called.notify_waiters();

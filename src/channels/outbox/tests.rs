@@ -10,8 +10,8 @@ fn message(to: &str, text: &str) -> OutboundMessage {
 async fn open(log: &MemoryLog, platform: &Scripted) -> Result<(Arc<Outbox>, CancellationToken)> {
     let closing = CancellationToken::new();
     let (log, platform) = (Arc::new(log.clone()), Arc::new(platform.clone()));
-    let outbox =
-        Outbox::open(log, "scripted:default", platform, Simulated::surroundings(7), closing.clone()).await?;
+    let (surroundings, room) = (Simulated::surroundings(7), Room::new(WAITING_BYTES));
+    let outbox = Outbox::open(log, "scripted:default", platform, surroundings, closing.clone(), room).await?;
     outbox.resume();
     Ok((outbox, closing))
 }
@@ -232,15 +232,18 @@ async fn files_are_there_after_a_restart_and_gone_once_they_are_sent() {
         scripted,
         Simulated::surroundings(7),
         CancellationToken::new(),
+        Room::new(WAITING_BYTES),
     );
     let again = again.await.unwrap();
-    let files = again.lock().lanes.get("a").and_then(VecDeque::front).unwrap().message.files.clone();
-    assert_eq!(files, with_files.files);
+    let held = again.room.taken.load(Ordering::Acquire);
+    assert!((1..FILE_BYTES).contains(&held), "{held} bytes are held before a message's turn");
     let sessions = rebooted.sessions_now();
+    platform.world.lock().unwrap().answers.extend([Answer::Unsent, Answer::Wait(60_000)]);
     again.resume();
     settled(&again).await;
-    again.send(with_files, Some("key".into()), &never()).await.unwrap();
+    again.send(with_files.clone(), Some("key".into()), &never()).await.unwrap();
     assert_eq!(platform.shown(), ["one"]);
+    assert_eq!(platform.world.lock().unwrap().files, vec![with_files.files; 3]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rebooted.sessions_now(), sessions - 1);
 }
@@ -295,7 +298,8 @@ async fn what_may_have_been_sent_an_hour_ago_is_not_repeated_even_where_the_plat
         let clock = Simulated::surroundings(7);
         let open = |log: &MemoryLog, closing: &CancellationToken| {
             let (log, platform) = (Arc::new(log.clone()), Arc::new(platform.clone()));
-            Outbox::open(log, "scripted:default", platform, Arc::clone(&clock), closing.clone())
+            let room = Room::new(WAITING_BYTES);
+            Outbox::open(log, "scripted:default", platform, Arc::clone(&clock), closing.clone(), room)
         };
         platform.world.lock().unwrap().answers.extend([Answer::Taken, Answer::Slow(3_600_000)]);
         let closing = CancellationToken::new();
@@ -412,4 +416,76 @@ async fn what_was_taken_back_may_be_sent_under_its_key_after_all() {
     let (outbox, _) = open(&log.reboot(), &platform).await.unwrap();
     assert_eq!(outbox.send(message("a", "second"), key, &cancel).await.unwrap().state, SendState::Accepted);
     assert_eq!(platform.shown(), ["first", "second"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_memory_has_a_bound_and_what_an_earlier_process_left_does_not_count() {
+    const MOST: usize = 1 << 20;
+    let limits = Limits { at_once: 4, ..Limits::default() };
+    let (log, platform) = (MemoryLog::default(), Scripted { limits, ..Scripted::default() });
+    let open = |log: &MemoryLog, closing: &CancellationToken| {
+        let (log, platform) = (Arc::new(log.clone()), Arc::new(platform.clone()));
+        let (surroundings, room) = (Simulated::surroundings(7), Room::new(MOST));
+        Outbox::open(log, "scripted:default", platform, surroundings, closing.clone(), room)
+    };
+    let with_file = |to: &str, text: &str, bytes: usize| OutboundMessage {
+        files: vec![OutboundFile { data: vec![7; bytes].into(), name: "f".into(), mime_type: None }],
+        ..message(to, text)
+    };
+    let closing = CancellationToken::new();
+    let outbox = open(&log, &closing).await.unwrap();
+    platform.world.lock().unwrap().answers.extend([Answer::Slow(60_000)]);
+    let cancel = never();
+    let first = outbox.send(with_file("a", "one", MOST / 2), None, &cancel);
+    let second = outbox.send(with_file("a", "two", MOST / 2 - 8 * JOB), None, &cancel);
+    let others = async {
+        platform.called.notified().await;
+        for (message, key) in
+            [(with_file("b", "three", MOST / 4), "3"), (message("b", &"x".repeat(MOST)), "4")]
+        {
+            let error = outbox.send(message, Some(key.into()), &cancel).await.unwrap_err();
+            assert_eq!(error.code(), Code::Limit);
+            assert!(error.message().contains("await earlier sends"), "{error}");
+        }
+        // What is small still goes out, until it is too many.
+        outbox.send(message("b", "small"), None, &cancel).await.unwrap();
+        let sends = (0..20).map(|n| outbox.send(message("a", &n.to_string()), None, &cancel));
+        futures_util::future::join_all(sends).await
+    };
+    let (first, second, many) = tokio::join!(first, second, others);
+    first.unwrap();
+    second.unwrap();
+    let refused = many.iter().filter(|sent| sent.as_ref().is_err_and(|error| error.code() == Code::Limit));
+    assert!((10..20).contains(&refused.count()), "{many:?}");
+    assert_eq!(outbox.room.taken.load(Ordering::Acquire), 0);
+    // There is room again, for what was refused, and for one that is too large to be there beside others.
+    outbox.send(with_file("b", "three", MOST / 4), Some("3".into()), &cancel).await.unwrap();
+    outbox.send(with_file("b", "large", 2 * MOST), None, &cancel).await.unwrap();
+
+    // Three processes leave what is more than the bound, and the fourth takes all of it up.
+    platform.world.lock().unwrap().answers.extend(std::iter::repeat_n(Answer::Unsent, 10_000));
+    let mut log = log;
+    for text in ["left 1", "left 2", "left 3"] {
+        let closing = CancellationToken::new();
+        log = log.reboot();
+        let outbox = open(&log, &closing).await.unwrap();
+        let before = log.appends();
+        let sending = outbox.send(with_file("c", text, MOST / 4 * 3), None, &cancel);
+        let written = async {
+            while log.appends() < before + 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            outcome = sending => panic!("{outcome:?}"),
+            () = written => {}
+        }
+        closing.cancel();
+    }
+    platform.world.lock().unwrap().answers.clear();
+    let outbox = open(&log.reboot(), &CancellationToken::new()).await.unwrap();
+    assert_eq!(outbox.queued(), 3);
+    outbox.resume();
+    outbox.send(message("c", "new"), None, &cancel).await.unwrap();
+    assert_eq!(platform.shown()[platform.shown().len() - 4..], ["left 1", "left 2", "left 3", "new"]);
 }
