@@ -369,28 +369,48 @@ impl<P: openclaw_channel_sim::Platform + Send + 'static> super::wire::Wire for S
         })
     }
 
-    fn listen(&self, _: std::net::SocketAddr) -> Boxed<'_, Result<Box<dyn super::webhook::Listener>>> {
-        Box::pin(async { Ok(Box::new(SimListener(self.0.calls())) as Box<dyn super::webhook::Listener>) })
+    fn listen(
+        &self,
+        _: std::net::SocketAddr,
+        gate: super::webhook::Gate,
+    ) -> Boxed<'_, Result<Box<dyn super::webhook::Listener>>> {
+        let listener = SimListener(self.0.calls(), gate);
+        Box::pin(async { Ok(Box::new(listener) as Box<dyn super::webhook::Listener>) })
     }
 }
 
 /// Where the simulator's calls of a webhook come.
-struct SimListener(tokio::sync::mpsc::UnboundedReceiver<openclaw_channel_sim::net::Call>);
+struct SimListener(
+    tokio::sync::mpsc::UnboundedReceiver<openclaw_channel_sim::net::Call>,
+    super::webhook::Gate,
+);
 
 impl super::webhook::Listener for SimListener {
     fn next(&mut self) -> Boxed<'_, Option<super::webhook::Called>> {
         Box::pin(async move {
-            let call = self.0.recv().await?;
+            let (call, method, url, headers) = loop {
+                let call = self.0.recv().await?;
+                let request = &call.request;
+                let mut url = reqwest::Url::parse(&request.path).unwrap();
+                url.query_pairs_mut().extend_pairs(&request.query);
+                let mut headers = reqwest::header::HeaderMap::new();
+                for (name, value) in &request.headers {
+                    let name = reqwest::header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+                    headers.append(name, value.parse().unwrap());
+                }
+                let method = request.method.parse().unwrap();
+                let Some(status) = (self.1)(&method, url.path(), &headers) else {
+                    break (call, method, url, headers);
+                };
+                call.answer(Some(openclaw_channel_sim::Response {
+                    status,
+                    headers: Vec::new(),
+                    body: Vec::new(),
+                }));
+            };
             let request = &call.request;
-            let mut url = reqwest::Url::parse(&request.path).unwrap();
-            url.query_pairs_mut().extend_pairs(&request.query);
-            let mut headers = reqwest::header::HeaderMap::new();
-            for (name, value) in &request.headers {
-                let name = reqwest::header::HeaderName::from_bytes(name.as_bytes()).unwrap();
-                headers.append(name, value.parse().unwrap());
-            }
             let (called, answered) = super::webhook::Called::new(
-                request.method.parse().unwrap(),
+                method,
                 url.path().to_owned(),
                 url.query().unwrap_or_default().to_owned(),
                 headers,
@@ -502,8 +522,12 @@ where
         self.1.as_ref().unwrap().socket(url, headers)
     }
 
-    fn listen(&self, at: std::net::SocketAddr) -> Boxed<'_, Result<Box<dyn super::webhook::Listener>>> {
-        self.1.as_ref().unwrap().listen(at)
+    fn listen(
+        &self,
+        at: std::net::SocketAddr,
+        gate: super::webhook::Gate,
+    ) -> Boxed<'_, Result<Box<dyn super::webhook::Listener>>> {
+        self.1.as_ref().unwrap().listen(at, gate)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::bytes::Bytes;
 
 use super::Boxed;
 use super::platform::{Failed, Fate};
-use super::webhook::Listener;
+use super::webhook::{Gate, Listener};
 use crate::http::HttpOptions;
 use crate::providers::call::Transport;
 use crate::providers::network;
@@ -32,8 +32,8 @@ pub trait Wire: Send + Sync + 'static {
     /// Opens a WebSocket (RFC 6455).
     fn socket(&self, url: Url, headers: HeaderMap) -> Boxed<'_, Result<Box<dyn Socket>>>;
 
-    /// Opens a port that a platform calls.
-    fn listen(&self, at: SocketAddr) -> Boxed<'_, Result<Box<dyn Listener>>>;
+    /// Opens a port that a platform calls. What the gate refuses by its head is not read.
+    fn listen(&self, at: SocketAddr, gate: Gate) -> Boxed<'_, Result<Box<dyn Listener>>>;
 }
 
 /// What a WebSocket carries. Pings are answered beneath.
@@ -200,7 +200,7 @@ impl Wire for Network {
         Box::pin(super::socket::connect(url, headers))
     }
 
-    fn listen(&self, at: SocketAddr) -> Boxed<'_, Result<Box<dyn Listener>>> {
-        Box::pin(super::webhook::listen(at))
+    fn listen(&self, at: SocketAddr, gate: Gate) -> Boxed<'_, Result<Box<dyn Listener>>> {
+        Box::pin(super::webhook::listen(at, gate))
     }
 }

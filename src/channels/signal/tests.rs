@@ -54,8 +54,9 @@ impl Wire for Tap {
     fn listen(
         &self,
         address: std::net::SocketAddr,
+        gate: crate::channels::webhook::Gate,
     ) -> Boxed<'_, Result<Box<dyn crate::channels::webhook::Listener>>> {
-        self.wire.listen(address)
+        self.wire.listen(address, gate)
     }
 }
 

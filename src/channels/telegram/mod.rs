@@ -9,6 +9,7 @@ mod inbound;
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -27,7 +28,7 @@ use super::backoff::Backoff;
 use super::chunk::{Mode, Unit, split_rendered};
 use super::message::{Attachment, Format, OutboundFile, OutboundMessage, Part};
 use super::platform::{Call, Done, Failed, Fate, Limits, Link, Platform, Rate, Scope, Settings, Webhook};
-use super::webhook::{Called, Listener};
+use super::webhook::{Called, Gate, Listener};
 use super::wire::{self, Form, HttpRequest, Wire};
 use super::{Boxed, Surroundings, sniff};
 use crate::secrets::Secret;
@@ -337,7 +338,8 @@ impl Telegram {
     /// Listens until the port fails.
     async fn listen(&self, link: &Link, hook: &Hook) -> Result<()> {
         let me = self.me().await?;
-        let mut port = self.wire.listen(SocketAddr::new(hook.port.host, hook.port.port)).await?;
+        let at = SocketAddr::new(hook.port.host, hook.port.port);
+        let mut port = self.wire.listen(at, gate(&hook.port)).await?;
         let body = json!({
             "url": hook.url, "secret_token": hook.port.secret.expose_str()?, "allowed_updates": UPDATES,
         });
@@ -537,24 +539,37 @@ impl Telegram {
     }
 }
 
-/// A call of the webhook that is Telegram's; any other is answered.
-fn examine(call: Called, hook: &Webhook) -> Option<Called> {
-    let refuse = |call: Called, status| {
-        call.answer(status, "");
-        None
-    };
-    if call.path != hook.path {
-        return refuse(call, 404);
+/// Who calls is in the head.
+fn gate(hook: &Webhook) -> Gate {
+    let hook = hook.clone();
+    Arc::new(move |method, path, headers| refusal(&hook, method, path, headers))
+}
+
+/// The status for a call that is not Telegram's.
+fn refusal(hook: &Webhook, method: &Method, path: &str, headers: &HeaderMap) -> Option<u16> {
+    if path != hook.path {
+        return Some(404);
     }
-    if call.method != Method::POST {
-        return refuse(call, 405);
+    if *method != Method::POST {
+        return Some(405);
     }
-    let given = call.headers.get("x-telegram-bot-api-secret-token");
+    let given = headers.get("x-telegram-bot-api-secret-token");
     if !given.is_some_and(|given| hook.secret.is(given.as_bytes())) {
         tracing::warn!("a call of the webhook did not have its secret, and is refused");
-        return refuse(call, 401);
+        return Some(401);
     }
-    Some(call)
+    None
+}
+
+/// A call of the webhook that is Telegram's; any other is answered.
+fn examine(call: Called, hook: &Webhook) -> Option<Called> {
+    match refusal(hook, &call.method, &call.path, &call.headers) {
+        None => Some(call),
+        Some(status) => {
+            call.answer(status, "");
+            None
+        }
+    }
 }
 
 /// `work`, while buttons are answered.

@@ -422,9 +422,13 @@ async fn a_webhook_answers_only_telegram_and_only_what_is_on_the_disk() {
             headers.insert("x-telegram-bot-api-secret-token", secret.parse().unwrap());
         }
         let (called, mut answered) =
-            Called::new(method.parse().unwrap(), path.into(), String::new(), headers, Bytes::new());
+            Called::new(method.parse().unwrap(), path.into(), String::new(), headers.clone(), Bytes::new());
+        let at_the_gate = gate(&port("sim-secret"))(&method.parse().unwrap(), path, &headers);
         let taken = examine(called, &port("sim-secret")).is_some();
-        (taken, answered.try_recv().ok().map(|(status, _)| status))
+        let status = answered.try_recv().ok().map(|(status, _)| status);
+        // No body is needed for any of it.
+        assert_eq!(at_the_gate, status);
+        (taken, status)
     };
     assert!(call("POST", "/hook", Some("sim-secret")).0);
     assert_eq!(call("POST", "/hook", Some("sim-secreT")), (false, Some(401)));

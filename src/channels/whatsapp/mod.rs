@@ -25,7 +25,7 @@ use super::chunk::{Mode, Unit, split_rendered};
 use super::marks::{self, Dialect};
 use super::message::{Attachment, Format, OutboundFile, OutboundMessage, Part};
 use super::platform::{Call, Done, Failed, Fate, Limits, Link, Platform, Rate, Scope, Settings, Webhook};
-use super::webhook::{Called, Listener};
+use super::webhook::{Called, Gate, Listener};
 use super::wire::{self, Form, HttpRequest, Wire};
 use super::{Boxed, Surroundings, sniff};
 use crate::secrets::Secret;
@@ -62,6 +62,37 @@ const ACCEPTED: usize = 4096;
 const STALE_MS: u64 = 8 * 86_400_000;
 /// What [`OutboundMessage::extra`] may hold: a message of that type.
 const KINDS: [&str; 4] = ["template", "interactive", "location", "contacts"];
+
+const UNSIGNED: &str = "a call of the webhook was not signed with the app secret, and is refused";
+
+/// What is not signed at all is refused unread.
+fn gate(hook: &Webhook) -> Gate {
+    let hook = hook.clone();
+    Arc::new(move |method, path, headers| refusal(&hook, method, path, headers))
+}
+
+/// The status for a call that cannot be Meta's, by its head.
+fn refusal(hook: &Webhook, method: &Method, path: &str, headers: &HeaderMap) -> Option<u16> {
+    if path != hook.path {
+        return Some(404);
+    }
+    match *method {
+        Method::GET => None,
+        Method::POST if signature(headers).is_some() => None,
+        Method::POST => {
+            tracing::warn!("{UNSIGNED}");
+            Some(401)
+        }
+        _ => Some(405),
+    }
+}
+
+/// The signature that a call bears, whether it is right or not.
+fn signature(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let digits = headers.get("x-hub-signature-256")?.to_str().ok()?.strip_prefix("sha256=")?;
+    let signature = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
+    (signature.len() == ring::digest::SHA256_OUTPUT_LEN).then_some(signature)
+}
 
 /// A business number.
 pub struct WhatsApp {
@@ -265,7 +296,7 @@ impl WhatsApp {
 
     async fn listen(&self, link: &Link) -> Result<()> {
         let at = SocketAddr::new(self.webhook.host, self.webhook.port);
-        let mut port = self.wire.listen(at).await?;
+        let mut port = self.wire.listen(at, gate(&self.webhook)).await?;
         self.lock().listening = true;
         let outcome = self.serve(link, &mut *port).await;
         self.lock().listening = false;
@@ -337,8 +368,8 @@ impl WhatsApp {
 
     /// A call that is Meta's, with what it says; any other is answered.
     fn examine(&self, call: Called) -> Option<(Called, Notification)> {
-        if call.path != self.webhook.path {
-            call.answer(404, "");
+        if let Some(status) = refusal(&self.webhook, &call.method, &call.path, &call.headers) {
+            call.answer(status, "");
             return None;
         }
         if call.method == Method::GET {
@@ -346,12 +377,8 @@ impl WhatsApp {
             call.answer(if challenge.is_some() { 200 } else { 403 }, challenge.unwrap_or_default());
             return None;
         }
-        if call.method != Method::POST {
-            call.answer(405, "");
-            return None;
-        }
         if !self.is_signed(&call) {
-            tracing::warn!("a call of the webhook was not signed with the app secret, and is refused");
+            tracing::warn!("{UNSIGNED}");
             call.answer(401, "");
             return None;
         }
@@ -381,11 +408,7 @@ impl WhatsApp {
     /// <https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads>: over the body as it
     /// came, in a time that tells nothing.
     fn is_signed(&self, call: &Called) -> bool {
-        let header = call.headers.get("x-hub-signature-256").and_then(|value| value.to_str().ok());
-        let Some(digits) = header.and_then(|value| value.strip_prefix("sha256=")) else { return false };
-        let Ok(signature) = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()) else {
-            return false;
-        };
+        let Some(signature) = signature(&call.headers) else { return false };
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.webhook.secret.expose());
         ring::hmac::verify(&key, &call.body, &signature).is_ok()
     }

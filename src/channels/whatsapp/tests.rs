@@ -193,6 +193,42 @@ async fn only_what_is_signed_is_believed_and_only_who_has_the_verify_token_gets_
     assert_eq!(bench.broken_rules(), []);
 }
 
+#[test]
+fn what_bears_no_signature_is_refused_before_it_is_read() {
+    let hook = Webhook {
+        host: std::net::Ipv4Addr::LOCALHOST.into(),
+        port: 0,
+        path: "/hook".into(),
+        secret: Secret::copy_of(b"secret"),
+    };
+    let gate = gate(&hook);
+    let call = |method: Method, path: &str, signature: Option<&str>| {
+        let mut headers = HeaderMap::new();
+        if let Some(signature) = signature {
+            headers.insert("x-hub-signature-256", signature.parse().unwrap());
+        }
+        gate(&method, path, &headers)
+    };
+    // Whether it is right, the body tells.
+    let plausible = format!("sha256={}", "0A".repeat(32));
+    assert_eq!(call(Method::POST, "/hook", Some(&plausible)), None);
+    assert_eq!(call(Method::GET, "/hook", None), None);
+    for wrong in [
+        None,
+        Some(""),
+        Some("sha256="),
+        Some(&plausible[..70]),
+        Some(&plausible[7..]),
+        Some(&plausible.replace('A', "g")),
+        Some(&plausible.replace("256", "1")),
+        Some(&format!("{plausible}00")),
+    ] {
+        assert_eq!(call(Method::POST, "/hook", wrong), Some(401), "{wrong:?}");
+    }
+    assert_eq!(call(Method::POST, "/", Some(&plausible)), Some(404));
+    assert_eq!(call(Method::PUT, "/hook", Some(&plausible)), Some(405));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_comes_late_is_said_in_the_status_and_one_that_comes_in_time_to_the_caller() {
     let bench = Bench::new(&json!({}), 6);
