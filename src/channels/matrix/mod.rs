@@ -56,6 +56,9 @@ const FRESH: Duration = Duration::from_mins(1);
 const JOINING: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
 const INVITATIONS: usize = 100;
+/// For learning what a room is, while everything else waits; and until that is tried again, if it could not be learned.
+const ASKING: Duration = Duration::from_secs(10);
+const UNSURE: Duration = Duration::from_mins(1);
 /// Pages of 100 events that a gap in a room's timeline may have.
 const PAGES: usize = 50;
 /// Our latest events, and names of users, that are remembered.
@@ -104,6 +107,8 @@ struct Known {
     encrypted: HashMap<String, bool>,
     /// What they are called, and whether they are direct; taken out whenever who is in them, or the name, changes.
     chats: HashMap<String, Chat>,
+    /// Of which the homeserver does not say what they are, and when it is asked again.
+    unsure: HashMap<String, Instant>,
     /// `m.direct`, as it is: the rooms of each user. It is the user's, and what we do not understand of it stays.
     direct: Map<String, Value>,
     /// Invited as direct by somebody.
@@ -355,6 +360,7 @@ impl Matrix {
             for room in sync.rooms.leave.keys() {
                 let mut known = self.known();
                 known.chats.remove(room);
+                known.unsure.remove(room);
                 known.invited.remove(room);
             }
             let new =
@@ -466,7 +472,7 @@ impl Matrix {
             }) {
                 continue;
             }
-            let chat = self.chat(room).await?;
+            let chat = self.chat_or_group(room, link).await?;
             let read = {
                 let known = self.known();
                 let name = known.names.get(&(room.to_owned(), sender.to_owned())).map(String::as_str);
@@ -571,6 +577,54 @@ impl Matrix {
         };
         known.chats.insert(room.to_owned(), chat.clone());
         Ok(chat)
+    }
+
+    /// As [`Self::chat`]; but a room of which a homeserver that is there lastingly does not say what it is, is a group: all
+    /// others would wait for it, and what several read was not said to us alone.
+    async fn chat_or_group(&self, room: &str, link: &Link) -> Result<Chat> {
+        let group = || Chat { kind: ChatKind::Group, id: room.to_owned(), title: None };
+        let unsure = self.known().unsure.get(room).copied();
+        if unsure.is_some_and(|until| Instant::now() < until) {
+            return Ok(group());
+        }
+        let until = Instant::now() + ASKING;
+        let mut wait = Duration::from_secs(1);
+        let error = loop {
+            let error = match tokio::time::timeout_at(until, self.chat(room)).await {
+                Ok(Ok(chat)) => {
+                    let settled = {
+                        let mut known = self.known();
+                        known.unsure.remove(room).is_some() && known.unsure.is_empty()
+                    };
+                    if settled {
+                        link.notice(String::new());
+                    }
+                    return Ok(chat);
+                }
+                Ok(Err(error)) if matches!(error.code(), Code::ChannelAuth | Code::ChannelRateLimited) => {
+                    return Err(error);
+                }
+                Ok(Err(error)) => error.message().to_owned(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            // Once it is known to be so, one attempt will do.
+            if unsure.is_some() || Instant::now() + wait >= until {
+                break error;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        };
+        // If it says nothing at all, all rooms wait.
+        let there = self.json(Method::GET, &["client", "v3", "account", "whoami"], Content::None).await;
+        there.map_err(|failed| failed.error)?;
+        let notice = format!(
+            "the homeserver does not say who is in the room {room} ({error}): until it does, what is written there is a \
+             group's"
+        );
+        tracing::warn!("{notice}");
+        link.notice(notice);
+        self.known().unsure.insert(room.to_owned(), Instant::now() + UNSURE);
+        Ok(group())
     }
 
     /// Accepts invitations, as far as a short time allows; the rest is for the next time. Anybody may invite to a room

@@ -180,7 +180,7 @@ async fn rooms_mentions_threads_edits_reactions_redactions_and_media_are_read() 
         bench.act("message", message)["event_id"].as_str().unwrap().to_owned()
     };
     let first = say(json!({"text": "just talk"}));
-    // Before it is edited and redacted: who comes later sees nothing of it.
+    // It is redacted below, and nothing of it is left then.
     let mut got = receive(&channel, 1).await;
     say(json!({"text": "hey", "mentions": [ME]}));
     say(json!({"text": "@sim:sim is named, and not mentioned", "mentions": []}));
@@ -325,6 +325,68 @@ async fn what_comes_encrypted_is_said_in_the_status() {
     // Somebody who writes in cipher is enough.
     assert_eq!(matrix.in_clear("!e:sim").await.unwrap_err().fate, Fate::Refused);
     assert!(matrix.in_clear("!a:sim").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nothing_is_said_of_is_a_group_and_holds_no_other_up() {
+    let bench = Bench::new(&json!({}), 21);
+    bench.act("room", json!({"id": "!a:sim"}));
+    bench.act("room", json!({"id": "!b:sim", "by": "@bob:sim"}));
+    let channel = bench.synced(json!({})).await;
+    let fail = |path: &str| {
+        let fault = Fault::new(Point::Request, path, Act::Status { status: 503, retry_after_ms: None });
+        bench.net.with(|sim| sim.fault(fault.times(1_000_000)));
+    };
+    let say = |room: &str, from: &str, text: &str| {
+        bench.act("message", json!({"room": room, "from": from, "text": text}));
+    };
+    let kinds = async |count| {
+        let got = tokio::time::timeout(Duration::from_hours(1), receive(&channel, count)).await;
+        let got = got.unwrap_or_else(|_| panic!("deaf: {:?}", channel.status()));
+        let kind = |message: InboundMessage| (message.text, message.chat.kind, message.mentions_me);
+        got.into_iter().map(kind).collect::<Vec<_>>()
+    };
+    let direct = |text: &str| (text.to_owned(), ChatKind::Direct, true);
+    let group = |text: &str| (text.to_owned(), ChatKind::Group, false);
+    fail("!b:sim/joined_members");
+    say("!b:sim", "@bob:sim", "b1");
+    say("!a:sim", "@alice:sim", "a1");
+    let mut got = kinds(2).await;
+    got.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(got, [direct("a1"), group("b1")]);
+    assert_eq!(channel.status().state, ChannelState::Running);
+    assert!(channel.status().error.unwrap().contains("!b:sim"));
+    // The homeserver is not asked again with each message, nor does anything wait for that.
+    let asked = || {
+        let of_room = |event: &Event| matches!(event, Event::Request { request, .. } if request.path.contains("!b:sim/joined_members"));
+        bench.net.with(|sim| sim.log().filter(|entry| of_room(&entry.event)).count())
+    };
+    let before = asked();
+    assert!((2..6).contains(&before), "{before}");
+    let start = Instant::now();
+    for n in 0..10 {
+        say("!b:sim", "@bob:sim", &n.to_string());
+    }
+    say("!a:sim", "@alice:sim", "a2");
+    assert!(kinds(11).await.contains(&direct("a2")));
+    assert!(asked() == before && start.elapsed() < ASKING, "{:?}", start.elapsed());
+    bench.net.with(Sim::clear_faults);
+    tokio::time::sleep(UNSURE).await;
+    say("!b:sim", "@bob:sim", "b2");
+    assert_eq!(kinds(1).await, [direct("b2")]);
+    assert_eq!(channel.status().error, None);
+
+    // A homeserver that is not there says so of no room: nothing becomes a group's by that.
+    bench.act("room", json!({"id": "!c:sim"}));
+    fail("joined_members");
+    fail("whoami");
+    say("!c:sim", "@alice:sim", "c1");
+    let nothing = tokio::time::timeout(Duration::from_mins(5), channel.next(1)).await;
+    assert!(nothing.is_err() && channel.status().state != ChannelState::Running, "{:?}", channel.status());
+    bench.net.with(Sim::clear_faults);
+    assert_eq!(kinds(1).await, [direct("c1")]);
+    channel.close().await;
+    assert_eq!(bench.broken_rules(), []);
 }
 
 #[tokio::test(start_paused = true)]
