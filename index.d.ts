@@ -302,7 +302,10 @@ export declare class Channel {
   get accountId(): string
   /** Connects, at the first call. Messages in the order of their chats; one iteration at a time. */
   messages(options?: { signal?: AbortSignal }): ChannelMessages
-  /** Resolves when it is known what became of the message. An abort takes back what was not begun. */
+  /**
+   * Resolves when it is known what became of the message. An abort takes back what was not begun. `LIMIT` while 64 MiB of
+   * messages and their files wait: send it again once others have gone.
+   */
   send(message: OutboundMessage, options?: { signal?: AbortSignal }): Promise<SendReceipt>
   /** Of several edits of one message that wait, the last is made. */
   edit(to: string, messageId: string, text: string): Promise<void>

@@ -730,7 +730,9 @@ impl Inbox {
                     );
                 }
                 if let Ok(taken) = &ready {
-                    taken.iter().for_each(|message| state.fly(message.clone()));
+                    for message in taken {
+                        state.fly(message.clone());
+                    }
                     state.marking += taken.len();
                 }
                 ready

@@ -174,24 +174,24 @@ async fn serve(stream: TcpStream, serving: Serving) {
 
 async fn pass(request: hyper::Request<Incoming>, serving: Serving) -> (u16, Bytes) {
     let Serving { calls, gate, room } = serving;
-    let (head, body) = request.into_parts();
-    if let Some(status) = gate(&head.method, head.uri.path(), &head.headers) {
+    let (asked, incoming) = request.into_parts();
+    if let Some(status) = gate(&asked.method, asked.uri.path(), &asked.headers) {
         return (status, Bytes::new());
     }
-    if body.size_hint().lower() > MOST as u64 {
+    if incoming.size_hint().lower() > MOST as u64 {
         return (413, Bytes::new());
     }
-    let (body, held) = if head.method == Method::GET {
+    let (body, held) = if asked.method == Method::GET {
         (Bytes::new(), None)
     } else {
-        match tokio::time::timeout(BODY, read(body, &room)).await {
+        match tokio::time::timeout(BODY, read(incoming, &room)).await {
             Err(_) => return (408, Bytes::new()),
             Ok(Err(status)) => return (status, Bytes::new()),
             Ok(Ok(read)) => read,
         }
     };
-    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
-    let (mut call, answered) = Called::new(head.method, path, query, head.headers, body);
+    let (path, query) = (asked.uri.path().to_owned(), asked.uri.query().unwrap_or_default().to_owned());
+    let (mut call, answered) = Called::new(asked.method, path, query, asked.headers, body);
     call.held = held;
     let answer = async {
         calls.send(call).await.ok()?;
