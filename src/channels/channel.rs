@@ -293,8 +293,9 @@ impl Channel {
         }
         self.inner.set(ChannelState::Stopped, None);
         if let Some(opened) = self.inner.opened.get() {
-            // Who opens the account next reads what became of what is being sent.
+            // Who opens the account next reads what became of what is being sent, and that nobody looked at what was taken.
             opened.outbox.ended().await;
+            opened.inbox.ended().await;
             opened.release();
         }
     }

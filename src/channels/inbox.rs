@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Boxed;
@@ -134,6 +134,8 @@ pub struct Inbox {
     journal: Journal,
     state: Mutex<State>,
     filled: Notify,
+    /// What was released and is on the way to the disk.
+    releasing: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Default)]
@@ -468,7 +470,7 @@ impl Inbox {
             );
             journal.note(Line::new(ACKED, numbers(aside))).await?;
         }
-        Ok(Self { journal, state: Mutex::new(state), filled: Notify::new() })
+        Ok(Self { journal, state: Mutex::new(state), filled: Notify::new(), releasing: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -764,10 +766,19 @@ impl Inbox {
         }
         let released = self.put_back(numbered);
         if !released.is_empty() {
-            // Whether it reaches the disk decides only how the message is called after a crash.
+            // Whether it reaches the disk decides only how the message is called by who opens the inbox next.
             let note = self.journal.note_soon(Line::new(RELEASED, numbers(released)));
-            tokio::spawn(async move { _ = note.await });
+            let releasing = Releasing::new(&self.releasing);
+            tokio::spawn(async move {
+                _ = note.await;
+                drop(releasing);
+            });
         }
+    }
+
+    /// Waits until what was released is on the disk.
+    pub async fn ended(&self) {
+        _ = self.releasing.subscribe().wait_for(|notes| *notes == 0).await;
     }
 
     fn put_back(&self, numbered: &[u64]) -> Vec<u64> {
@@ -862,6 +873,22 @@ struct Wanted<'a>(&'a Inbox);
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
         self.0.lock().wanted = 0;
+    }
+}
+
+/// Counts a note on the way to the disk, also if its task is dropped.
+struct Releasing(Arc<watch::Sender<usize>>);
+
+impl Releasing {
+    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|notes| *notes += 1);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Releasing {
+    fn drop(&mut self) {
+        self.0.send_modify(|notes| *notes -= 1);
     }
 }
 

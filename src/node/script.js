@@ -607,6 +607,7 @@
       #native;
       #numbers = [];
       #flush;
+      #latest;
 
       constructor(native) {
         this.#native = native;
@@ -620,7 +621,13 @@
           this.#flush = undefined;
           return this.#native.ack(numbers);
         });
+        this.#latest = this.#flush;
         return this.#flush;
+      }
+
+      /** Done once what was acknowledged so far is on the disk, awaited or not. */
+      async settled() {
+        await this.#latest?.catch(() => {});
       }
     }
 
@@ -640,6 +647,7 @@
       #acks;
       #signal;
       #unlisten;
+      #forget;
       #stop = new AbortController();
       #batch = [];
       #pending;
@@ -653,10 +661,8 @@
         this.#signal = signal;
         const end = () => this.#end();
         live.add(end);
-        this.#unlisten = () => {
-          live.delete(end);
-          signal?.removeEventListener("abort", end);
-        };
+        this.#forget = () => live.delete(end);
+        this.#unlisten = () => signal?.removeEventListener("abort", end);
         if (signal?.aborted) this.#end();
         else signal?.addEventListener("abort", end, { once: true });
       }
@@ -692,19 +698,21 @@
         if (batch.length > 0) this.#native.release(batch.map(([number]) => number));
       }
 
-      /** What has crossed and was not looked at goes back. */
-      #end() {
-        if (this.#over) return;
-        this.#over = true;
-        this.#unlisten();
-        this.#stop.abort();
-        this.#release(this.#batch);
-        this.#batch = [];
+      /** What has crossed and was not looked at goes back; done once nothing is on its way here any more. */
+      async #end() {
+        if (!this.#over) {
+          this.#over = true;
+          this.#unlisten();
+          this.#stop.abort();
+          this.#release(this.#batch);
+          this.#batch = [];
+        }
+        await this.#pending?.catch(() => {});
+        this.#forget();
       }
 
       async return() {
-        this.#end();
-        await this.#pending?.catch(() => {});
+        await this.#end();
         return { done: true, value: undefined };
       }
 
@@ -767,9 +775,10 @@
       }
 
       async close() {
-        const { native, live } = natives.get(this);
-        // What has crossed and was not looked at is the next channel's.
-        for (const end of [...live]) end();
+        const { native, acks, live } = natives.get(this);
+        // What has crossed, or is about to, and was not looked at is the next channel's, and new to it; so it has to be back
+        // before the channel is closed.
+        await Promise.all([...[...live].map((end) => end()), acks.settled()]);
         return native.close();
       }
 

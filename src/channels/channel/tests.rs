@@ -1,5 +1,6 @@
 use super::*;
 use crate::channels::log::memory::MemoryLog;
+use crate::channels::log::{Line, Placed};
 use crate::channels::testing::{Run, Scripted, Simulated, inbound};
 use crate::secrets::Secret;
 
@@ -251,6 +252,70 @@ async fn what_is_being_sent_when_a_channel_closes_has_its_outcome_and_the_next_c
         (crate::channels::message::SendState::Accepted, vec!["id of one".to_owned()])
     );
     assert_eq!(platform.shown(), ["one"]);
+}
+
+/// A log on a slow disk: what nobody waits for is there a second later.
+struct SlowLog(MemoryLog);
+
+impl Log for SlowLog {
+    fn append(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
+        self.0.append(session, lines)
+    }
+
+    fn append_soon(&self, session: String, lines: Vec<Line>) -> Boxed<'static, Result<()>> {
+        let log = self.0.clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            log.append(session, lines).await.map(drop)
+        })
+    }
+
+    fn sessions<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>>> {
+        self.0.sessions(prefix)
+    }
+
+    fn read<'a>(
+        &'a self,
+        session: &'a str,
+        after: Option<u64>,
+        most: usize,
+    ) -> Boxed<'a, Result<Vec<Placed>>> {
+        self.0.read(session, after, most)
+    }
+
+    fn delete(&self, session: String) -> Boxed<'static, Result<()>> {
+        self.0.delete(session)
+    }
+
+    fn writer(&self) -> String {
+        self.0.writer()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_released_before_a_channel_closes_is_new_to_the_next_channel() {
+    let (locks, log) = (tempfile::tempdir().unwrap(), MemoryLog::default());
+    let platform = script([Run::Ends(vec!["1", "2"], None)]);
+    let open = || {
+        let options = Options {
+            account_id: "default".into(),
+            log: Arc::new(SlowLog(log.clone())),
+            surroundings: Simulated::surroundings(1),
+            locks: locks.path().to_owned(),
+        };
+        Channel::new(Box::new(platform.clone()), options)
+    };
+    let first = open();
+    let taken = first.next(10).await.unwrap().unwrap();
+    assert_eq!(taken.len(), 2);
+    first.release(&[taken[1].number]);
+    first.close().await;
+    let second = open();
+    let again = second.next(10).await.unwrap().unwrap();
+    assert_eq!(again.iter().map(|delivery| delivery.redelivered).collect::<Vec<_>>(), [true]);
+    second.ack(&[again[0].number]).await.unwrap();
+    let fresh = second.next(10).await.unwrap().unwrap();
+    assert_eq!(fresh.iter().map(|delivery| delivery.redelivered).collect::<Vec<_>>(), [false]);
 }
 
 #[tokio::test(start_paused = true)]
