@@ -138,26 +138,6 @@ test("what was written while nobody was there comes, and an answer that was lost
   });
 });
 
-test("while JavaScript is blocked, polls go on and messages are taken in", async () => {
-  await sim.do("room", { id: "!blocked:sim" });
-  await withChannel(async (channel) => {
-    const messages = await listening(channel);
-    const from = await position(sim);
-    const count = 20;
-    // They arrive while nobody is there to look at them.
-    await sim.fault({ at: "answer", match: "/sync", do: "stall", ms: 1500 });
-    for (let n = 0; n < count; n++) await sim.do("message", { room: "!blocked:sim", text: `during ${n}` });
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
-    const polls = (await sim.log(from)).filter(isSync);
-    // The homeserver was asked for what comes after the last of them.
-    assert.ok(polls.length >= 1, "no poll while JavaScript was blocked");
-    const waiting = await sim.state();
-    assert.ok(waiting.rooms["!blocked:sim"].events.length >= count);
-    for (let n = 0; n < count; n++) assert.equal((await messages.take()).text, `during ${n}`);
-    await messages.end();
-  });
-});
-
 test("killed at each step, a bot loses nothing, says nothing twice, and every answer is there", async (t) => {
   const rooms = ["!kill0:sim", "!kill1:sim", "!kill2:sim"];
   for (const id of rooms) await sim.do("room", { id });

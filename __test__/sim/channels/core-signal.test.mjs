@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import core from "../../../index.js";
-import { inTurn, killedAtEachStep, logged, ownSteps, position } from "./kills.mjs";
+import { inTurn, killedAtEachStep, logged, ownSteps } from "./kills.mjs";
 import { startSimulator } from "./simulator.mjs";
 
 // One process of a machine receives for an account: another run of these tests has another.
@@ -109,33 +109,6 @@ test("a stream that ends is opened again, and an answer that is lost is not aske
     assert.deepEqual(receipt, { messageIds: [], state: "unknown", attempts: 1 });
     assert.equal((await sent()).length, before + 1);
   });
-});
-
-test("while JavaScript is blocked, messages are taken in, and the daemon is told that they were read", async () => {
-  await withChannel(
-    async (channel) => {
-      await sim.do("message", { text: "first" });
-      await take(channel, 1);
-      const iteration = channel.messages();
-      const next = iteration.next();
-      const from = await position(sim);
-      const count = 20;
-      // They arrive while nobody is there to look at them.
-      await sim.fault({ at: "out", match: "receive", do: "stall", ms: 1500, times: count });
-      const timestamps = [];
-      for (let n = 0; n < count; n++)
-        timestamps.push((await sim.do("message", { text: `during ${n}` })).timestamp);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
-      const read = (await sim.log(from))
-        .filter(({ request }) => request?.body?.method === "sendReceipt")
-        .flatMap(({ request }) => request.body.params.targetTimestamp);
-      assert.deepEqual(read, timestamps);
-      assert.equal((await next).value.text, "during 0");
-      for (let n = 1; n < count; n++) assert.equal((await iteration.next()).value.text, `during ${n}`);
-      await iteration.return();
-    },
-    { sendReadReceipts: true },
-  );
 });
 
 test("killed at each step, a bot loses nothing that had reached it, and says nothing twice", async (t) => {

@@ -56,8 +56,6 @@ async function take(channel, count) {
   return got;
 }
 
-const block = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-
 test("a message comes in, and an answer, an edit, a reaction and a file go out", async () => {
   await withChannel(async (channel) => {
     assert.equal(channel.id, "slack");
@@ -112,38 +110,6 @@ test("the program of the documentation answers", async () => {
   assert.equal(request.body.text, "You said *@sim hello*");
   bot.kill("SIGKILL");
   await ended;
-});
-
-test("while JavaScript is blocked for longer than Slack waits, every envelope is acknowledged, once", async () => {
-  await withChannel(async (channel) => {
-    await sim.do("message", { from: "U2", text: "first" });
-    await take(channel, 1);
-    const from = (await sim.log()).at(-1).n + 1;
-    const iteration = channel.messages();
-    const next = iteration.next();
-    const count = 20;
-    // They arrive while nobody is there to look at them.
-    await sim.fault({ at: "out", match: "events_api message", do: "stall", ms: 1500, times: count });
-    for (let n = 0; n < count; n++) await sim.do("message", { from: "U2", text: `during ${n}` });
-    // Slack waits for three seconds, then sends an envelope again after one more.
-    block(6000);
-    const lines = await sim.log(from);
-    const sent = lines.filter(({ what, label }) => what === "out" && label === "events_api message");
-    const acknowledged = lines.filter(({ what, frame }) => what === "in" && frame.includes("envelope_id"));
-    assert.equal(sent.length, count, "an envelope came again");
-    assert.equal(acknowledged.length, count);
-    for (const envelope of sent) {
-      const { envelope_id: id, retry_attempt: attempt } = JSON.parse(envelope.frame);
-      assert.equal(attempt, 0);
-      const ack = acknowledged.find(({ frame }) => JSON.parse(frame).envelope_id === id);
-      assert.ok(ack.at - envelope.at < 3000, `acknowledged after ${ack.at - envelope.at} ms`);
-    }
-    assert.equal((await next).value.text, "during 0");
-    for (let n = 1; n < count; n++) assert.equal((await iteration.next()).value.text, `during ${n}`);
-    await iteration.return();
-    const { unacknowledged, lost } = await sim.state();
-    assert.deepEqual([unacknowledged, lost], [[], []]);
-  });
 });
 
 test("a connection that Slack refreshes or cuts is replaced, and nothing is lost", async () => {

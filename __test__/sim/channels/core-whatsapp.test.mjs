@@ -1,16 +1,14 @@
 // Our WhatsApp channel against the simulated Cloud API, over TCP, with a store on the disk.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import core from "../../../index.js";
 import { inTurn, killedAtEachStep, logged, loggedText, ownSteps, position, startBot } from "./kills.mjs";
-import { startSimulator } from "./simulator.mjs";
+import { freePort, startSimulator } from "./simulator.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "openclaw-core-whatsapp-"));
 const ANN = "15551111111";
@@ -18,14 +16,6 @@ let sim;
 let store;
 let channel;
 let port;
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
 before(async () => {
   sim = await startSimulator("whatsapp", { window_error: "response" });
   port = await freePort();
@@ -93,25 +83,6 @@ test("media goes both ways", async () => {
   await channel.send({ to: ANN, text: "look", attachments: [{ data, name: "b.pdf" }] });
   const { sent } = await sim.state();
   assert.deepEqual([sent.at(-1).type, sent.at(-1).document.filename], ["document", "b.pdf"]);
-});
-
-test("while JavaScript is blocked, notifications are answered, and none comes again", async () => {
-  const from = (await sim.log()).at(-1).n + 1;
-  const iteration = channel.messages();
-  const next = iteration.next();
-  const count = 20;
-  // They come while nobody is there to look at them.
-  await sim.fault({ at: "call", match: "/hook", do: "stall", ms: 1500, times: count });
-  for (let n = 0; n < count; n++) await sim.do("message", { from: ANN, text: `during ${n}` });
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
-  const lines = await sim.log(from);
-  assert.equal(lines.filter(({ what }) => what === "call").length, count);
-  assert.equal(lines.filter(({ what, status }) => what === "called" && status === 200).length, count);
-  const got = [(await next).value.text];
-  while (got.length < count) got.push((await iteration.next()).value.text);
-  // Each notification is a connection of its own: nothing says which comes first.
-  assert.deepEqual(got.toSorted(), Array.from({ length: count }, (_, n) => `during ${n}`).toSorted());
-  await iteration.return();
 });
 
 test("what is not signed is refused", async () => {

@@ -1,6 +1,7 @@
 // Starts a simulated platform (sim/channels) on a port of its own, and speaks to what is under its /_sim/.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -91,6 +92,16 @@ export async function startSimulator(platform, options = {}) {
       if (child.exitCode === null) await once(child, "exit");
     },
   };
+}
+
+/** A port that nobody listens on. */
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 /** A promise, and what settles it. */
