@@ -41,6 +41,9 @@ const suites = {
   package: {},
 };
 
+/** No command of a part takes so long, unless it hangs. */
+const LONGEST_MS = 45 * 60_000;
+
 const counters = {
   // One check, which holds or does not.
   check: (_output, ok) => ({ passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }),
@@ -88,6 +91,7 @@ function run(command, args, { env = {} } = {}) {
       env: { ...process.env, CARGO_TERM_COLOR: "never", RUST_BACKTRACE: "0", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
+    const hangs = setTimeout(() => child.kill("SIGKILL"), LONGEST_MS);
     let output = "";
     for (const [stream, sink] of [
       [child.stdout, process.stdout],
@@ -102,7 +106,10 @@ function run(command, args, { env = {} } = {}) {
       stream.on("end", () => show("", true));
     }
     child.on("error", (error) => resolve({ ok: false, output: `${output}\n${command}: ${error.message}` }));
-    child.on("close", (status) => resolve({ ok: status === 0, output }));
+    child.on("close", (status) => {
+      clearTimeout(hangs);
+      resolve({ ok: status === 0, output });
+    });
   });
 }
 
@@ -127,8 +134,12 @@ async function nodeTests(folder, major, forceExit = false) {
   if (!node) return { ok: false, output: "", error: `Node ${major} is not there: run \`npm run setup\`` };
   // The pinned Node comes first in PATH, so that what a test spawns as "node" is the same Node.
   const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
-  // Two files at once also where Node would leave a processor to others.
-  const flags = ["--test-concurrency=2", ...(forceExit ? ["--test-force-exit"] : [])];
+  // Two files at once also where Node would leave a processor to others; what hangs is said before CI's patience ends.
+  const flags = [
+    "--test-concurrency=2",
+    "--test-timeout=900000",
+    ...(forceExit ? ["--test-force-exit"] : []),
+  ];
   return run(node, ["--test", "--test-reporter=spec", ...flags, ...files], { env });
 }
 
