@@ -70,11 +70,11 @@ export function build() {
   }
 }
 
-/** Runs something to its end, at most 60 seconds. */
+/** Runs something to its end. A million swaps take long where others work, too. */
 function finish(argv, options) {
   return new Promise((resolve) => {
     const child = spawn(argv[0], argv.slice(1), options);
-    const timer = setTimeout(() => child.kill("SIGKILL"), 60_000);
+    const timer = setTimeout(() => child.kill("SIGKILL"), 300_000);
     const out = [];
     child.stdout.on("data", (chunk) => out.push(chunk));
     child.stderr.on("data", (chunk) => out.push(chunk));

@@ -504,7 +504,9 @@ impl Spool for Gate {
             let encode =
                 |message| inbox::encode(message, id, account, inner.platform.album(message).as_deref());
             let messages: Vec<_> = messages.iter().map(encode).collect::<Result<_>>()?;
-            self.pace().await;
+            if inner.platform.tells_again() {
+                self.pace().await;
+            }
             // In a task of its own: an adapter that drops this may not leave it half done.
             let inbox = Arc::clone(&opened.inbox);
             let spooled = tokio::spawn(async move { inbox.spool(messages, cursor).await });

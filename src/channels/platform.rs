@@ -241,6 +241,11 @@ pub trait Platform: Send + Sync + 'static {
         false
     }
 
+    /// Whether the platform tells again what nobody acknowledged. Where it does not, nothing waits to be written.
+    fn tells_again(&self) -> bool {
+        true
+    }
+
     /// What proves who we are, where at most one connection may use it at a time: the same for the same bot (a token),
     /// whatever it is called here. A process that has it keeps others of this user from running it.
     fn identity(&self) -> Option<Secret> {

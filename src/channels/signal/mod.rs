@@ -351,6 +351,11 @@ impl Platform for Signal {
         Limits { at_once: 2, ..Limits::default() }
     }
 
+    /// The daemon's stream knows no acknowledgement.
+    fn tells_again(&self) -> bool {
+        false
+    }
+
     /// The daemon tells each listener everything: two would answer twice.
     fn identity(&self) -> Option<Secret> {
         Some(Secret::copy_of(self.me.account.as_bytes()))
