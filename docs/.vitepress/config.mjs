@@ -108,6 +108,8 @@ export default defineConfig({
   description: manifest.description,
   lang: "en",
   cleanUrls: false,
+  // None: browsers ask for one otherwise.
+  head: [["link", { rel: "icon", href: "data:," }]],
   lastUpdated: false,
   rewrites: (id) => id.replace(/(^|\/)README\.md$/, "$1index.md"),
   srcExclude: ["node_modules/**"],
