@@ -67,6 +67,13 @@ const counters = {
   },
 };
 
+/** What a failed part said of it: from where its runner lists the failures, or its last lines. */
+function complaint(output) {
+  const lines = output.trimEnd().split("\n");
+  const listed = lines.findIndex((line) => /^(failures:|(?:✖|#) failing tests:)/.test(line));
+  return lines.slice(listed < 0 ? -40 : listed).slice(0, 200);
+}
+
 /** The part that is running here, for what it prints: two run at the same time. */
 const running = new AsyncLocalStorage();
 
@@ -263,7 +270,7 @@ async function runPart({ name, what, count = "check", run: execute }) {
   }
   const reasons = count === "node" ? (output.match(/^.*# SKIP.*$/gm) ?? []) : [];
   note = [note, ...reasons.map((line) => line.trim())].filter(Boolean).join("; ");
-  rows.set(name, { name, minutes, ...sums, note });
+  rows.set(name, { name, minutes, ...sums, note, complaint: sums.failed > 0 ? complaint(output) : [] });
   console.log(`── ${name}: ${minutes.toFixed(2)} min, ${sums.passed} passed, ${sums.failed} failed`);
 }
 
@@ -280,6 +287,11 @@ await Promise.all([
 ]);
 
 const ordered = selected.map(({ name }) => rows.get(name));
+// Once more where a reader of a long log looks first.
+for (const { name, complaint = [] } of ordered) {
+  if (complaint.length > 0) console.log(`\n── ${name} failed:`);
+  for (const line of complaint) console.log(`${name}│ ${line}`);
+}
 const total = (field) => ordered.reduce((sum, row) => sum + row[field], 0);
 console.log(
   `\n${"part".padEnd(16)} ${"minutes".padStart(7)} ${"passed".padStart(7)} ${"failed".padStart(7)} ${"skipped".padStart(7)}`,

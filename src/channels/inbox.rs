@@ -13,17 +13,19 @@
 //! delivered before some of it is; what comes meanwhile waits.
 //!
 //! Items of an album are messages of their own here, and one on the way out: they are held back until no more can come,
-//! or until none has for [`ALBUM`].
+//! or until none has for [`queue::ALBUM`].
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::queue::{Seen, Spilled, State, Waiting, delivery};
 use super::Boxed;
 use super::log::{Journal, Line, Log, damaged};
 use super::message::InboundMessage;
@@ -37,9 +39,6 @@ const HELD: usize = 2 << 20;
 const PAGE: usize = 64;
 /// Bytes of delivered messages above which no more are delivered: thousands of slow turns, and no end of memory.
 pub const FLYING: usize = 16 << 20;
-/// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
-const ALBUM: Duration = Duration::from_millis(500);
-const ALBUM_ITEMS: usize = 10;
 /// The most bytes that the platform's own JSON is kept with.
 const RAW: usize = 4 << 20;
 /// The most bytes of an id of a line.
@@ -136,245 +135,6 @@ pub struct Inbox {
     filled: Notify,
     /// What was released and is on the way to the disk.
     releasing: Arc<watch::Sender<usize>>,
-}
-
-#[derive(Default)]
-struct State {
-    next: u64,
-    /// In the order in which they came.
-    waiting: VecDeque<Waiting>,
-    /// Bytes of those.
-    held: usize,
-    /// What came after them, on the disk alone, in the order in which it came.
-    spilled: VecDeque<Spilled>,
-    /// How far the segment of the first of those was read.
-    read_to: Option<(u64, u64)>,
-    /// By chat: an album that may get more items.
-    albums: HashMap<String, OpenAlbum>,
-    /// Delivered and not acknowledged, should it come back; an album has several.
-    flying: HashMap<u64, Vec<Waiting>>,
-    /// Bytes of those.
-    flown: usize,
-    /// It was said in the log that nothing more is delivered.
-    complained: bool,
-    /// Taken, while their marks are on the way to the disk.
-    marking: usize,
-    /// How many messages somebody waits for; 0 once some are on the way.
-    wanted: usize,
-    seen: Seen,
-    cursor: Option<String>,
-}
-
-#[derive(Clone)]
-struct Waiting {
-    number: u64,
-    segment: u64,
-    redelivered: bool,
-    /// On the disk: what is not may not be delivered, nor may what came after it.
-    stored: bool,
-    /// The mark of its next delivery is on the disk where the message is.
-    marked: bool,
-    album: Option<Arc<str>>,
-    json: Arc<str>,
-}
-
-/// Messages of one segment, one after the other.
-struct Spilled {
-    segment: u64,
-    first: u64,
-    last: u64,
-    stored: bool,
-    redelivered: bool,
-}
-
-struct OpenAlbum {
-    key: Arc<str>,
-    items: usize,
-    latest: Instant,
-}
-
-impl State {
-    fn push(&mut self, waiting: Waiting) {
-        self.held += waiting.json.len();
-        self.waiting.push_back(waiting);
-    }
-
-    /// At its place by its number.
-    fn insert(&mut self, waiting: Waiting) {
-        self.held += waiting.json.len();
-        let place = self.waiting.partition_point(|other| other.number < waiting.number);
-        self.waiting.insert(place, waiting);
-    }
-
-    /// Whether a message waits, or is on its way to the disk.
-    fn has(&self, number: u64) -> bool {
-        self.place(number).is_some()
-            || self.spilled.iter().any(|range| (range.first..=range.last).contains(&number))
-    }
-
-    fn place(&self, number: u64) -> Option<usize> {
-        self.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok()
-    }
-
-    fn remove(&mut self, place: usize) -> Option<Waiting> {
-        let waiting = self.waiting.remove(place)?;
-        self.held = self.held.saturating_sub(waiting.json.len());
-        Some(waiting)
-    }
-
-    /// Takes up a message that was found on the disk.
-    fn restore(&mut self, number: u64, segment: u64, redelivered: bool, json: Arc<str>, now: Instant) {
-        let head = Head::read(&json);
-        if let Some(head) = head.as_ref().filter(|_| !redelivered) {
-            self.arrived(head, now);
-        }
-        let album = head.and_then(|head| head.album());
-        self.push(Waiting { number, segment, redelivered, stored: true, marked: false, album, json });
-    }
-
-    /// A message has come: its chat's album goes on, or ends.
-    fn arrived(&mut self, head: &Head, now: Instant) {
-        let Some(key) = head.album() else {
-            self.albums.remove(&head.chat.id);
-            return;
-        };
-        match self.albums.get_mut(&head.chat.id).filter(|open| open.key == key) {
-            Some(open) => (open.items, open.latest) = (open.items + 1, now),
-            None => _ = self.albums.insert(head.chat.id.clone(), OpenAlbum { key, items: 1, latest: now }),
-        }
-        self.albums.retain(|_, open| open.items < ALBUM_ITEMS && now < open.latest + ALBUM);
-    }
-
-    /// Until when an album is held back.
-    fn open_until(&self, key: &str, now: Instant) -> Option<Instant> {
-        let open = self.albums.get(key.split('\0').next()?).filter(|open| *open.key == *key)?;
-        Some(open.latest + ALBUM).filter(|until| *until > now)
-    }
-
-    /// Delivers a message, an album's items together.
-    fn fly(&mut self, message: Vec<Waiting>) {
-        self.flown += bytes(&message);
-        if let Some(first) = message.first() {
-            self.flying.insert(first.number, message);
-        }
-    }
-
-    /// A delivered message is acknowledged or released.
-    fn land(&mut self, number: u64) -> Vec<Waiting> {
-        let message = self.flying.remove(&number).unwrap_or_default();
-        self.flown = self.flown.saturating_sub(bytes(&message));
-        self.complained &= self.is_full();
-        message
-    }
-
-    /// Whether too much was delivered for anything more to be.
-    fn is_full(&self) -> bool {
-        self.flown >= FLYING
-    }
-
-    /// Puts what is on the disk behind what is there alone.
-    fn spill(&mut self, range: Spilled) {
-        if let Some(last) = self.spilled.back_mut()
-            && (last.segment, last.last + 1, last.redelivered)
-                == (range.segment, range.first, range.redelivered)
-            && last.stored
-            && range.stored
-        {
-            last.last = range.last;
-            return;
-        }
-        self.spilled.push_back(range);
-    }
-
-    /// What was spilled by one call is on the disk, but for these numbers; or none of it is.
-    fn settle_spilled(&mut self, first: u64, last: u64, stored: bool, but: &[u64]) {
-        let mut settled = VecDeque::with_capacity(self.spilled.len());
-        std::mem::swap(&mut settled, &mut self.spilled);
-        for range in settled {
-            let mine = range.first >= first && range.last <= last && !range.stored;
-            if !mine {
-                self.spill(range);
-                continue;
-            }
-            for number in (range.first..=range.last).filter(|number| stored && !but.contains(number)) {
-                self.spill(Spilled { first: number, last: number, stored: true, ..range });
-            }
-        }
-    }
-
-    fn waiting(&self) -> usize {
-        let spilled: u64 = self.spilled.iter().map(|range| range.last - range.first + 1).sum();
-        self.waiting.len() + usize::try_from(spilled).unwrap_or(usize::MAX)
-    }
-
-    /// The next messages, an album's items together; or until when there are none, if that is known.
-    fn ready(&mut self, most: usize, now: Instant) -> Result<Vec<Vec<Waiting>>, Option<Instant>> {
-        let again = self.waiting.front().is_some_and(|first| first.redelivered);
-        let most = if again { 1 } else { most.max(1) };
-        let (mut taken, mut until) = (Vec::new(), None);
-        let mut place = 0;
-        let mut flown = self.flown;
-        while taken.len() < most && flown < FLYING {
-            let Some(next) = self.waiting.get(place) else { break };
-            if !next.stored || next.redelivered != again {
-                break;
-            }
-            let Some(key) = next.album.clone() else {
-                flown += next.json.len();
-                taken.extend(self.remove(place).map(|one| vec![one]));
-                continue;
-            };
-            if let Some(open) = self.open_until(&key, now).filter(|_| !again) {
-                until = Some(until.map_or(open, |until: Instant| until.min(open)));
-                place += 1;
-                continue;
-            }
-            let mut album: Vec<Waiting> = Vec::new();
-            let mut at = place;
-            while album.len() < ALBUM_ITEMS {
-                match self.waiting.get(at) {
-                    Some(item) if !item.stored || item.redelivered != again => break,
-                    Some(item) if item.album.as_ref() == Some(&key) => album.extend(self.remove(at)),
-                    Some(_) => at += 1,
-                    None => break,
-                }
-            }
-            flown += bytes(&album);
-            taken.push(album);
-        }
-        if taken.is_empty() { Err(until) } else { Ok(taken) }
-    }
-}
-
-/// The ids of the latest messages, by their hashes.
-#[derive(Default)]
-struct Seen {
-    order: VecDeque<[u8; 16]>,
-    set: HashSet<[u8; 16]>,
-}
-
-impl Seen {
-    fn hash(id: &str) -> [u8; 16] {
-        let mut short = [0; 16];
-        short.copy_from_slice(blake3::hash(id.as_bytes()).as_bytes().get(..16).unwrap_or(&[0; 16]));
-        short
-    }
-
-    fn has(&self, id: &str) -> bool {
-        self.set.contains(&Self::hash(id))
-    }
-
-    fn add(&mut self, id: &str) {
-        let hash = Self::hash(id);
-        if self.set.insert(hash) {
-            self.order.push_back(hash);
-        }
-        while self.order.len() > SEGMENT as usize * KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.set.remove(&oldest);
-            }
-        }
-    }
 }
 
 impl Inbox {
@@ -818,53 +578,6 @@ impl Inbox {
         }
         Ok(())
     }
-}
-
-fn bytes(items: &[Waiting]) -> usize {
-    items.iter().map(|item| item.json.len()).sum()
-}
-
-/// A message as it is delivered: of an album the first item, with the attachments and the texts of all.
-fn delivery(items: &[Waiting]) -> Option<Delivery> {
-    let first = items.first()?;
-    let (number, redelivered) = (first.number, first.redelivered);
-    let json = match items {
-        [one] => Arc::clone(&one.json),
-        album => {
-            let whole = merged(album.iter().map(|item| &*item.json));
-            whole.map_or_else(|| Arc::clone(&first.json), Into::into)
-        }
-    };
-    Some(Delivery { number, redelivered, json })
-}
-
-fn merged<'a>(items: impl Iterator<Item = &'a str>) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Item<'a> {
-        #[serde(borrow)]
-        kind: &'a RawValue,
-        text: String,
-        mentions_me: bool,
-        #[serde(borrow)]
-        attachments: Vec<&'a RawValue>,
-    }
-    let items: Vec<&str> = items.collect();
-    let mut whole: BTreeMap<&str, Box<RawValue>> = serde_json::from_str(items.first()?).ok()?;
-    let items: Vec<Item<'_>> =
-        items.iter().map(|item| serde_json::from_str(item)).collect::<Result<_, _>>().ok()?;
-    let texts: Vec<&str> =
-        items.iter().map(|item| item.text.as_str()).filter(|text| !text.is_empty()).collect();
-    let attachments: Vec<&RawValue> =
-        items.iter().flat_map(|item| item.attachments.iter().copied()).collect();
-    // A command is one by its text.
-    let kind = items.iter().find(|item| !item.text.is_empty()).map_or(items.first()?.kind, |item| item.kind);
-    whole.insert("kind", kind.to_owned());
-    whole.insert("text", serde_json::value::to_raw_value(&texts.join("\n")).ok()?);
-    let mentioned = items.iter().any(|item| item.mentions_me);
-    whole.insert("mentionsMe", serde_json::value::to_raw_value(&mentioned).ok()?);
-    whole.insert("attachments", serde_json::value::to_raw_value(&attachments).ok()?);
-    serde_json::to_string(&whole).ok()
 }
 
 /// Somebody waits for messages, until this is dropped.

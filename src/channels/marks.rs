@@ -179,12 +179,14 @@ fn angle(rest: &str, out: &mut String) -> Option<usize> {
     Some(end + 1)
 }
 
-fn link(rest: &str, dialect: Dialect, out: &mut String) -> Option<usize> {
+/// A Markdown link at the start of a text: its label, its target, and how long it is.
+pub(super) fn link_at(rest: &str) -> Option<(&str, &str, usize)> {
     let middle = rest.find("](")?;
     let label = rest.get(1..middle).filter(|label| !label.is_empty() && !label.contains(['[', ']']))?;
-    let body = rest.get(middle + 2..)?;
+    let target = rest.get(middle + 2..)?;
+    // Parentheses within a URL come in pairs.
     let mut open = 0_u32;
-    let end = body.char_indices().find_map(|(at, c)| match c {
+    let end = target.char_indices().find_map(|(at, c)| match c {
         '(' => {
             open += 1;
             None
@@ -196,7 +198,11 @@ fn link(rest: &str, dialect: Dialect, out: &mut String) -> Option<usize> {
         }
         _ => None,
     })?;
-    let source = body.get(..end)?.trim();
+    Some((label, target.get(..end)?.trim(), middle + 2 + end + 1))
+}
+
+fn link(rest: &str, dialect: Dialect, out: &mut String) -> Option<usize> {
+    let (label, source, length) = link_at(rest)?;
     let url = target(source)?;
     let label: String = label.chars().filter(|c| !"*_~`\n".contains(*c)).collect();
     match dialect {
@@ -204,7 +210,7 @@ fn link(rest: &str, dialect: Dialect, out: &mut String) -> Option<usize> {
         Dialect::WhatsApp if label == source => out.push_str(source),
         Dialect::WhatsApp => _ = write!(out, "{label} ({source})"),
     }
-    Some(middle + 2 + end + 1)
+    Some(length)
 }
 
 /// A URL as it stands in angle brackets.

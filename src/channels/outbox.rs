@@ -12,24 +12,30 @@
 //! Messages for one chat go out one after the other, in their order. One key is one message, as long as it is
 //! remembered: at least for the latest [`KEPT`] × [`SEGMENT`] messages.
 
+mod lines;
+mod room;
+mod turn;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use data_encoding::{BASE64, HEXLOWER};
-use serde::{Deserialize, Serialize};
+use data_encoding::HEXLOWER;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::lines::{
+    ACCEPTED, EndedLine, FileHead, Restored, STARTED, UNSENT, ended, files, lines, read, step,
+};
+use self::room::parts_size;
+pub use self::room::{Held, Room, size};
+use self::turn::{Turn, Waits};
 use super::backoff::Backoff;
 use super::governor::{Class, Governor, Verdict};
-use super::log::{Journal, Line, Log, damaged};
-use super::message::{OutboundFile, OutboundMessage, Part, SendReceipt, SendState};
-use super::platform::{Call, Done, Failed, Fate, Platform};
+use super::log::{Journal, Log};
+use super::message::{OutboundMessage, Part, SendReceipt, SendState};
+use super::platform::{Call, Failed, Fate, Platform};
 use super::{Boxed, Surroundings};
 use crate::memory::{Owner, owned};
 use crate::{Code, CoreError, Result};
@@ -38,12 +44,8 @@ use crate::{Code, CoreError, Result};
 pub const SEGMENT: u32 = 256;
 /// See [`SEGMENT`].
 pub const KEPT: usize = 8;
-/// Bytes of a file in one line, before base64.
-const FILE_BYTES: usize = 3 << 20;
 /// The most bytes of messages that wait in memory, files included.
 pub const WAITING_BYTES: usize = 64 << 20;
-/// What a message takes beside its text and its files, or more.
-const JOB: usize = 1 << 10;
 /// A message that the platform could not be given for so long is given up.
 const LONGEST: Duration = Duration::from_hours(1);
 /// Attempts at a part whose fate is unknown, where the platform knows keys.
@@ -51,58 +53,6 @@ const KEYED_ATTEMPTS: u32 = 8;
 
 /// What is said of a message that was taken back before any of it was sent.
 const ABORTED: &str = "the call was aborted";
-
-const QUEUED: &str = "channel_queued";
-const FILE: &str = "channel_file";
-const STARTED: &str = "channel_started";
-const UNSENT: &str = "channel_unsent";
-const ACCEPTED: &str = "channel_accepted";
-const ENDED: &str = "channel_ended";
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Queued {
-    n: u64,
-    key: String,
-    parts: usize,
-    at_ms: u64,
-    message: OutboundMessage,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<FileHead>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FileHead {
-    name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mime_type: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FilePiece {
-    file: usize,
-    data: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Step {
-    n: u64,
-    part: usize,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ids: Vec<String>,
-}
-
-/// How it ended, other than by the acceptance of all its parts.
-#[derive(Serialize, Deserialize)]
-struct EndedLine {
-    n: u64,
-    /// None: unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    message: String,
-}
 
 /// How a message ended.
 #[derive(Clone, Debug)]
@@ -126,66 +76,6 @@ impl Outcome {
             }
         }
     }
-}
-
-/// Room for messages that wait in memory. Clones are the same one.
-#[derive(Clone)]
-pub struct Room {
-    most: usize,
-    taken: Arc<AtomicUsize>,
-}
-
-impl Room {
-    /// For so many bytes.
-    pub fn new(most: usize) -> Self {
-        Self { most, taken: Arc::default() }
-    }
-
-    /// Takes room until the result is dropped. `LIMIT` if there is not enough; for one message alone there always is.
-    pub fn enter(&self, bytes: usize) -> Result<Held> {
-        let enough = |taken: usize| {
-            let both = taken.saturating_add(bytes);
-            (taken == 0 || both <= self.most).then_some(both)
-        };
-        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough) {
-            Ok(_) => Ok(Held { bytes, taken: Arc::clone(&self.taken) }),
-            Err(taken) => {
-                let message = format!(
-                    "{taken} bytes of messages and their files already wait to be sent: await earlier sends before more are made"
-                );
-                Err(CoreError::new(Code::Limit, message))
-            }
-        }
-    }
-
-    /// As [`Room::enter`], whether there is room or not.
-    fn force(&self, bytes: usize) -> Held {
-        self.taken.fetch_add(bytes, Ordering::AcqRel);
-        Held { bytes, taken: Arc::clone(&self.taken) }
-    }
-}
-
-/// Room that is taken, until it is dropped.
-pub struct Held {
-    bytes: usize,
-    taken: Arc<AtomicUsize>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
-/// What a message takes of [`Room`].
-pub fn size(message: &OutboundMessage) -> usize {
-    let files: usize = message.files.iter().map(|file| file.data.len()).sum();
-    let extra = message.extra.as_ref().and_then(|extra| serde_json::to_string(extra).ok());
-    JOB + message.text.len() + files + extra.map_or(0, |extra| extra.len())
-}
-
-fn parts_size(parts: &[Part]) -> usize {
-    parts.iter().map(|part| part.text.len() + part.source.len()).sum()
 }
 
 /// A message on its way.
@@ -248,39 +138,6 @@ struct State {
     queued: usize,
     /// Edits that wait, by chat and message: a newer one takes an older one's place.
     edits: HashMap<(String, String), u64>,
-}
-
-/// Of a message that was found on the disk.
-struct Restored {
-    segment: u64,
-    line: Queued,
-    accepted: usize,
-    ids: Vec<String>,
-    maybe_sent: bool,
-    ended: Option<EndedLine>,
-}
-
-impl Restored {
-    fn is_pending(&self) -> bool {
-        self.ended.is_none() && self.accepted < self.line.parts
-    }
-}
-
-/// Reads a message's files from the disk.
-async fn files(journal: &Journal, n: u64, heads: &[FileHead]) -> Result<Vec<OutboundFile>> {
-    let mut files: Vec<Vec<u8>> = vec![Vec::new(); heads.len()];
-    for (kind, data) in journal.read_side(n).await? {
-        let wrong = || damaged(&kind, &data);
-        let piece: FilePiece = serde_json::from_str(&data).map_err(|_| wrong())?;
-        let bytes = BASE64.decode(piece.data.as_bytes()).map_err(|_| wrong())?;
-        files.get_mut(piece.file).ok_or_else(wrong)?.extend_from_slice(&bytes);
-    }
-    let file = |(FileHead { name, mime_type }, data): (&FileHead, Vec<u8>)| OutboundFile {
-        data: data.into(),
-        name: name.clone(),
-        mime_type: mime_type.clone(),
-    };
-    Ok(heads.iter().zip(files).map(file).collect())
 }
 
 impl Outbox {
@@ -882,153 +739,6 @@ impl Drop for Sending {
 fn asked_to_wait(failed: &Failed) -> bool {
     failed.error.code() == Code::ChannelRateLimited
         && failed.error.details().retry_after_ms.is_some_and(|ms| ms > 0)
-}
-
-/// A message that waits for its turn, until it is dropped.
-struct Waits<'o> {
-    outbox: &'o Outbox,
-    waits: bool,
-}
-
-impl Waits<'_> {
-    fn begin(&mut self) {
-        if !std::mem::replace(&mut self.waits, true) {
-            self.outbox.governor().waits(true);
-        }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        if self.waits {
-            self.outbox.governor().waits(false);
-            self.outbox.freed.notify_waiters();
-        }
-    }
-}
-
-/// A call that may be made.
-struct Turn {
-    outbox: Arc<Outbox>,
-    chat: String,
-    ended: bool,
-}
-
-impl Turn {
-    fn new(outbox: &Arc<Outbox>, chat: &str) -> Self {
-        Self { outbox: Arc::clone(outbox), chat: chat.to_owned(), ended: false }
-    }
-
-    async fn call(mut self, call: &Call) -> Result<Done, Failed> {
-        let mut calling = self.outbox.platform.call(call);
-        let outcome = std::future::poll_fn(move |context| {
-            catch_unwind(AssertUnwindSafe(|| calling.as_mut().poll(context))).unwrap_or_else(|_| {
-                let message = "the adapter panicked; this is a bug, please report it";
-                Poll::Ready(Err(Failed::new(Fate::Unknown, CoreError::new(Code::Internal, message))))
-            })
-        })
-        .await;
-        let (pause, refused) = match &outcome {
-            Ok(done) => (done.pause, false),
-            Err(failed) => {
-                let wait = failed.error.details().retry_after_ms.map(Duration::from_millis);
-                let asked = failed.error.code() == Code::ChannelRateLimited;
-                (wait.filter(|_| asked).map(|wait| (failed.scope, wait)), asked)
-            }
-        };
-        self.end(pause, refused);
-        outcome
-    }
-
-    /// It is not made.
-    fn give_back(mut self) {
-        self.end(None, true);
-    }
-
-    fn end(&mut self, pause: Option<(super::platform::Scope, Duration)>, refused: bool) {
-        self.ended = true;
-        self.outbox.governor().ended(Instant::now(), &self.chat, pause, refused);
-        self.outbox.freed.notify_waiters();
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(None, true);
-        }
-    }
-}
-
-fn read(
-    segment: u64,
-    kind: &str,
-    data: &str,
-    given: &mut BTreeMap<u64, u32>,
-    items: &mut BTreeMap<u64, Restored>,
-) -> Result<()> {
-    let wrong = || damaged(kind, data);
-    match kind {
-        QUEUED => {
-            let line: Queued = serde_json::from_str(data).map_err(|_| wrong())?;
-            *given.entry(segment).or_default() += 1;
-            let n = line.n;
-            let restored =
-                Restored { segment, line, accepted: 0, ids: Vec::new(), maybe_sent: false, ended: None };
-            items.insert(n, restored);
-        }
-        STARTED | UNSENT | ACCEPTED => {
-            let step: Step = serde_json::from_str(data).map_err(|_| wrong())?;
-            let Some(item) = items.get_mut(&step.n) else { return Ok(()) };
-            item.maybe_sent = kind == STARTED;
-            if kind == ACCEPTED {
-                item.accepted = step.part + 1;
-                item.ids.extend(step.ids);
-            }
-        }
-        ENDED => {
-            let line: EndedLine = serde_json::from_str(data).map_err(|_| wrong())?;
-            if let Some(item) = items.get_mut(&line.n) {
-                item.ended = Some(line);
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-/// The pieces of a message's files, and its own line.
-fn lines(
-    n: u64,
-    key: &str,
-    parts: usize,
-    at_ms: u64,
-    message: &OutboundMessage,
-) -> Result<(Vec<Line>, Line)> {
-    let json = |value: serde_json::Result<String>| {
-        value.map_err(|error| CoreError::new(Code::Internal, format!("a message has no JSON form: {error}")))
-    };
-    let mut pieces = Vec::new();
-    let mut files = Vec::new();
-    for (file, OutboundFile { data, name, mime_type }) in message.files.iter().enumerate() {
-        files.push(FileHead { name: name.clone(), mime_type: mime_type.clone() });
-        for piece in data.chunks(FILE_BYTES) {
-            let piece = FilePiece { file, data: BASE64.encode(piece) };
-            pieces.push(Line::new(FILE, json(serde_json::to_string(&piece))?));
-        }
-    }
-    let queued = Queued { n, key: key.to_owned(), parts, at_ms, message: message.clone(), files };
-    Ok((pieces, Line::new(QUEUED, json(serde_json::to_string(&queued))?)))
-}
-
-fn step(kind: &'static str, n: u64, part: usize, ids: &[String]) -> Line {
-    let step = Step { n, part, ids: ids.to_vec() };
-    Line::new(kind, serde_json::to_string(&step).unwrap_or_default())
-}
-
-fn ended(n: u64, code: Option<Code>, message: &str) -> Line {
-    let line = EndedLine { n, code: code.map(|code| code.as_str().to_owned()), message: message.to_owned() };
-    Line::new(ENDED, serde_json::to_string(&line).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -46,16 +46,9 @@ pub(super) fn export_classes(env: &Env, exports: &mut Object<'_>) -> napi::Resul
     let provider: Unknown<'_> = exports.get_named_property("__Provider")?;
     let failover: Unknown<'_> = exports.get_named_property("__Failover")?;
     let classes: Object<'_> = call(env, "providerClasses", FnArgs::from((provider, failover)))?;
-    for class in [
-        "Provider",
-        "AnthropicProvider",
-        "OpenAiProvider",
-        "OpenAiResponsesProvider",
-        "GeminiProvider",
-        "OllamaProvider",
-        "FailoverProvider",
-    ] {
-        exports.set_named_property(class, classes.get_named_property::<Unknown<'_>>(class)?)?;
+    for class in Object::keys(&classes)? {
+        let made: Unknown<'_> = classes.get_named_property(&class)?;
+        exports.set_named_property(&class, made)?;
     }
     Ok(())
 }

@@ -5,15 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use openclaw_channel_sim::discord::Discord as SimDiscord;
 use openclaw_channel_sim::sim::{Act, Event, Fault, Point};
 use openclaw_channel_sim::{Net, Platform as _, Sim};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
-use crate::channels::message::{
-    AttachmentKind, ChatKind, InboundKind, InboundMessage, SendReceipt, SendState,
-};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::message::{AttachmentKind, ChatKind, InboundKind, SendReceipt, SendState};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds, text};
 
 struct Bench {
     net: Net<SimDiscord>,
@@ -125,29 +122,10 @@ impl Bench {
     }
 }
 
-fn text(to: &str, text: &str) -> OutboundMessage {
-    OutboundMessage { to: to.into(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        for delivery in channel.next(50).await.unwrap().unwrap() {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
 async fn until_running(channel: &Channel) {
     while channel.status().state != ChannelState::Running {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]

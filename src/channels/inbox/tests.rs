@@ -1,7 +1,10 @@
+use std::collections::{HashSet, VecDeque};
 use std::task::Poll;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::queue::ALBUM;
 use super::*;
 use crate::channels::log::memory::MemoryLog;
 

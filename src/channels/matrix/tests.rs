@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use openclaw_channel_sim::matrix::Matrix as SimMatrix;
 use openclaw_channel_sim::sim::{Act, Event, Fault, Point};
 use openclaw_channel_sim::{Net, Platform as _, Sim};
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
+use serde_json::value::RawValue;
 
+use super::inbound::{Joined, Sync};
+use super::sync::{ASKING, UNSURE};
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
-use crate::channels::message::{AttachmentKind, InboundKind, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::message::{
+    AttachmentKind, ChatKind, InboundKind, InboundMessage, OutboundFile, SendReceipt, SendState,
+};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds, text};
 
 const TOKEN: &str = "sim-token";
 const ME: &str = "@sim:sim";
@@ -92,25 +97,6 @@ impl Bench {
     fn broken_rules(&self) -> Vec<(&'static str, String)> {
         self.net.with(|sim| sim.violations())
     }
-}
-
-fn text(to: &str, text: &str) -> OutboundMessage {
-    OutboundMessage { to: to.into(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        for delivery in channel.next(50).await.unwrap().unwrap() {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]
@@ -657,16 +643,19 @@ async fn a_room_that_cannot_be_joined_keeps_nothing_else_from_coming() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_the_homeserver_does_not_tell_keeps_nothing_else_from_coming() {
-    let bench = Bench::new(&json!({}), 1);
-    bench.act("room", json!({"id": "!a:sim"}));
-    bench.synced(json!({})).await.close().await;
-    for n in 0..150 {
-        bench.act("message", json!({"room": "!a:sim", "text": n.to_string()}));
+    for status in [None, Some(403), Some(502)] {
+        let bench = Bench::new(&json!({}), 1);
+        bench.act("room", json!({"id": "!a:sim"}));
+        bench.synced(json!({})).await.close().await;
+        for n in 0..150 {
+            bench.act("message", json!({"room": "!a:sim", "text": n.to_string()}));
+        }
+        let channel = bench.channel_over(but(&bench, "/messages", status), json!({}));
+        let last = async { while receive(&channel, 1).await.pop().unwrap().text != "149" {} };
+        let limit = Duration::from_mins(if status == Some(403) { 5 } else { 30 });
+        tokio::time::timeout(limit, last).await.expect("deaf");
+        channel.close().await;
     }
-    let channel = bench.channel_over(but(&bench, "/messages", Some(403)), json!({}));
-    let last = async { while receive(&channel, 1).await.pop().unwrap().text != "149" {} };
-    tokio::time::timeout(Duration::from_mins(5), last).await.expect("deaf");
-    channel.close().await;
 }
 
 #[test]

@@ -1,5 +1,8 @@
+use super::lines::FILE_BYTES;
+use super::room::JOB;
 use super::*;
 use crate::channels::log::memory::MemoryLog;
+use crate::channels::message::OutboundFile;
 use crate::channels::platform::{Limits, Rate};
 use crate::channels::testing::{Answer, Scripted, Simulated};
 
@@ -235,7 +238,7 @@ async fn files_are_there_after_a_restart_and_gone_once_they_are_sent() {
         Room::new(WAITING_BYTES),
     );
     let again = again.await.unwrap();
-    let held = again.room.taken.load(Ordering::Acquire);
+    let held = again.room.taken();
     assert!((1..FILE_BYTES).contains(&held), "{held} bytes are held before a message's turn");
     let sessions = rebooted.sessions_now();
     platform.world.lock().unwrap().answers.extend([Answer::Unsent, Answer::Wait(60_000)]);
@@ -457,7 +460,7 @@ async fn what_waits_in_memory_has_a_bound_and_what_an_earlier_process_left_does_
     second.unwrap();
     let refused = many.iter().filter(|sent| sent.as_ref().is_err_and(|error| error.code() == Code::Limit));
     assert!((10..20).contains(&refused.count()), "{many:?}");
-    assert_eq!(outbox.room.taken.load(Ordering::Acquire), 0);
+    assert_eq!(outbox.room.taken(), 0);
     // There is room again, for what was refused, and for one that is too large to be there beside others.
     outbox.send(with_file("b", "three", MOST / 4), Some("3".into()), &cancel).await.unwrap();
     outbox.send(with_file("b", "large", 2 * MOST), None, &cancel).await.unwrap();

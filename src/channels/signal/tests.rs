@@ -3,13 +3,12 @@
 use openclaw_channel_sim::signal::Signal as SimSignal;
 use openclaw_channel_sim::sim::{Act, Fault, Point};
 use openclaw_channel_sim::{Net, Platform as _, Sim};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{OutboundFile, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds, text};
 use crate::channels::wire::{Answer, Body, Socket, Unsent};
 
 const ME: &str = "+15550000000";
@@ -112,25 +111,6 @@ impl Bench {
     fn broken_rules(&self) -> Vec<(&'static str, String)> {
         self.net.with(|sim| sim.violations())
     }
-}
-
-fn text(to: &str, text: &str) -> OutboundMessage {
-    OutboundMessage { to: to.into(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        for delivery in channel.next(50).await.unwrap().unwrap() {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]

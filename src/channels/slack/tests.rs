@@ -7,13 +7,12 @@ use openclaw_channel_sim::slack::Slack as SimSlack;
 use openclaw_channel_sim::wire::Frame as SimFrame;
 use openclaw_channel_sim::{Net, Platform as _, Sim};
 use serde_json::Map;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
-use crate::channels::message::{ChatKind, InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::message::{ChatKind, InboundKind, SendReceipt, SendState};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds, text};
 
 struct Bench {
     net: Net<SimSlack>,
@@ -116,27 +115,6 @@ impl Bench {
         });
         seen
     }
-}
-
-fn text(to: &str, text: &str) -> OutboundMessage {
-    OutboundMessage { to: to.into(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        // None: it was closed.
-        let Some(deliveries) = channel.next(50).await.unwrap() else { break };
-        for delivery in deliveries {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]

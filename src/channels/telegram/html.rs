@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::channels::marks::link_at;
+
 /// Renders a text.
 pub(in crate::channels) fn render(markdown: &str) -> String {
     let mut out = String::with_capacity(markdown.len() + markdown.len() / 8);
@@ -140,27 +142,7 @@ fn code(rest: &str, out: &mut String) -> Option<usize> {
 }
 
 fn link(rest: &str, depth: usize, out: &mut String) -> Option<usize> {
-    let middle = rest.find("](")?;
-    let label = rest.get(1..middle)?;
-    if label.is_empty() || label.contains(['[', ']']) {
-        return None;
-    }
-    let target = rest.get(middle + 2..)?;
-    // Parentheses within a URL come in pairs.
-    let mut open = 0_u32;
-    let end = target.char_indices().find_map(|(at, c)| match c {
-        '(' => {
-            open += 1;
-            None
-        }
-        ')' if open == 0 => Some(at),
-        ')' => {
-            open -= 1;
-            None
-        }
-        _ => None,
-    })?;
-    let url = target.get(..end)?.trim();
+    let (label, url, length) = link_at(rest)?;
     let known = ["http://", "https://", "tg://", "mailto:", "tel:"];
     if !known.iter().any(|scheme| url.starts_with(scheme)) || url.contains(char::is_whitespace) {
         return None;
@@ -168,7 +150,7 @@ fn link(rest: &str, depth: usize, out: &mut String) -> Option<usize> {
     _ = write!(out, "<a href=\"{}\">", escape(url).replace('"', "&quot;"));
     write_inline(label, depth + 1, out);
     out.push_str("</a>");
-    Some(middle + 2 + end + 1)
+    Some(length)
 }
 
 fn marked(rest: &str, before: Option<char>, depth: usize, out: &mut String) -> Option<usize> {

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use openclaw_channel_sim::sim::{Act, Fault, Point};
 use openclaw_channel_sim::telegram::Telegram as SimTelegram;
 use openclaw_channel_sim::{Net, Platform as _, Sim};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds};
 
 const TOKEN: &str = "123456:sim-token";
 
@@ -100,21 +99,6 @@ fn port(secret: &str) -> Webhook {
 
 fn text(to: i64, text: &str) -> OutboundMessage {
     OutboundMessage { to: to.to_string(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        for delivery in channel.next(50).await.unwrap().unwrap() {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,13 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use openclaw_channel_sim::sim::{Act, Event, Fault, Point};
 use openclaw_channel_sim::whatsapp::WhatsApp as SimWhatsApp;
 use openclaw_channel_sim::{Net, Platform as _, Sim};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::channels::channel::{Channel, ChannelState, Options};
 use crate::channels::log::memory::MemoryLog;
-use crate::channels::message::{ChatKind, InboundKind, InboundMessage, SendReceipt, SendState};
-use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, seeds};
+use crate::channels::message::{ChatKind, InboundKind, SendReceipt, SendState};
+use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds};
 
 const ANN: &str = "15551111111";
 const DAY: Duration = Duration::from_hours(24);
@@ -104,21 +103,6 @@ impl Bench {
 
 fn text(text: &str) -> OutboundMessage {
     OutboundMessage { to: ANN.into(), text: text.into(), ..OutboundMessage::default() }
-}
-
-async fn receive(channel: &Channel, count: usize) -> Vec<InboundMessage> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        for delivery in channel.next(50).await.unwrap().unwrap() {
-            got.push(serde_json::from_str(&delivery.json).unwrap());
-            channel.ack(&[delivery.number]).await.unwrap();
-        }
-    }
-    got
-}
-
-fn never() -> CancellationToken {
-    CancellationToken::new()
 }
 
 #[tokio::test(start_paused = true)]
