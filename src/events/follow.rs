@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
+use super::derived::read;
 use super::event::{StoredEvent, check_key};
 use super::keys;
-use super::log::{self, SessionMeta, Slots, StoreMeta, read};
+use super::log::{SessionMeta, StoreMeta};
+use super::lookup::{self, Slots};
 use super::record::Slot;
 use super::storage::Storage;
 use super::store::Shared;
@@ -54,9 +56,9 @@ impl Follow {
                 let store: StoreMeta = read(storage, keys::STORE)?.unwrap_or_default();
                 let event = match &options.session_key {
                     Some(session) => {
-                        log::find_in_session(storage, &store.version, session, id, &keys::id(session, id))
+                        lookup::find_in_session(storage, &store.version, session, id, &keys::id(session, id))
                     }
-                    None => log::find_by_id(storage, &store.version, id),
+                    None => lookup::find_by_id(storage, &store.version, id),
                 };
                 let event = event?.ok_or_else(|| {
                     let message =
@@ -121,7 +123,7 @@ fn step(storage: &dyn Storage, seen: u64, horizon: u64) -> Result<(Vec<StoredEve
                 &latest.insert((session.to_owned(), meta)).1
             }
         };
-        if let Some(event) = log::event_at(storage, session, seq)?.filter(|event| meta.is_live(event)) {
+        if let Some(event) = lookup::event_at(storage, session, seq)?.filter(|event| meta.is_live(event)) {
             bytes += event.data.len();
             events.push(event);
         }

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::derived::read;
 use super::event::{Body, MAX_EVENT_BYTES, StoredEvent, check_data, check_key, check_replica, invalid};
-use super::log::{find_by_origin, read};
+use super::lookup::find_by_origin;
 use super::record;
 use super::storage::Storage;
 use super::version::VersionVector;

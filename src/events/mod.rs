@@ -23,6 +23,7 @@
 //! | `storage`, `sled`, `sled_log` | the key-value store beneath |
 
 mod clock;
+mod derived;
 mod event;
 mod export;
 mod files;
@@ -30,6 +31,7 @@ mod follow;
 pub mod import;
 mod keys;
 mod log;
+mod lookup;
 #[cfg(test)]
 mod memory;
 mod merge;

@@ -11,10 +11,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::derived::{put, read, unsealed};
 use super::event::{SESSION_DELETED, StoredEvent};
 use super::files::{self, Description, FORMAT, Progress};
 use super::keys;
-use super::log::{self, Fold, SessionMeta, StoreMeta, covers, put, read};
+use super::log::{Fold, SessionMeta, StoreMeta, covers};
+use super::lookup;
 use super::record::{self, PART, RECORD, Slot};
 use super::sled::{Sled, UNSYNCED};
 use super::sled_log;
@@ -146,14 +148,14 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
     for pair in storage.scan(keys::arrival(from + 1), keys::arrival(store.arrivals + 1), false) {
         let (_, place) = pair?;
         let (session, seq) = keys::read_place(&place)?;
-        if let Some(event) = log::event_at(&*storage, session, seq)?
+        if let Some(event) = lookup::event_at(&*storage, session, seq)?
             && !record::hash_is_right(&event)
         {
-            return Err(log::at_place(&record::damaged("its hash is wrong"), session, seq));
+            return Err(lookup::at_place(&record::damaged("its hash is wrong"), session, seq));
         }
         let meta: Option<SessionMeta> = read(&*storage, &keys::meta(session))?;
         if meta.is_none_or(|meta| meta.last_seq < seq) {
-            return Err(log::at_place(&record::damaged("its session is not known"), session, seq));
+            return Err(lookup::at_place(&record::damaged("its session is not known"), session, seq));
         }
     }
     if !progress.closed {
@@ -277,7 +279,7 @@ fn overlay(readable: &dyn Storage, target: &dyn Storage) -> Result<()> {
 /// Whether one record of what is known of a session comes after another.
 fn later_session(value: &[u8], before: Option<&[u8]>) -> bool {
     let order = |value: &[u8]| {
-        let session: Option<SessionMeta> = log::unsealed(value).ok();
+        let session: Option<SessionMeta> = unsealed(value).ok();
         session.map(|session| (session.last_seq, session.floor))
     };
     before.is_none_or(|before| order(value) >= order(before))
@@ -612,7 +614,7 @@ impl Out<'_> {
         self.batch.put(keys::arrival(event.arrival), place.clone());
         self.batch.put(keys::origin(&event.origin.replica, event.n), event.arrival.to_be_bytes().to_vec());
         if session.meta.is_live(event) {
-            if !log::has_own_id(event) {
+            if !lookup::has_own_id(event) {
                 self.batch.put(keys::id(&session.name, &event.id), place);
             }
             session.fold.add(event, bytes);

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::clock::PhysicalTime;
 use super::event::{NewEvent, SESSION_DELETED, StoredEvent};
 use super::keys;
-use super::log::{Appended, Group, Log, Slots};
+use super::log::{Appended, Group, Log};
+use super::lookup::Slots;
 use super::memory::Memory;
 use super::merge::{self, Incoming};
 use super::record::Slot;
@@ -91,7 +92,8 @@ impl Replica {
     fn events(&self) -> BTreeSet<(String, String, String, u64, [u8; 32])> {
         let mut found = BTreeSet::new();
         for session in SESSIONS {
-            let meta = super::log::read(&*self.storage, &keys::meta(session)).unwrap().unwrap_or_default();
+            let meta =
+                super::derived::read(&*self.storage, &keys::meta(session)).unwrap().unwrap_or_default();
             for slot in Slots::new(&*self.storage, session, 0, u64::MAX) {
                 if let (_, Slot::Event(event)) = slot.unwrap()
                     && super::log::SessionMeta::is_live(&meta, &event)
@@ -328,7 +330,7 @@ proptest! {
                 Step::Pull { .. } => {}
             }
             for session in SESSIONS {
-                let meta = super::log::read(&*store.storage, &keys::meta(session)).unwrap().unwrap_or_default();
+                let meta = super::derived::read(&*store.storage, &keys::meta(session)).unwrap().unwrap_or_default();
                 let live: Vec<(u64, String, String)> = Slots::new(&*store.storage, session, 0, u64::MAX)
                     .filter_map(|slot| match slot.unwrap().1 {
                         Slot::Event(event) if super::log::SessionMeta::is_live(&meta, &event) && event.kind != SESSION_DELETED => {

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{PhysicalTime, SystemClock};
+use super::derived::{read, unsealed};
 use super::event::{
     self, MAX_EVENT_BYTES, MAX_REPLICA_BYTES, NewEvent, SESSION_DELETED, StoredEvent, check_key,
     check_replica,
@@ -18,7 +19,8 @@ use super::event::{
 use super::files::{self, Description, FORMAT, Head, Lock};
 use super::follow::{Follow, FollowOptions};
 use super::keys;
-use super::log::{self, Log, Merged, Pruned, SessionMeta, Slots, StoreMeta, read};
+use super::log::{Log, Merged, Pruned, SessionMeta, StoreMeta};
+use super::lookup::{self, Slots};
 use super::merge;
 use super::nats::{self, Replication};
 use super::projection::{Projection, Register, State};
@@ -501,7 +503,7 @@ impl EventStore {
     pub fn find(&self, id: &str) -> Result<Option<StoredEvent>> {
         self.shared.reading(|storage| {
             let store: StoreMeta = read(storage, keys::STORE)?.unwrap_or_default();
-            log::find_by_id(storage, &store.version, id)
+            lookup::find_by_id(storage, &store.version, id)
         })
     }
 
@@ -664,7 +666,7 @@ fn read_live(
     // Damage behind the last of them is no matter here.
     let count = usize::try_from(to - from).unwrap_or(usize::MAX);
     let slots: Box<dyn Iterator<Item = Result<(u64, Slot)>>> = if range.reverse {
-        let slot = |seq| Ok(log::slot_at(storage, session, seq)?.map(|slot| (seq, slot)));
+        let slot = |seq| Ok(lookup::slot_at(storage, session, seq)?.map(|slot| (seq, slot)));
         Box::new((from..to).rev().map_while(move |seq| slot(seq).transpose()))
     } else {
         Box::new(Slots::new(storage, session, from, to))
@@ -724,7 +726,7 @@ pub(super) fn state(storage: &dyn Storage, session: &str) -> Result<State> {
     for pair in storage.scan(from, to, false) {
         let (key, cell) = pair?;
         let key = keys::read_state(session, &key)?.to_owned();
-        if let Some(value) = log::unsealed::<Register>(&cell)?.value {
+        if let Some(value) = unsealed::<Register>(&cell)?.value {
             state.0.insert(key, value);
         }
     }
@@ -773,7 +775,7 @@ fn list(storage: &dyn Storage, query: &SessionsQuery) -> Result<Vec<SessionView>
                 break;
             }
             let (key, value) = pair?;
-            let (session, projection) = (keys::read_plain(&key)?, log::unsealed::<Projection>(&value)?);
+            let (session, projection) = (keys::read_plain(&key)?, unsealed::<Projection>(&value)?);
             if fits(session, &projection) {
                 found.push((session.to_owned(), projection));
             }
@@ -814,7 +816,7 @@ fn all_states(storage: &dyn Storage) -> Result<HashMap<String, State>> {
     for pair in storage.scan(vec![b's'], vec![b't'], false) {
         let (key, cell) = pair?;
         let (session, key) = keys::read_session_state(&key)?;
-        if let Some(value) = log::unsealed::<Register>(&cell)?.value {
+        if let Some(value) = unsealed::<Register>(&cell)?.value {
             states.entry(session.to_owned()).or_default().0.insert(key.to_owned(), value);
         }
     }

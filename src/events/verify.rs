@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use tokio_util::sync::CancellationToken;
 
+use super::derived::{read, unsealed};
 use super::event::SESSION_DELETED;
 use super::keys;
-use super::log::{self, Fold, SessionMeta, Slots, find_by_origin, has_own_id, read};
+use super::log::{Fold, SessionMeta};
+use super::lookup::{Slots, find_by_origin, has_own_id};
 use super::projection::{Projection, Register};
 use super::record::{self, Slot};
 use super::storage::Storage;
@@ -80,7 +82,7 @@ fn known_damage(storage: &dyn Storage, found: &mut Verified) -> Result<()> {
     for pair in storage.scan(vec![b'q'], vec![b'r'], false) {
         let (key, value) = pair?;
         let (session, seq) = keys::read_event(&key)?;
-        found.report(session, seq, &log::unsealed::<String>(&value)?);
+        found.report(session, seq, &unsealed::<String>(&value)?);
     }
     Ok(())
 }
@@ -158,7 +160,7 @@ impl Session<'_> {
         let (from, to) = keys::states(self.name);
         let cells = self.storage.scan(from, to, false).map(|pair| {
             let (key, cell) = pair?;
-            Ok((keys::read_state(self.name, &key)?.to_owned(), log::unsealed(&cell)?))
+            Ok((keys::read_state(self.name, &key)?.to_owned(), unsealed(&cell)?))
         });
         cells.collect()
     }

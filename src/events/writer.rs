@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::derived::{put, read};
 use super::event::{NewEvent, StoredEvent};
 use super::files::{self, Head, Lock, Progress, Tails};
 use super::keys;
-use super::log::{self, Appended, Group, Log, Merged, Mirror, Pruned, read};
+use super::log::{Appended, Group, Log, Merged, Mirror, Pruned};
 use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
@@ -295,7 +296,7 @@ impl Writer {
             }
             Command::Note { name, value, reply } => {
                 let mut batch = Batch::default();
-                match log::put(&mut batch, keys::note(&name), &value) {
+                match put(&mut batch, keys::note(&name), &value) {
                     Ok(()) => {
                         group.extend(batch);
                         answer(answers, reply, ());

@@ -2,7 +2,9 @@
 
 use tokio::sync::watch;
 
-use super::super::log::{StoreMeta, find_by_origin, read};
+use super::super::derived::read;
+use super::super::log::StoreMeta;
+use super::super::lookup::find_by_origin;
 use super::super::store::WeakStore;
 use super::super::{keys, merge};
 use super::{Held, Own, Page, Replicated};
