@@ -30,21 +30,8 @@ where
     W: Future<Output = Result<T>> + Send + 'static,
 {
     let token = abort.token();
-    settle_in_the_end(
-        env,
-        abort,
-        |cancel| {
-            let work = work(cancel);
-            async move {
-                tokio::select! {
-                    biased;
-                    () = token.cancelled() => Err(CoreError::new(Code::Internal, "aborted")),
-                    outcome = work => outcome,
-                }
-            }
-        },
-        finish,
-    )
+    let work = untyped(work(abort.token()), finish);
+    settle_untyped(env, abort, Box::pin(dropped_at(token, work)))
 }
 
 /// As [`settle`], for work whose effect must not be in doubt: it is told when the signal fires, and its own outcome
@@ -60,8 +47,20 @@ where
     V: ToNapiValue + 'static,
     W: Future<Output = Result<T>> + Send + 'static,
 {
-    let work = work(abort.token());
-    let work = async move {
+    let work = untyped(work(abort.token()), finish);
+    settle_untyped(env, abort, work)
+}
+
+/// Work, with what makes a JS value of its result, as types that are the same for all calls.
+fn untyped<T, V>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    finish: impl FnOnce(&Env, T) -> napi::Result<V> + Send + 'static,
+) -> Work
+where
+    T: Send + 'static,
+    V: ToNapiValue + 'static,
+{
+    Box::pin(async move {
         let value = work.await?;
         let finish = move |env: &Env| {
             // SAFETY: on the JS thread, in the scope of the call that settles the promise.
@@ -69,8 +68,15 @@ where
             Ok(Object::from_raw(env.raw(), value).to_unknown())
         };
         Ok(Box::new(finish) as Finish)
-    };
-    settle_untyped(env, abort, Box::pin(work))
+    })
+}
+
+async fn dropped_at(token: CancellationToken, work: Work) -> Result<Finish> {
+    tokio::select! {
+        biased;
+        () = token.cancelled() => Err(CoreError::new(Code::Internal, "aborted")),
+        outcome = work => outcome,
+    }
 }
 
 /// The promise that `call` makes, or one that rejects with its error: who calls asynchronously catches in one place.
@@ -87,13 +93,10 @@ pub(super) fn rejecting<'env>(
 
 /// Makes the JS value of a result, on the JS thread.
 type Finish = Box<dyn FnOnce(&Env) -> napi::Result<Unknown<'static>> + Send>;
+type Work = Pin<Box<dyn Future<Output = Result<Finish>> + Send>>;
 
 /// Knows neither results nor futures by type: what drives a promise is compiled once, and not once a call.
-fn settle_untyped(
-    env: &Env,
-    abort: Abort,
-    work: Pin<Box<dyn Future<Output = Result<Finish>> + Send>>,
-) -> napi::Result<Object<'_>> {
+fn settle_untyped(env: &Env, abort: Abort, work: Work) -> napi::Result<Object<'_>> {
     let runtime = runtime().map_err(|error| reify(env, &error))?;
     let (deferred, promise) = env.create_deferred()?;
     runtime.spawn(async move {
