@@ -3,9 +3,9 @@
 // Each bench runs in a process of its own, under the Node it needs. A bench that cannot run is a failed row.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import os from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { machine } from "../benches/machine.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const folder = join(root, "docs/benchmarks");
@@ -140,26 +140,6 @@ ${parts.join("\n")}
 `;
 }
 
-function machine() {
-  const version = (command, ...args) =>
-    spawnSync(command, args, { encoding: "utf8" }).stdout?.trim() || "unknown";
-  const host = join(root, "__test__/host/node_modules/openclaw/package.json");
-  const json5 = join(root, "node_modules/json5/package.json");
-  const packageVersion = (file) =>
-    existsSync(file) ? JSON.parse(readFileSync(file, "utf8")).version : "absent";
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    cpu: `${os.cpus()[0]?.model.trim()}, ${os.cpus().length} cores`,
-    memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-    system: `${os.type()} ${os.release()} ${os.arch()}`,
-    load: os.loadavg().map((value) => Number(value.toFixed(2))),
-    rustc: version("rustc", "--version"),
-    openclaw: packageVersion(host),
-    json5: packageVersion(json5),
-    commit: version("git", "-C", root, "rev-parse", "--short", "HEAD"),
-  };
-}
-
 async function main(names) {
   const unknown = names.filter((name) => !known.includes(name));
   if (unknown.length > 0) {
@@ -208,7 +188,14 @@ ${where.join("\n")}
   );
 }
 
-if (process.argv[2] === "--here") {
+// A day takes half an hour and has a report of its own: only who names it gets it.
+const days = ["day", "soak", "shadow-day"];
+if (days.includes(process.argv[2])) {
+  const pinned = join(root, `__test__/node/node_modules/node24-${process.platform}-${process.arch}/bin/node`);
+  const args = [join(root, "benches/day/main.mjs"), ...process.argv.slice(2)];
+  process.exitCode =
+    spawnSync(existsSync(pinned) ? pinned : process.execPath, args, { stdio: "inherit" }).status ?? 1;
+} else if (process.argv[2] === "--here") {
   const result = await runHere(process.argv[3]);
   process.send(result, () => process.exit(0));
 } else {

@@ -193,6 +193,11 @@ const parts = [
     what: "the README's table is that of openclaw/modules.ts",
     run: () => script("status-table.mjs", "--check"),
   },
+  {
+    name: "day-table",
+    what: "the README's account of one day is what was measured",
+    run: () => script("day-table.mjs", "--check"),
+  },
   ...Object.entries(suites).map(([folder, { major, forceExit }]) => ({
     name: folder.replace("/", "-"),
     what: `__test__/${folder} under Node ${major ?? process.versions.node.split(".")[0]}`,

@@ -231,6 +231,8 @@ class Home {
       pid: run.pid,
       /** Everything printed so far, both streams. */
       log: () => run.stdout + run.stderr,
+      /** Settles when it has ended, whatever ended it, with the same record as `openclaw`. */
+      done: run.done,
       /** CPU milliseconds and resident bytes of the living tree, now. */
       usage: () => treeUsage(run.pid),
       /** SIGTERM, then SIGKILL after `graceMs`; throws if anything outlives it. Gives the same record as `openclaw`. */
