@@ -143,6 +143,14 @@ async function attempt(
   // What the platform shows as unanswered until then.
   const answers = answered(platform, message);
   let adopted = false;
+  let abandoned = false;
+  let queued = false;
+  let over = false;
+  let wake = () => {};
+  const end = () => {
+    over = true;
+    wake();
+  };
   let parts = 0;
   let failure: unknown;
   const turn = {
@@ -173,10 +181,16 @@ async function attempt(
         adopted = true;
         await message.ack();
         begun();
+        end();
       },
       onDeferred: () => {
+        queued = true;
         begun();
       },
+      onAbandoned: () => {
+        abandoned = true;
+      },
+      onSettled: end,
       abortSignal: lane.signal,
     },
     replyOptions: { sourceReplyDeliveryMode: "automatic" },
@@ -194,6 +208,16 @@ async function attempt(
     // What began is OpenClaw's to end.
     if (adopted) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
   }
+  // In OpenClaw's queue it is in memory alone: the inbox keeps it until its turn begins.
+  if (queued && !over && failure === undefined && !lane.signal.aborted)
+    await new Promise<void>((resolve) => {
+      wake = () => {
+        lane.signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      lane.signal.addEventListener("abort", wake);
+    });
+  if (abandoned && !adopted) failure ??= new Error("OpenClaw's queue gave it up");
   if (failure !== undefined && !adopted) throw failure;
   return adopted;
 }
