@@ -257,7 +257,7 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       await until(() => gateway || lives.at(-1)?.error, { timeoutMs: 400_000, timeoutMessage: "no gateway" });
       if (!gateway) throw new Error(lives.at(-1).error);
     },
-    up: () => gateway !== undefined,
+    up: () => gateway !== undefined && lives.at(-1)?.asked === undefined,
     usageNow: () => gateway?.usage() ?? { cpuMs: 0 },
     log: () => gateway?.log() ?? lives.at(-1)?.output ?? "",
     kill() {

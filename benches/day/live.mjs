@@ -13,14 +13,18 @@ const TICK_MS = 20;
 
 /**
  * `side`: "native", "stock" or "shadow". Resolves with the record of the day. After its end, answers count as lost when none has
- * come for `graceMs`.
+ * come for `graceMs`; by default that is longer than Slack's last try.
  */
-export async function live(side, script, { graceMs = 120_000, keep, say = () => {}, during } = {}) {
+export async function live(side, script, { graceMs, keep, say = () => {}, during } = {}) {
   const began = performance.now();
   const log = (text) => say(`${side} ${((performance.now() - began) / 1000).toFixed(1)}s: ${text}`);
   const stall = script.events.find((event) => event.do === "stall");
   const model = await startModel(script);
-  const world = await startWorld();
+  // Not below a third: a gateway takes as long to start on a short day.
+  const share = Math.max(0.3, Math.min(1, script.lengthMs / 600_000));
+  const world = await startWorld({ share });
+  // Slack tries for the last time after five minutes.
+  const patience = graceMs ?? 60_000 + 300_000 * share;
   const gateway = await createSide(side, {
     ...{ world, model, log, stallMs: stall?.forMs ?? 0 },
     fullDisk: script.events.some((event) => event.do === "disk"),
@@ -95,12 +99,12 @@ export async function live(side, script, { graceMs = 120_000, keep, say = () => 
     for (let left = open().length, since = performance.now(); left > 0; left = open().length) {
       await sleep(250);
       if (open().length < left || !gateway.up()) since = performance.now();
-      if (performance.now() > Math.min(since + graceMs, latest)) break;
+      if (performance.now() > Math.min(since + patience, latest)) break;
     }
     log(`${open().length} of ${world.ledger.size} are not answered`);
     await watching;
     // What comes twice comes soon.
-    await sleep(Math.min(5_000, graceMs));
+    await sleep(5_000);
 
     const end = { ...(await counts(gateway)) };
     let verified;
