@@ -2,9 +2,9 @@
 //!
 //! A message is on the disk before the platform is told that it arrived (`spool`), and a mark that it is about to be
 //! delivered is on the disk before it is: with the message itself where somebody waits for it, else later (`take`). After a
-//! crash, what has no mark is delivered for the first time; what has one, but no acknowledgement, is delivered a second
-//! time and says so (`redelivered`); and what has two is put aside: a message that ends the process each time must not do so
-//! for ever. Delivered means handed to JavaScript, which takes new messages several at a time.
+//! crash, what has no mark is delivered for the first time; what has one, but no acknowledgement, is delivered again and
+//! says so (`redelivered`); and what was so [`DELIVERIES`] times is put aside: a message that ends the process each time
+//! must not do so for ever. Delivered means handed to JavaScript, which takes new messages several at a time.
 //!
 //! Of what waits, [`HELD`] bytes are in memory too. What comes beyond that waits on the disk alone, and is read again when
 //! its turn comes.
@@ -34,6 +34,9 @@ use crate::{Code, CoreError, Result};
 /// Messages of a segment, and done segments that are kept: by their ids it is known what was received before.
 const SEGMENT: u32 = 1024;
 const KEPT: usize = 8;
+/// After so many deliveries that the process did not outlive, there is no other. More than two: a message may only have waited
+/// for its turn each time.
+const DELIVERIES: u32 = 4;
 /// Bytes of waiting messages that are held in memory, and lines that are read at once where there are more.
 const HELD: usize = 2 << 20;
 const PAGE: usize = 64;
@@ -205,12 +208,12 @@ impl Inbox {
         let mut open: BTreeMap<u64, u32> = BTreeMap::new();
         let now = Instant::now();
         for (number, Item { segment, marks, json }) in items {
-            if marks >= 2 {
+            if marks >= DELIVERIES {
                 aside.push(number);
                 continue;
             }
             *open.entry(segment).or_default() += 1;
-            let redelivered = marks == 1;
+            let redelivered = marks > 0;
             // From the first that is not here on, all of them are read again: they have one order.
             match json.filter(|_| state.spilled.is_empty()) {
                 Some(json) => state.restore(number, segment, redelivered, json, now),
@@ -226,7 +229,7 @@ impl Inbox {
             tracing::warn!(
                 channel = name,
                 messages = aside.len(),
-                "the process ended twice while these messages were dealt with: they are not delivered again"
+                "the process ended {DELIVERIES} times while these messages were dealt with: they are not delivered again"
             );
             journal.note(Line::new(ACKED, numbers(aside))).await?;
         }
@@ -470,8 +473,8 @@ impl Inbox {
     ///
     /// Where too much was delivered and is not acknowledged, it waits for that.
     ///
-    /// What is delivered a second time comes alone. Of several that are taken together, the last may have been looked at by
-    /// nobody when the process ends; were it marked a second time so, it would be put aside unseen.
+    /// What is delivered again comes alone. Of several that are taken together, the last may have been looked at by nobody
+    /// when the process ends; were it marked so each time, it would be put aside unseen.
     pub async fn take(&self, most: usize) -> Result<Vec<Delivery>> {
         let wanted = Wanted(self);
         let taken = loop {
