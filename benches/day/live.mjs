@@ -59,7 +59,8 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
     /** What is done to the process waits for one that has started: a machine may be slow. */
     async function strike(event, done) {
       await until(gateway.up, { timeoutMs: 600_000, timeoutMessage: "the gateway did not come back" });
-      if (performance.now() > done.atMs + 1000) await sleep(2_000);
+      // What an ended process left is taken up before the next one ends.
+      if (performance.now() > done.atMs + 1000) await sleep(15_000);
       done.atMs = performance.now();
       log(event.do);
       if (event.do === "disk") {
@@ -127,7 +128,7 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
 /** What an idle gateway holds. */
 async function counts(gateway) {
   const last = gateway.samples.at(-1) ?? {};
-  const temporary = readdirSync(gateway.tmp, { recursive: true }).length;
+  const temporary = readdirSync(gateway.tmp, { recursive: true });
   return { files: last.files, threads: last.threads, temporary };
 }
 
@@ -218,7 +219,10 @@ function report({ side, script, gateway, model, account, notes, start, wall, bef
     did: notes.done.map(({ do: what, did }) => ({ what, did })),
     platformRules: account.broken,
     otherTexts: account.others,
-    held: { before, end },
+    held: {
+      before: { ...before, temporary: before.temporary.length },
+      end: { ...end, temporary: end.temporary.length, new: kinds(end.temporary, before.temporary) },
+    },
     ...(verified && { verified }),
     ...(side === "shadow" && shadowCounts(join(gateway.home.stateDir, "openclaw-core"))),
     series: series(core, start),
@@ -227,6 +231,21 @@ function report({ side, script, gateway, model, account, notes, start, wall, bef
       Math.round(endedMs - askedMs),
     ]),
   };
+}
+
+/** What is new, without what makes names unique: how many of each. */
+function kinds(names, before) {
+  const known = new Set(before);
+  const counts = {};
+  for (const name of names.filter((name) => !known.has(name))) {
+    const kind = name.replace(/[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|\d+/gi, "*");
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  }
+  return Object.fromEntries(
+    Object.entries(counts)
+      .sort(([, a], [, b]) => b - a)
+      .slice(0, 20),
+  );
 }
 
 /** Sums of what each process compared, and where they differed. */
