@@ -37,6 +37,7 @@ const suites = {
   sim: {},
   "sim/channels": { major: "24", forceExit: true },
   docs: { major: "24" },
+  site: { major: "24" },
   escape: { major: "24" },
   package: {},
 };
@@ -154,7 +155,7 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,musl,bwrap,nats"),
+    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,site,musl,bwrap,nats,chromium"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {
