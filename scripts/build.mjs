@@ -21,6 +21,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { addonHash, recordAddon } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
@@ -223,8 +224,12 @@ function buildTypeScript() {
 }
 
 const parts = options.only ? [options.only] : ["native", "ts"];
+// What `npm start` may take for the release build of these sources.
+const sources = addonHash();
+if (parts.includes("native") && !options.target) recordAddon(undefined);
 if (parts.includes("native")) buildNative();
 if (parts.includes("native") || parts.includes("init")) buildInit({ features: options.features });
 // From the committed index.d.ts, where the binary was built elsewhere.
 if (parts.includes("loader")) writeLoader(declaredExports(readFileSync(join(root, "index.d.ts"), "utf8")));
 if (parts.includes("ts")) buildTypeScript();
+if (Object.keys(options).every((name) => name === "check")) recordAddon(sources);

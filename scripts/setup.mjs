@@ -1,10 +1,10 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,idp,judges,musl,addon,bwrap,nats,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,judges,site,musl,addon,bwrap,nats,chromium,targets] [--quiet]
 //
 // Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp` and `judges` (a
-// server and clients for tests) and `targets` (the Rust standard libraries of all platforms, for cross-checks) run only
-// where they are named.
+// server and clients for tests), `site` and `chromium` (the documentation's site and what opens it) and `targets` (the Rust
+// standard libraries of all platforms, for cross-checks) run only where they are named.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,6 +17,8 @@ const nodeVersionsDir = join(root, "__test__", "node");
 const hostDir = join(root, "__test__", "host");
 const idpDir = join(root, "__test__", "sim", "idp");
 const judgesDir = join(root, "__test__", "sim", "channels");
+const docsDir = join(root, "docs");
+const siteDir = join(root, "__test__", "site");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
@@ -52,6 +54,14 @@ const steps = {
     done: () => installed(judgesDir),
     run: (say) => npmInstall(judgesDir, say, dirname(hostNode())),
   },
+  site: {
+    title: "what makes the documentation's site, and opens it",
+    needs: ["node"],
+    done: () => installed(docsDir) && installed(siteDir),
+    run: async (say) => {
+      for (const dir of [docsDir, siteDir]) await npmInstall(dir, say, dirname(hostNode()));
+    },
+  },
   musl: {
     title: "musl's C library, which the sandbox's launcher is linked with",
     done: () => process.platform !== "linux" || !onPath("rustup") || installedTargets().includes(musl),
@@ -62,6 +72,11 @@ const steps = {
     title: "bubblewrap for the sandbox",
     done: () => process.platform !== "linux" || onPath("bwrap"),
     run: installBubblewrap,
+  },
+  chromium: {
+    title: "Chromium for the tests of the documentation's site",
+    done: () => process.platform !== "linux" || chromium() !== undefined,
+    run: installChromium,
   },
   nats: {
     title: "nats-server for the tests of the shared event log",
@@ -140,7 +155,7 @@ export function openclawVersion() {
  * Whether npm has installed what the lock file says. npm writes node_modules/.package-lock.json as its last act, so
  * an interrupted install counts as none; a package missing there is fine only if it is optional.
  */
-function installed(dir) {
+export function installed(dir) {
   const lock = packagesOf(join(dir, "package-lock.json"));
   const actual = packagesOf(join(dir, "node_modules", ".package-lock.json"));
   if (!lock || !actual) return false;
@@ -197,7 +212,7 @@ function addonSources() {
 }
 
 // By content, not by time: a branch switch or a rebase touches files without changing them.
-function addonHash() {
+export function addonHash() {
   const hash = createHash("sha256");
   for (const file of addonSources())
     hash
@@ -207,7 +222,8 @@ function addonHash() {
   return hash.digest("hex");
 }
 
-function addonIsFresh() {
+/** Whether the release build here is that of these sources. */
+export function addonIsFresh() {
   const built =
     readdirSync(root).some((file) => /^core\..*\.node$/.test(file)) && existsSync(join(root, "index.js"));
   return built && existsSync(addonStamp) && readFileSync(addonStamp, "utf8") === addonHash();
@@ -218,10 +234,13 @@ async function buildAddon(say) {
     throw new SetupError(
       "The core is built with Rust, and cargo is not on PATH: install it from https://rustup.rs and open a new shell.",
     );
-  const hash = addonHash();
   await run("npm", ["run", "--silent", "build"], { cwd: root, say });
+}
+
+/** Called by a build: of which sources the release build here is now, or undefined if it is none. */
+export function recordAddon(hash) {
   mkdirSync(dirname(addonStamp), { recursive: true });
-  writeFileSync(addonStamp, hash);
+  writeFileSync(addonStamp, hash ?? "");
 }
 
 function installedTargets() {
@@ -248,14 +267,36 @@ async function addTargets(say) {
 // ── the system ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // The sandbox is one module of many: a machine without bubblewrap still runs everything else.
-async function installBubblewrap(say) {
-  const advice =
-    "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.";
+function installBubblewrap(say) {
+  return installPackage(
+    "bubblewrap",
+    "bubblewrap is not installed, so sandboxed tools stay with OpenClaw: install the package `bubblewrap` of your distribution.",
+    say,
+  );
+}
+
+function installChromium(say) {
+  return installPackage(
+    "chromium",
+    "there is no Chromium, so the tests of the documentation's site are passed over: install the package `chromium` of your distribution.",
+    say,
+  );
+}
+
+/** The browser that opens the documentation's site, or undefined. */
+export function chromium() {
+  const names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+  return pathDirs()
+    .flatMap((dir) => names.map((name) => join(dir, name)))
+    .find((file) => existsSync(file));
+}
+
+/** Installs a package of Debian's; where that cannot be, gives the advice. */
+async function installPackage(name, advice, say) {
   if (!onPath("apt-get") || process.getuid?.() !== 0) return advice;
   const aptGet = (...args) =>
     run("apt-get", [...args, "-qq"], { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, say });
-  const install = () =>
-    aptGet("install", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "bubblewrap");
+  const install = () => aptGet("install", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", name);
   try {
     await install().catch(async () => {
       // A fresh machine has no package lists yet.
