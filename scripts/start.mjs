@@ -26,7 +26,8 @@ if (!Object.hasOwn(apis, options.api)) {
   process.exit(2);
 }
 
-const colour = process.stdout.isTTY && !process.env.NO_COLOR && !options.json;
+const { NO_COLOR, FORCE_COLOR } = process.env;
+const colour = (process.stdout.isTTY || FORCE_COLOR) && !NO_COLOR && !options.json;
 const paint = (code) => (text) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
 const bold = paint(1);
 const dim = paint(2);

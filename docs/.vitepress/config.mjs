@@ -48,7 +48,10 @@ const group = (text, items, collapsed) => ({
 });
 
 const sidebar = [
-  group("Start", [["Five minutes", "/start"]]),
+  group("Start", [
+    ["Five minutes", "/start"],
+    ["As a library", "/library"],
+  ]),
   group("Capabilities", [
     ["Config", "/config"],
     ["What validation equals", "/config-validation"],
