@@ -1,29 +1,15 @@
 // The examples of the documentation, run as they stand: a ```js block as a module of its own in an empty folder, its
-// output held against the ```text block behind it; `npx openclaw-core …` lines of ```sh blocks as commands.
+// output held against the ```text block behind it. And its links and file names lead to something.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { blocksOf, PAGES, readPage, root, runnerOf } from "./pages.mjs";
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
-const pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
-  .map((page) => join(root, page))
-  .concat(
-    readdirSync(join(root, "docs"), { recursive: true }).map((page) => join(root, "docs", String(page))),
-  )
-  .filter((page) => page.endsWith(".md") && existsSync(page));
+/** What the pages under docs/extending have their reader make. */
+const EXAMPLES = /bulletin|parrot|unshare|^openclaw\/adapters\/types\.ts$|^__test__\/host\/types\.test\.mjs$/;
 
 const scratch = mkdtempSync(join(tmpdir(), "openclaw-core-docs-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -44,42 +30,33 @@ function run(command, args, cwd) {
   return spawnSync(command, args, { cwd, env, encoding: "utf8", timeout: 60_000 });
 }
 
-let ran = 0;
-for (const page of pages) {
-  const text = readFileSync(page, "utf8");
-  const name = relative(root, page);
-  for (const match of text.matchAll(/^```(js|sh)\n([\s\S]*?)^```\n(?:\n```text\n([\s\S]*?)^```\n)?/gm)) {
-    const [, language, code, output] = match;
-    const line = text.slice(0, match.index).split("\n").length;
-    if (language === "js") {
-      ran++;
-      test(`the example at ${name}:${line} runs and prints what the page says`, () => {
-        const cwd = folder();
-        writeFileSync(join(cwd, "example.mjs"), code);
-        const { status, stdout, stderr } = run(process.execPath, ["example.mjs"], cwd);
-        assert.equal(status, 0, stderr);
-        if (output !== undefined) assert.equal(stdout, output);
-      });
-      continue;
-    }
-    for (const [, args] of code.matchAll(/^npx openclaw-core ([^#\n]*)/gm)) {
-      ran++;
-      test(`\`npx openclaw-core ${args.trim()}\` of ${name}:${line} works`, () => {
-        const { status, stderr } = run(
-          process.execPath,
-          [join(root, "dist/cli.js"), ...args.trim().split(/\s+/)],
-          folder(),
-        );
-        assert.equal(status, 0, stderr);
-      });
-    }
+for (const page of PAGES) {
+  for (const block of blocksOf(page)) {
+    if (runnerOf(block) !== "docs.test.mjs") continue;
+    test(`the example at ${page}:${block.line} runs and prints what the page says`, () => {
+      const cwd = folder();
+      writeFileSync(join(cwd, "example.mjs"), block.code);
+      const { status, stdout, stderr } = run(process.execPath, ["example.mjs"], cwd);
+      assert.equal(status, 0, stderr);
+      if (block.output !== undefined) assert.equal(stdout, block.output);
+    });
   }
-  test(`the links of ${name} lead somewhere`, () => {
-    for (const [, target] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+  test(`the links of ${page} lead somewhere`, () => {
+    for (const [, target] of readPage(page).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:|^#/.test(target)) continue;
-      assert.ok(existsSync(join(dirname(page), target.split("#")[0])), `${name} links to ${target}`);
+      assert.ok(existsSync(join(root, dirname(page), target.split("#")[0])), `${page} links to ${target}`);
     }
   });
 }
 
-test("the documentation has examples", () => assert.ok(ran >= 5, `only ${ran} examples were found`));
+for (const page of PAGES.filter((page) => /ARCHITECTURE|extending/.test(page))) {
+  test(`the files that ${page} names are there`, () => {
+    const text = readPage(page).replace(/^```[\s\S]*?^```$/gm, "");
+    const named = [
+      ...text.matchAll(/`((?:src|openclaw|scripts|sim|docs|__test__)\/[\w./-]+|[\w-]+\.(?:rs|ts|js|cjs))`/g),
+    ].map(([, path]) => path);
+    assert.ok(named.length > 5, "no file names were found");
+    for (const path of named.filter((path) => path.includes("/") && !EXAMPLES.test(path)))
+      assert.ok(existsSync(join(root, path)), `${page} names ${path}`);
+  });
+}

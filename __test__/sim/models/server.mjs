@@ -19,6 +19,7 @@
  *   encode          "gzip", "br" or "zstd": the body is compressed, each write so that it can be read at once, if the
  *                   request accepts it
  *   status, headers, contentType, body   in place of the fixture's own; `fixture`: in place of the model
+ *   models          further names that a model may have
  *   fail            the first so many requests of a key get `fail.model` instead: { key, times, model }
  *   dribble         the head comes a byte at a time, for ever, with so many milliseconds between
  */
@@ -191,7 +192,7 @@ async function answer(state, request, response, record) {
   try {
     if (!api || (request.method !== "POST" && !list))
       throw family.unknownUrl(request.method, path, api !== undefined);
-    const own = { ...state, models: ["long", ...fixtureNames(api)] };
+    const own = { ...state, models: ["long", ...fixtureNames(api), ...(plan.models ?? [])] };
     const busy =
       state.busyKey && Object.values(request.headers).some((value) => value.includes(state.busyKey));
     if (!busy) family.authenticate(own, request.headers, url);
