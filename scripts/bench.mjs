@@ -140,6 +140,22 @@ ${parts.join("\n")}
 `;
 }
 
+/** What the page says of it. */
+const REPEAT = `
+## How to repeat it
+On a quiet machine, in a checkout:
+
+\`\`\`sh
+npm run setup -- --only root,node,host,judges,addon,bwrap
+npm run bench json5   # or other names; without one, everything
+git diff docs/benchmarks
+\`\`\`
+
+A bench is a file in [benches](../../benches): what it measures, how often, and its goals. Each runs in a process of its own, under the
+Node it names, and the run ends with code 1 if a goal is not met. What was measured, on which machine, under which load and of
+which commit goes into \`<name>.json\`; this page and the plots are made of these files.
+`;
+
 async function main(names) {
   const unknown = names.filter((name) => !known.includes(name));
   if (unknown.length > 0) {
@@ -173,6 +189,8 @@ async function main(names) {
 
 Made by \`npm run bench\`, which measures the contenders in turns within one run. Medians; a ratio is the other's median
 over ours, with its 95 % interval from 2,000 bootstrap draws. The JSON files hold the spread.
+${REPEAT}
+## Figures
 
 ${table(results)}
 
