@@ -73,6 +73,11 @@ export const ELSEWHERE = [
   ["README.md", "npm test", "is what this test is part of; `npm start` is run by start.test.mjs"],
   ["CONTRIBUTING.md", "npm test", "the same two"],
   ["docs/benchmarks/README.md", "npm run bench", "measures for minutes, and writes the page anew"],
+  [
+    "docs/benchmarks/day.md",
+    "npm run bench day",
+    "measures for up to an hour; __test__/host/day.test.mjs runs a short day",
+  ],
   ["docs/channels/signal.md", "signal-cli link", "wants a phone that scans a code"],
   ["docs/channels/signal.md", "signal-cli -a +15550000000 register", "wants a telephone number"],
   [

@@ -88,7 +88,10 @@ const sidebar = [
     ["Security model", "/security/"],
     ["The escape suite", "/security/escape-suite"],
   ]),
-  group("Benchmarks", [["All figures", "/benchmarks/"]]),
+  group("Benchmarks", [
+    ["All figures", "/benchmarks/"],
+    ["One day", "/benchmarks/day"],
+  ]),
   group("Extending", [
     ["A channel", "/extending/channel"],
     ["A model provider", "/extending/provider"],
