@@ -1,10 +1,10 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,idp,judges,musl,addon,bwrap,nats,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,judges,release,musl,addon,bwrap,nats,targets] [--quiet]
 //
-// Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp` and `judges` (a
-// server and clients for tests) and `targets` (the Rust standard libraries of all platforms, for cross-checks) run only
-// where they are named.
+// Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp`, `judges` and
+// `release` (servers and clients for tests), `deny` and `targets` (the Rust standard libraries of all platforms, for
+// cross-checks) run only where they are named.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,6 +17,7 @@ const nodeVersionsDir = join(root, "__test__", "node");
 const hostDir = join(root, "__test__", "host");
 const idpDir = join(root, "__test__", "sim", "idp");
 const judgesDir = join(root, "__test__", "sim", "channels");
+const releaseDir = join(root, "__test__", "release");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
@@ -51,6 +52,12 @@ const steps = {
     needs: ["node"],
     done: () => installed(judgesDir),
     run: (say) => npmInstall(judgesDir, say, dirname(hostNode())),
+  },
+  release: {
+    title: "a registry and the package managers, for the rehearsal of a release",
+    needs: ["node"],
+    done: () => installed(releaseDir),
+    run: (say) => npmInstall(releaseDir, say, dirname(hostNode())),
   },
   musl: {
     title: "musl's C library, which the sandbox's launcher is linked with",

@@ -39,6 +39,7 @@ const suites = {
   docs: { major: "24" },
   escape: { major: "24" },
   package: {},
+  release: { major: "24" },
 };
 
 /** No command of a part takes so long, unless it hangs. */
@@ -154,7 +155,7 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,musl,bwrap,nats"),
+    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,release,deny,musl,bwrap,nats"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {
