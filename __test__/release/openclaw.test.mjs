@@ -40,7 +40,7 @@ describe("stock OpenClaw, with a registry that has the package", () => {
       HTTP_PROXY: "",
       HTTPS_PROXY: "",
     };
-    const result = await home.openclaw(args, { env, timeoutMs: 240_000 });
+    const result = await home.openclaw(args, { env, timeoutMs: 600_000 });
     return { ...result, output: `openclaw ${args.join(" ")}\n${result.stdout}\n${result.stderr}` };
   }
   async function succeeds(...args) {
@@ -64,7 +64,7 @@ describe("stock OpenClaw, with a registry that has the package", () => {
 
   /** A gateway starts, is in good health, and so finds `openclaw doctor`. */
   async function healthy() {
-    const gateway = await home.startGateway({ timeoutMs: 240_000 });
+    const gateway = await home.startGateway({ timeoutMs: 600_000 });
     try {
       const client = await connectGateway(gateway, home.token);
       const health = await client.request("health", {});

@@ -127,7 +127,7 @@ async function token({ url }) {
   return (await answer.json()).token;
 }
 
-function execution(command, args, { timeout = 120_000, ...options }) {
+function execution(command, args, { timeout = 300_000, ...options }) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { ...options, timeout, stdio: ["ignore", "pipe", "pipe"] });
     const said = { stdout: "", stderr: "" };
