@@ -10,12 +10,29 @@ import { editJson, pack, scratch, stageRelease } from "../package/packed.mjs";
 
 const require = createRequire(import.meta.url);
 
-/** The programs of the package managers, each started with Node. */
+/** The programs of the package managers beside npm, which Node starts. */
 const programs = {
-  pnpm: join(dirname(require.resolve("pnpm/package.json")), "bin/pnpm.mjs"),
   yarn: require.resolve("yarn/bin/yarn.js"),
   berry: require.resolve("@yarnpkg/cli-dist/bin/yarn.js"),
 };
+
+/** Whether every package manager is to install for every Node. */
+export const complete = process.env.RELEASE_REHEARSAL === "complete";
+
+/**
+ * pnpm's executable, where it is installed. The package `pnpm` would pick it from those of fifteen platforms; a lock file
+ * has to know them all, and not every registry does.
+ */
+const pnpm = (() => {
+  try {
+    return require.resolve(`@pnpm/exe.${process.platform}-${process.arch}/pnpm`);
+  } catch {}
+})();
+
+/** Why a package manager cannot be used here; false where it can. */
+export function lacks(manager) {
+  return manager === "pnpm" && !pnpm && "pnpm's executable is brought for Linux only";
+}
 
 /** Starts a registry whose storage is in `folder`; it ends with this process. */
 export async function startRegistry(folder) {
@@ -83,10 +100,11 @@ export async function startReleased(releases) {
   /** Runs a program to its end. */
   const execute = (command, args, { cwd, node, env = {}, ...options } = {}) =>
     execution(command, args, { ...options, cwd, env: { ...environment(node), ...env } });
-  const manage = (manager, args, { node = hostNode(), ...options } = {}) =>
-    manager === "npm"
-      ? execute("npm", args, { ...options, node })
-      : execute(node, [programs[manager], ...args], { ...options, node });
+  const manage = (manager, args, { node = hostNode(), ...options } = {}) => {
+    if (manager === "npm") return execute("npm", args, { ...options, node });
+    if (manager === "pnpm") return execute(pnpm, args, { ...options, node });
+    return execute(node, [programs[manager], ...args], { ...options, node });
+  };
   const built = pack(folder);
   /** Publishes a release, from the packages that were built. */
   const publish = async (version, options) => {

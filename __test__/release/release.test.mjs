@@ -1,6 +1,7 @@
 // A release, rehearsed on this machine: published to a registry of our own, and installed from it as users do.
 //
-// Every folder has spaces and letters beyond ASCII in its name.
+// Every folder has spaces and letters beyond ASCII in its name. Each package manager installs for one Node, and each Node is
+// installed for; with RELEASE_REHEARSAL=complete, each manager for each Node.
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,16 +9,17 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { hostNode } from "../../scripts/setup.mjs";
 import { manifest, platform } from "../package/packed.mjs";
-import { emptyApp, nodes, startReleased } from "./registry.mjs";
+import { complete, emptyApp, lacks, nodes, startReleased } from "./registry.mjs";
 
 const { version } = manifest;
 // What is there when publishing stopped half-way: the package of this platform and the main one.
 const half = `${version}-half.1`;
 const bubblewrap = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"].find((file) => existsSync(file));
 
-/** How each package manager is told; Yarn 4 cannot leave optional packages out. */
+/** How each package manager is told, and the Node it is used with; Yarn 4 cannot leave optional packages out. */
 const managers = {
   npm: {
+    node: "24",
     add: ["install"],
     again: ["ci", "--offline"],
     lock: "package-lock.json",
@@ -25,6 +27,7 @@ const managers = {
     noOptional: "--omit=optional",
   },
   pnpm: {
+    node: "22",
     add: ["add"],
     again: ["install", "--offline", "--frozen-lockfile"],
     lock: "pnpm-lock.yaml",
@@ -32,6 +35,7 @@ const managers = {
     noOptional: "--no-optional",
   },
   yarn: {
+    node: "20",
     add: ["add"],
     again: ["install", "--offline", "--frozen-lockfile"],
     lock: "yarn.lock",
@@ -39,6 +43,7 @@ const managers = {
     noOptional: "--ignore-optional",
   },
   berry: {
+    node: "26",
     add: ["add"],
     again: ["install", "--immutable"],
     lock: "yarn.lock",
@@ -81,15 +86,19 @@ describe("a release", () => {
     return JSON.parse(stdout);
   }
   const works = (node) => ({ major: Number(node), events: 1, tokens: [16, 1] });
+  const name = (manager, major = managers[manager].node) => `${manager} – Node ${major}`;
+  /** Where the first test installed it with this manager. */
+  const installed = (manager) => join(released.folder, name(manager));
 
   for (const manager of Object.keys(managers)) {
-    describe(`with ${manager}`, { concurrency: 2 }, () => {
-      for (const [major, node] of Object.entries(nodes)) {
+    describe(`with ${manager}`, { concurrency: 2, skip: lacks(manager) }, () => {
+      const wanted = ([major]) => complete || major === managers[manager].node;
+      for (const [major, node] of Object.entries(nodes).filter(wanted)) {
         // Scripts are the same for every Node: there are none, and one install in four is told to run none.
         const quiet = major === "22";
         test(`installs into an empty folder${quiet ? " without scripts" : ""} and works on Node ${major}`, async () => {
           const options = quiet ? managers[manager].ignoreScripts : {};
-          const cwd = await install(manager, `${manager} – Node ${major}`, { node, ...options });
+          const cwd = await install(manager, name(manager, major), { node, ...options });
           assert.deepEqual(await probe(manager, cwd, { node }), works(major));
         });
       }
@@ -113,7 +122,7 @@ describe("a release", () => {
   }
 
   test("npm puts the package of this machine there, and none of another", () => {
-    const folder = join(released.folder, "npm – Node 24", "node_modules", "@openclaw");
+    const folder = join(installed("npm"), "node_modules", "@openclaw");
     assert.deepEqual(readdirSync(folder).sort(), ["core", `core-${platform}`]);
   });
 
@@ -124,7 +133,7 @@ describe("a release", () => {
       .filter((line) => line.startsWith("{"))
       .map((line) => JSON.parse(line).request?.url)
       .filter(Boolean);
-    assert.ok(asked.length > 20);
+    assert.ok(asked.length > 10);
     const others = asked.filter((url) => !/^\/(@openclaw(%2f|\/)core\b|-\/)/i.test(url));
     // What npm asks for, to see whether an optional peer would fit.
     assert.deepEqual(
@@ -133,24 +142,24 @@ describe("a release", () => {
     );
   });
 
-  test("where other platforms' packages are not published, npm and pnpm install what there is", async () => {
-    for (const manager of ["npm", "pnpm"]) {
+  for (const manager of ["npm", "pnpm"])
+    test(`where other platforms' packages are not published, ${manager} installs what there is`, {
+      skip: lacks(manager),
+    }, async () => {
       const cwd = await install(manager, `${manager} – half`, { spec: `@openclaw/core@${half}` });
       assert.deepEqual(await probe(manager, cwd), works(24));
-    }
-  });
+    });
 
-  test("and Yarn refuses it, which is why the main package is published last", async () => {
-    for (const manager of ["yarn", "berry"]) {
+  for (const manager of ["yarn", "berry"])
+    test(`and ${manager} refuses it, which is why the main package is published last`, async () => {
       const cwd = app(`${manager} – half`);
       const { code, output } = await released.manage(manager, ["add", `@openclaw/core@${half}`], { cwd });
       assert.notEqual(code, 0);
       assert.match(output, /@openclaw\/core-(darwin|linux|win32)-/);
-    }
-  });
+    });
 
   test("worker threads use it at once", async () => {
-    const cwd = join(released.folder, "npm – Node 24");
+    const cwd = installed("npm");
     const { code, stdout, stderr } = await released.execute(hostNode(), ["probe.cjs", "--workers", fresh()], {
       cwd,
     });
@@ -158,12 +167,9 @@ describe("a release", () => {
   });
 
   test("two copies from two folders work in one process", async () => {
-    const other = join(released.folder, "pnpm – Node 24");
+    const other = installed("yarn");
     for (const [major, node] of Object.entries(nodes)) {
-      const said = await probe("npm", join(released.folder, "npm – Node 24"), {
-        node,
-        args: [fresh(), other],
-      });
+      const said = await probe("npm", installed("npm"), { node, args: [fresh(), other] });
       const { major: _, ...used } = works(major);
       assert.deepEqual(said, { ...works(major), copy1: used });
     }
@@ -172,7 +178,7 @@ describe("a release", () => {
   test("it works where its folder, and all others but the store's, cannot be written to", {
     skip: !bubblewrap && "needs bubblewrap",
   }, async () => {
-    const cwd = join(released.folder, "npm – Node 24");
+    const cwd = installed("npm");
     const store = fresh();
     const readOnly = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--bind", store, store];
     const inside = (args) => released.execute(bubblewrap, [...readOnly, hostNode(), ...args], { cwd });
@@ -187,8 +193,10 @@ describe("a release", () => {
     before(() => released.registry.stop());
 
     for (const [manager, { again, lock, offline }] of Object.entries(managers)) {
-      test(`${manager} installs from its cache what its lock file says`, async () => {
-        const from = join(released.folder, `${manager} – Node 24`);
+      test(`${manager} installs from its cache what its lock file says`, {
+        skip: lacks(manager),
+      }, async () => {
+        const from = installed(manager);
         const cwd = app(`${manager} – offline`);
         for (const file of ["package.json", lock, "pnpm-workspace.yaml"])
           if (existsSync(join(from, file))) copyFileSync(join(from, file), join(cwd, file));
