@@ -3,7 +3,8 @@
 //   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|init|ts|loader]
 //
 // --check   fails when the committed index.d.ts is not what the build makes.
-// --zig     links with zig through cargo-zigbuild; a glibc floor may follow the triple (…-gnu.2.17).
+// --zig     links with zig through cargo-zigbuild, from the set-up's step of that name or from PATH; a glibc floor may
+//           follow the triple (…-gnu.2.17).
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -21,6 +22,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { zigEnvironment } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
@@ -37,6 +39,8 @@ const { values: options } = parseArgs({
     features: { type: "string" },
   },
 });
+
+if (options.zig) Object.assign(process.env, zigEnvironment());
 
 /** Starts the commands of the sandbox, on Linux. */
 const initName = "openclaw-core-init";

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import {
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -15,6 +16,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { releaseManifest } from "../../scripts/release-manifest.mjs";
+import { NOTICES } from "../../scripts/sbom.mjs";
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 export const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -58,10 +60,17 @@ export function unpack(tarball, folder) {
   return folder;
 }
 
-function packPlatform(folder) {
+/** Packs the package of a platform, with its binary. */
+export function packPlatform(folder, name = platform) {
   const staging = join(folder, "platform");
-  cpSync(join(root, "npm", platform), staging, { recursive: true });
-  copyFileSync(join(root, binary), join(staging, binary));
+  const source = join(root, "npm", name);
+  // They are made of what cargo says, by the build too.
+  assert.ok(
+    existsSync(join(source, NOTICES)),
+    `npm/${name}/${NOTICES} is not there: run \`node scripts/sbom.mjs --platform ${name}\``,
+  );
+  cpSync(source, staging, { recursive: true });
+  copyFileSync(join(root, `core.${name}.node`), join(staging, `core.${name}.node`));
   try {
     return packFolder(staging, folder);
   } finally {

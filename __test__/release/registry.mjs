@@ -103,7 +103,9 @@ export async function startReleased(releases) {
   const manage = (manager, args, { node = hostNode(), ...options } = {}) => {
     if (manager === "npm") return execute("npm", args, { ...options, node });
     if (manager === "pnpm") return execute(pnpm, args, { ...options, node });
-    return execute(node, [programs[manager], ...args], { ...options, node });
+    // Yarn 1 spoils its cache for another that runs beside it.
+    const alone = manager === "yarn" ? ["--mutex", `file:${join(home, "yarn.lock")}`] : [];
+    return execute(node, [programs[manager], ...args, ...alone], { ...options, node });
   };
   const built = pack(folder);
   /** Publishes a release, from the packages that were built. */
