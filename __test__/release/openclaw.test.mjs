@@ -1,4 +1,5 @@
-// The package in stock OpenClaw, from its installation out of a registry to its removal.
+// The package in stock OpenClaw, from its installation out of a registry to its removal. Other versions come in between with
+// RELEASE_REHEARSAL=complete.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -7,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { createHome } from "../host/fixture.mjs";
 import { connectGateway } from "../host/gateway-client.mjs";
 import { manifest, platform } from "../package/packed.mjs";
-import { startReleased } from "./registry.mjs";
+import { complete, startReleased } from "./registry.mjs";
 
 const { version } = manifest;
 const newer = version.replace(/\d+$/, (patch) => String(Number(patch) + 1));
@@ -97,22 +98,24 @@ describe("stock OpenClaw, with a registry that has the package", () => {
     assert.match(log, /\bcore\b/);
   });
 
-  test("plugins update brings the newer version", async () => {
-    await released.publish(newer, { others: false });
-    await succeeds("plugins", "update", "core");
-    const { core, modules } = await status();
-    assert.deepEqual([core.version, core.addon], [newer, "loads"]);
-    assert.ok(isNative(modules).includes("config"));
-    await healthy();
-  });
+  if (complete) {
+    test("plugins update brings the newer version", async () => {
+      await released.publish(newer, { others: false });
+      await succeeds("plugins", "update", "core");
+      const { core, modules } = await status();
+      assert.deepEqual([core.version, core.addon], [newer, "loads"]);
+      assert.ok(isNative(modules).includes("config"));
+      await healthy();
+    });
 
-  test("plugins update with a version goes back to it", async () => {
-    await succeeds("plugins", "update", `${manifest.name}@${version}`);
-    const { core, modules } = await status();
-    assert.deepEqual([core.version, core.addon], [version, "loads"]);
-    assert.ok(isNative(modules).includes("config"));
-    await healthy();
-  });
+    test("plugins update with a version goes back to it", async () => {
+      await succeeds("plugins", "update", `${manifest.name}@${version}`);
+      const { core, modules } = await status();
+      assert.deepEqual([core.version, core.addon], [version, "loads"]);
+      assert.ok(isNative(modules).includes("config"));
+      await healthy();
+    });
+  }
 
   test("plugins uninstall leaves nothing of it in the config or where OpenClaw loads plugins from", async () => {
     await succeeds("plugins", "uninstall", "core", "--force");
@@ -132,8 +135,10 @@ describe("stock OpenClaw, with a registry that has the package", () => {
     assert.ok(!existsSync(join(home.stateDir, "extensions", "core")));
     const { stdout } = await openclaw("core", "status");
     assert.doesNotMatch(stdout, /addon loads/);
-    const { log, doctor } = await healthy();
-    assert.doesNotMatch(log + doctor, /@openclaw.core|core-(telegram|anthropic)/);
+    if (complete) {
+      const { log, doctor } = await healthy();
+      assert.doesNotMatch(log + doctor, /@openclaw.core|core-(telegram|anthropic)/);
+    }
     // What the plugin wrote for its user stays.
     assert.ok(existsSync(join(home.stateDir, "core", "events", "store.json")));
   });
