@@ -41,7 +41,13 @@ function execute({ emulator, environment }, [command, ...args], { cwd = root } =
     cwd,
     encoding: "utf8",
     timeout: 600_000,
-    env: { ...process.env, ...environment, ...(emulator && { LOAD_UNDER: emulator }) },
+    // Without the last, what runs here would take itself for a part of this test, and report in its binary format.
+    env: {
+      ...process.env,
+      ...environment,
+      ...(emulator && { LOAD_UNDER: emulator }),
+      NODE_TEST_CONTEXT: undefined,
+    },
   });
   assert.equal(result.error, undefined);
   return result;
@@ -87,7 +93,7 @@ for (const { platform, machine, nodes } of targets)
 
     for (const of of nodes)
       test(`passes the load tests under Node ${of.major}${of.emulator ? ", emulated" : ""}`, { skip }, () => {
-        const { status, stdout, stderr } = execute(of, [of.node, loadTests]);
+        const { status, stdout, stderr } = execute(of, [of.node, "--test-reporter=tap", loadTests]);
         assert.equal(status, 0, stdout + stderr);
         assert.match(stdout, /^# pass [1-9]/m);
       });
