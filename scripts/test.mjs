@@ -2,6 +2,8 @@
 //
 //   node scripts/test.mjs [--list] [--only part,part] [--skip part,part]
 //
+// Parts that take long and are for a release run only where --only names them.
+//
 // After the set-up, what cargo checks runs beside what is built and run in Node: linking the release build and most tests
 // in Node leave a processor idle.
 //
@@ -12,6 +14,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { denyBinary } from "./setup.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const nodes = ["20", "22", "24", "26"];
@@ -40,6 +43,7 @@ const suites = {
   site: { major: "24" },
   escape: { major: "24" },
   package: {},
+  release: { major: "24" },
 };
 
 /** No command of a part takes so long, unless it hangs. */
@@ -135,13 +139,13 @@ function testFiles(folder) {
     : [];
 }
 
-async function nodeTests(folder, major, forceExit = false) {
+async function nodeTests(folder, major, { forceExit = false, env: given = {} } = {}) {
   const files = testFiles(folder);
   if (files.length === 0) return { reason: `no test files in __test__/${folder}` };
   const node = major ? nodeOf(major) : process.execPath;
   if (!node) return { ok: false, output: "", error: `Node ${major} is not there: run \`npm run setup\`` };
   // The pinned Node comes first in PATH, so that what a test spawns as "node" is the same Node.
-  const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
+  const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}`, ...given };
   // Two files at once also where Node would leave a processor to others; what hangs is said before CI's patience ends.
   const flags = [
     "--test-concurrency=2",
@@ -155,7 +159,8 @@ const parts = [
   {
     name: "setup",
     what: "dependencies, Node releases, stock OpenClaw",
-    run: () => script("setup.mjs", "--only", "root,node,host,idp,judges,site,musl,bwrap,nats,chromium"),
+    run: () =>
+      script("setup.mjs", "--only", "root,node,host,idp,judges,site,release,deny,musl,bwrap,nats,chromium"),
   },
   { name: "rustfmt", what: "cargo fmt --check", run: () => cargo("fmt", "--all", "--check") },
   {
@@ -173,6 +178,16 @@ const parts = [
     what: "cargo test, and the fuzz targets over their corpora",
     count: "cargo",
     run: () => cargo("test", "--workspace", "--no-fail-fast", "--", "--show-output"),
+  },
+  {
+    name: "deny",
+    what: "licences, bans and sources of all crates, by deny.toml",
+    run: () => {
+      const deny = denyBinary();
+      return deny
+        ? run(deny, ["--offline", "--locked", "check", "licenses", "bans", "sources"])
+        : { reason: "cargo-deny is not there" };
+    },
   },
   {
     name: "build",
@@ -203,7 +218,7 @@ const parts = [
     name: folder.replace("/", "-"),
     what: `__test__/${folder} under Node ${major ?? process.versions.node.split(".")[0]}`,
     count: "node",
-    run: () => nodeTests(folder, major, forceExit),
+    run: () => nodeTests(folder, major, { forceExit }),
   })),
   ...nodes.map((major) => ({
     name: `load-${major}`,
@@ -211,14 +226,41 @@ const parts = [
     count: "node",
     run: () => nodeTests("load", major),
   })),
+  {
+    name: "release-complete",
+    what: "__test__/release, every package manager for every Node",
+    count: "node",
+    asked: true,
+    run: () => nodeTests("release", "24", { env: { RELEASE_REHEARSAL: "complete" } }),
+  },
+  {
+    name: "release-targets",
+    what: "Linux with glibc 2.17, x64 and arm64: release builds, and __test__/targets",
+    count: "node",
+    asked: true,
+    run: buildTargets,
+  },
 ];
+
+/** Builds for Linux as the release workflow does, and looks at what came out. */
+async function buildTargets() {
+  const steps = await script("setup.mjs", "--only", "root,node,zig,arm64,targets");
+  if (!steps.ok) return steps;
+  for (const cpu of ["x86_64", "aarch64"]) {
+    const target = `${cpu}-unknown-linux-gnu.2.17`;
+    const built = await script("build.mjs", "--only", "native", "--zig", "--check", "--target", target);
+    if (!built.ok) return built;
+  }
+  return nodeTests("targets", "24");
+}
 
 const { values: options } = parseArgs({
   options: { list: { type: "boolean" }, only: { type: "string" }, skip: { type: "string" } },
 });
 
 if (options.list) {
-  for (const { name, what } of parts) console.log(`${name.padEnd(16)} ${what}`);
+  for (const { name, what, asked } of parts)
+    console.log(`${name.padEnd(16)} ${what}${asked ? " (only if named)" : ""}`);
   process.exit(0);
 }
 
@@ -234,11 +276,11 @@ const chosen = (text) => {
 const only = chosen(options.only);
 const skip = chosen(options.skip);
 const selected = parts.filter(
-  ({ name }) => (only.length === 0 || only.includes(name)) && !skip.includes(name),
+  ({ name, asked }) => (only.length === 0 ? !asked : only.includes(name)) && !skip.includes(name),
 );
 
 // A test file in a folder that no part runs would look tested and not be.
-const known = new Set([...Object.keys(suites), "load"]);
+const known = new Set([...Object.keys(suites), "load", "targets"]);
 const orphans = readdirSync(join(root, "__test__"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && !known.has(entry.name) && testFiles(entry.name).length > 0)
   .map((entry) => entry.name);
@@ -251,7 +293,7 @@ if (spawnSync("cargo", ["--version"]).status !== 0) {
   process.exit(1);
 }
 
-const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust"];
+const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust", "deny"];
 const rows = new Map();
 
 async function runPart({ name, what, count = "check", run: execute }) {

@@ -1,4 +1,6 @@
 // Run under each Node release that is supported: one binary serves them all.
+//
+// Another processor's Node runs in an emulator, which LOAD_UNDER names for the processes that are started here.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -12,10 +14,12 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 
 /** Runs a script in a fresh process of this same Node; it must end by itself, silently, with code 0. */
 function fresh(code) {
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, ["-e", code], {
+  const under = process.env.LOAD_UNDER;
+  const [command, ...args] = [...(under ? [under] : []), process.execPath, "-e", code];
+  const { status, signal, stdout, stderr } = spawnSync(command, args, {
     cwd: root,
     encoding: "utf8",
-    timeout: 30_000,
+    timeout: under ? 300_000 : 30_000,
   });
   assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: "" });
   return stdout.trim();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { NOTICES } from "../../scripts/sbom.mjs";
 import { install, manifest, npm, pack, platform, root, run, scratch } from "./packed.mjs";
 
 const nodes = ["20", "22", "24", "26"].map((major) => [
@@ -75,7 +76,7 @@ describe("the packed packages", () => {
 
   test("the platform package holds the binary and stays within 15 MiB unpacked", () => {
     const files = packed.native.files.map(({ path }) => path).sort();
-    const expected = ["LICENSE", "README.md", `core.${platform}.node`, "package.json"];
+    const expected = ["LICENSE", "README.md", NOTICES, `core.${platform}.node`, "package.json"];
     if (platform.startsWith("linux")) expected.push("openclaw-core-init");
     assert.deepEqual(files, expected.sort());
     assert.ok(packed.native.unpackedSize <= 15 * 1024 * 1024, `${packed.native.unpackedSize} bytes`);

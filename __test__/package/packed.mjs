@@ -1,9 +1,10 @@
-// The packed tarballs, and an empty folder with them installed, made once for all tests of this folder's files.
+// The packed tarballs, and an empty folder with them installed.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -14,6 +15,8 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { releaseManifest } from "../../scripts/release-manifest.mjs";
+import { NOTICES } from "../../scripts/sbom.mjs";
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 export const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -41,18 +44,75 @@ export function scratch(name) {
   return { folder, remove: () => rmSync(base, { recursive: true, force: true }) };
 }
 
-/** Packs the main package and this platform's, as a release would; returns the two tarballs. */
-export function pack(folder) {
-  const [main] = JSON.parse(npm(["pack", "--json", "--ignore-scripts", "--pack-destination", folder], root));
+/** Packs the package in `source` into `folder`; gives what npm says of the tarball, and its path. */
+export function packFolder(source, folder) {
+  const [packed] = JSON.parse(
+    npm(["pack", "--json", "--ignore-scripts", "--pack-destination", folder], source),
+  );
+  return { ...packed, path: join(folder, packed.filename) };
+}
+
+/** Unpacks a tarball into `folder`, which it makes. */
+export function unpack(tarball, folder) {
+  mkdirSync(folder, { recursive: true });
+  const { status, stderr } = run("tar", ["-xzf", tarball, "-C", folder, "--strip-components=1"]);
+  assert.equal(status, 0, stderr);
+  return folder;
+}
+
+/** Packs the package of a platform, with its binary. */
+export function packPlatform(folder, name = platform) {
   const staging = join(folder, "platform");
-  cpSync(join(root, "npm", platform), staging, { recursive: true });
-  copyFileSync(join(root, binary), join(staging, binary));
-  const [native] = JSON.parse(npm(["pack", "--json", "--pack-destination", folder], staging));
-  rmSync(staging, { recursive: true });
-  return {
-    main: { ...main, path: join(folder, main.filename) },
-    native: { ...native, path: join(folder, native.filename) },
-  };
+  const source = join(root, "npm", name);
+  // They are made of what cargo says, by the build too.
+  assert.ok(
+    existsSync(join(source, NOTICES)),
+    `npm/${name}/${NOTICES} is not there: run \`node scripts/sbom.mjs --platform ${name}\``,
+  );
+  cpSync(source, staging, { recursive: true });
+  copyFileSync(join(root, `core.${name}.node`), join(staging, `core.${name}.node`));
+  try {
+    return packFolder(staging, folder);
+  } finally {
+    rmSync(staging, { recursive: true });
+  }
+}
+
+/** Packs the main package, as it is in the tree. */
+export function packMain(folder) {
+  return packFolder(root, folder);
+}
+
+/** Packs the main package and this platform's. */
+export function pack(folder) {
+  return { main: packMain(folder), native: packPlatform(folder) };
+}
+
+/** Changes the JSON file at `path`. */
+export function editJson(path, change) {
+  const value = JSON.parse(readFileSync(path, "utf8"));
+  writeFileSync(path, `${JSON.stringify(change(value), null, 2)}\n`);
+}
+
+/**
+ * Makes of the tarballs of `pack` the folders that a release of `version` publishes, in its order: the platform packages,
+ * then the main package, which names them all. The binary stays the one that was built; packages of other platforms come
+ * without theirs, or not at all.
+ */
+export function stageRelease({ main, native }, folder, version, { others = true } = {}) {
+  const platforms = readdirSync(join(root, "npm")).sort();
+  const folders = [];
+  for (const name of platforms.filter((name) => others || name === platform)) {
+    const staged = join(folder, name);
+    if (name === platform) unpack(native.path, staged);
+    else cpSync(join(root, "npm", name), staged, { recursive: true });
+    editJson(join(staged, "package.json"), (own) => ({ ...own, version }));
+    folders.push(staged);
+  }
+  const staged = unpack(main.path, join(folder, "core"));
+  editJson(join(staged, "package.json"), (own) => releaseManifest({ ...own, version }, platforms));
+  editJson(join(staged, "openclaw.plugin.json"), (own) => ({ ...own, version }));
+  return [...folders, staged];
 }
 
 /** An empty npm project with these tarballs installed and nothing else asked for. */
