@@ -227,6 +227,13 @@ const parts = [
     run: () => nodeTests("load", major),
   })),
   {
+    name: "day",
+    what: "__test__/day: a short one of the bench's, with every module native",
+    count: "node",
+    asked: true,
+    run: () => nodeTests("day", "24"),
+  },
+  {
     name: "release-complete",
     what: "__test__/release, every package manager for every Node",
     count: "node",
@@ -280,7 +287,7 @@ const selected = parts.filter(
 );
 
 // A test file in a folder that no part runs would look tested and not be.
-const known = new Set([...Object.keys(suites), "load", "targets"]);
+const known = new Set([...Object.keys(suites), "day", "load", "targets"]);
 const orphans = readdirSync(join(root, "__test__"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && !known.has(entry.name) && testFiles(entry.name).length > 0)
   .map((entry) => entry.name);
@@ -293,7 +300,9 @@ if (spawnSync("cargo", ["--version"]).status !== 0) {
   process.exit(1);
 }
 
-const cargoParts = ["rustfmt", "clippy", "clippy-targets", "rust", "deny"];
+// Two rows of parts: what cargo checks, and then some of what needs the build; and the build, with all others after it.
+const early = ["rustfmt", "clippy", "clippy-targets", "rust", "deny"];
+const late = ["docs", "site", "escape", "package", "release"];
 const rows = new Map();
 
 async function runPart({ name, what, count = "check", run: execute }) {
@@ -327,11 +336,17 @@ async function runAll(some) {
 }
 
 const began = performance.now();
-const inCargo = ({ name }) => cargoParts.includes(name);
-await runAll(selected.filter(({ name }) => name === "setup"));
+const named = (names) => selected.filter(({ name }) => names.includes(name));
+const others = selected.filter(
+  ({ name }) => name !== "setup" && !early.includes(name) && !late.includes(name),
+);
+await runAll(named(["setup"]));
+const built = runAll(named(["build"]));
 await Promise.all([
-  runAll(selected.filter(inCargo)),
-  runAll(selected.filter((part) => part.name !== "setup" && !inCargo(part))),
+  runAll(named(early))
+    .then(() => built)
+    .then(() => runAll(named(late))),
+  built.then(() => runAll(others)),
 ]);
 
 const ordered = selected.map(({ name }) => rows.get(name));

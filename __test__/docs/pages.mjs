@@ -76,7 +76,7 @@ export const ELSEWHERE = [
   [
     "docs/benchmarks/day.md",
     "npm run bench day",
-    "measures for up to an hour; __test__/host/day.test.mjs runs a short day",
+    "measures for up to an hour; __test__/day runs a short day",
   ],
   ["docs/channels/signal.md", "signal-cli link", "wants a phone that scans a code"],
   ["docs/channels/signal.md", "signal-cli -a +15550000000 register", "wants a telephone number"],
