@@ -67,7 +67,7 @@ export async function configureTurn(home, server, api = "openai-completions", { 
  * agent said, undefined if it failed), `report` (OpenClaw's own JSON) and `problems` (empty when the turn went as it must:
  * the model asked for the file, OpenClaw ran the tool, and the answer quotes what was in it).
  */
-export async function runTurn(home, server, { note, core, timeoutMs = 120_000 } = {}) {
+export async function runTurn(home, server, { note, core, timeoutMs = 600_000 } = {}) {
   await writeFile(join(home.workspace, "note.txt"), `${note}\n`);
   const before = server.requests.length;
   const run = await home.openclaw(
