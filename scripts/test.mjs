@@ -337,9 +337,7 @@ async function runAll(some) {
 
 const began = performance.now();
 const named = (names) => selected.filter(({ name }) => names.includes(name));
-const others = selected.filter(
-  ({ name }) => name !== "setup" && !early.includes(name) && !late.includes(name),
-);
+const others = selected.filter(({ name }) => !["setup", "build", ...early, ...late].includes(name));
 await runAll(named(["setup"]));
 const built = runAll(named(["build"]));
 await Promise.all([
