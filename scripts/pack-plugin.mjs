@@ -12,22 +12,27 @@ import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
-/** Packs into `folder`; gives the path of the tarball. */
-export function packPlugin(folder) {
+/** Puts what a package has into a folder: OpenClaw copies the whole folder of a plugin, and this repository is large. */
+export function stagePlugin(stage) {
   const binary = readdirSync(root).find(
     (name) => name.startsWith(`core.${process.platform}-${process.arch}`) && name.endsWith(".node"),
   );
   if (!binary) throw new Error("there is no binary for this platform: run `npm run build`");
+  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const natives = [binary, "openclaw-core-init"].filter((name) => existsSync(join(root, name)));
+  for (const name of [...manifest.files, ...natives, "README.md", "LICENSE"])
+    cpSync(join(root, name), join(stage, name), { recursive: true });
+  manifest.files.push(...natives);
+  // Not published yet, so npm could not find them.
+  delete manifest.optionalDependencies;
+  writeFileSync(join(stage, "package.json"), JSON.stringify(manifest, null, 2));
+}
+
+/** Packs into `folder`; gives the path of the tarball. */
+export function packPlugin(folder) {
   const stage = mkdtempSync(join(tmpdir(), "openclaw-core-pack-"));
   try {
-    const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    const natives = [binary, "openclaw-core-init"].filter((name) => existsSync(join(root, name)));
-    for (const name of [...manifest.files, ...natives, "README.md", "LICENSE"])
-      cpSync(join(root, name), join(stage, name), { recursive: true });
-    manifest.files.push(...natives);
-    // Not published yet, so npm could not find them.
-    delete manifest.optionalDependencies;
-    writeFileSync(join(stage, "package.json"), JSON.stringify(manifest, null, 2));
+    stagePlugin(stage);
     const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", resolve(folder)];
     const { status, stdout, stderr } = spawnSync("npm", args, {
       cwd: stage,

@@ -7,11 +7,9 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { stagePlugin } from "./pack-plugin.mjs";
 import { openclawVersion, SetupError, setup } from "./setup.mjs";
-
-const root = fileURLToPath(new URL("..", import.meta.url));
 
 const apis = {
   openai: "openai-completions",
@@ -63,7 +61,9 @@ async function play() {
   const statsDir = await mkdtemp(join(tmpdir(), "openclaw-core-stats-"));
   const home = await createHome();
   try {
-    await configureTurn(home, server, apis[options.api], sandboxed ? { plugin: root } : {});
+    const plugin = join(home.dir, "plugin");
+    if (sandboxed) stagePlugin(plugin);
+    await configureTurn(home, server, apis[options.api], sandboxed ? { plugin } : {});
     console.error(
       `… one agent turn of OpenClaw ${openclawVersion()} against the model server on ${server.url}`,
     );

@@ -72,6 +72,7 @@ export const BOTS = ["discord", "matrix", "signal", "slack", "whatsapp"].map(
 export const ELSEWHERE = [
   ["README.md", "npm test", "is what this test is part of; `npm start` is run by start.test.mjs"],
   ["CONTRIBUTING.md", "npm test", "the same two"],
+  ["CONTRIBUTING.md", "release-targets", "builds releases for an hour; the parts are tests of their own"],
   ["docs/benchmarks/README.md", "npm run bench", "measures for minutes, and writes the page anew"],
   [
     "docs/benchmarks/day.md",
