@@ -1,8 +1,9 @@
 // `npm test`: every check of the repository, each part timed.
 //
-//   node scripts/test.mjs [--list] [--only part,part] [--skip part,part]
+//   node scripts/test.mjs [--list] [--only part,part] [--skip part,part] [--verbose]
 //
-// Parts that take long and are for a release run only where --only names them.
+// Parts that take long and are for a release run only where --only names them. What a part prints goes to
+// target/test-logs/PART.log; here stand its outcome and, where it failed, its failures. --verbose shows all of it.
 //
 // After the set-up, what cargo checks runs beside what is built and run in Node: linking the release build and most tests
 // in Node leave a processor idle.
@@ -10,7 +11,7 @@
 // Uses nothing but Node's own modules, since its first part is what installs the rest.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { createWriteStream, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -28,6 +29,15 @@ function nodeOf(major) {
   if (existsSync(pinned)) return pinned;
   return process.versions.node.split(".")[0] === major ? process.execPath : undefined;
 }
+
+const { values: options } = parseArgs({
+  options: {
+    list: { type: "boolean" },
+    only: { type: "string" },
+    skip: { type: "string" },
+    verbose: { type: "boolean" },
+  },
+});
 
 /**
  * Test folders that run as one part each; `major` is the Node they need, if not the one at hand. With `forceExit`, nobody
@@ -76,17 +86,20 @@ const counters = {
 function complaint(output) {
   const lines = output.trimEnd().split("\n");
   const listed = lines.findIndex((line) => /^(failures:|(?:✖|#) failing tests:)/.test(line));
-  return lines.slice(listed < 0 ? -40 : listed).slice(0, 200);
+  return (listed < 0 ? lines.slice(-40) : lines.slice(listed, listed + 80)).map((line) => line.slice(0, 300));
 }
 
-/** The part that is running here, for what it prints: two run at the same time. */
+const logs = join(root, "target", "test-logs");
+
+/** The part that is running here, and its log: two run at the same time. */
 const running = new AsyncLocalStorage();
 
-/** Shows text by whole lines, each with the name of its part. */
+/** Shows text by whole lines, each with the name of its part, if that is wanted. */
 function shower(sink) {
-  const name = running.getStore();
+  const { name } = running.getStore();
   let rest = "";
   return (text, end) => {
+    if (!options.verbose) return;
     const lines = (rest + text).split("\n");
     rest = end ? "" : lines.pop();
     if (end && lines.at(-1) === "") lines.pop();
@@ -94,7 +107,7 @@ function shower(sink) {
   };
 }
 
-/** Runs one command with its output shown; resolves with what it printed. */
+/** Runs one command with its output in the part's log; resolves with what it printed. */
 function run(command, args, { env = {} } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
@@ -104,6 +117,7 @@ function run(command, args, { env = {} } = {}) {
       stdio: ["ignore", "pipe", "pipe"],
     });
     const hangs = setTimeout(() => child.kill("SIGKILL"), LONGEST_MS);
+    const { log } = running.getStore();
     let output = "";
     for (const [stream, sink] of [
       [child.stdout, process.stdout],
@@ -113,6 +127,7 @@ function run(command, args, { env = {} } = {}) {
       stream.setEncoding("utf8");
       stream.on("data", (text) => {
         output += text;
+        log.write(text);
         show(text);
       });
       stream.on("end", () => show("", true));
@@ -263,10 +278,6 @@ async function buildTargets() {
   return nodeTests("targets", "24");
 }
 
-const { values: options } = parseArgs({
-  options: { list: { type: "boolean" }, only: { type: "string" }, skip: { type: "string" } },
-});
-
 if (options.list) {
   for (const { name, what, asked } of parts)
     console.log(`${name.padEnd(16)} ${what}${asked ? " (only if named)" : ""}`);
@@ -311,7 +322,9 @@ const rows = new Map();
 async function runPart({ name, what, count = "check", run: execute }) {
   console.log(`── ${name}: ${what}`);
   const start = performance.now();
-  const { ok, output, reason, error } = await running.run(name, execute);
+  const log = createWriteStream(join(logs, `${name}.log`));
+  const { ok, output, reason, error } = await running.run({ name, log }, execute);
+  log.end();
   const minutes = (performance.now() - start) / 60_000;
   if (reason) {
     console.log(`── ${name}: skipped: ${reason}`);
@@ -330,14 +343,16 @@ async function runPart({ name, what, count = "check", run: execute }) {
   }
   const reasons = count === "node" ? (output.match(/^.*# SKIP.*$/gm) ?? []) : [];
   note = [note, ...reasons.map((line) => line.trim())].filter(Boolean).join("; ");
-  rows.set(name, { name, minutes, ...sums, note, complaint: sums.failed > 0 ? complaint(output) : [] });
+  rows.set(name, { name, minutes, ...sums, note });
   console.log(`── ${name}: ${minutes.toFixed(2)} min, ${sums.passed} passed, ${sums.failed} failed`);
+  if (sums.failed > 0) for (const line of complaint(output)) console.log(`${name}│ ${line}`);
 }
 
 async function runAll(some) {
   for (const part of some) await runPart(part);
 }
 
+mkdirSync(logs, { recursive: true });
 const began = performance.now();
 const named = (names) => selected.filter(({ name }) => names.includes(name));
 const others = selected.filter(({ name }) => !["setup", "build", ...early, ...late].includes(name));
@@ -351,11 +366,6 @@ await Promise.all([
 ]);
 
 const ordered = selected.map(({ name }) => rows.get(name));
-// Once more where a reader of a long log looks first.
-for (const { name, complaint = [] } of ordered) {
-  if (complaint.length > 0) console.log(`\n── ${name} failed:`);
-  for (const line of complaint) console.log(`${name}│ ${line}`);
-}
 const total = (field) => ordered.reduce((sum, row) => sum + row[field], 0);
 console.log(
   `\n${"part".padEnd(16)} ${"minutes".padStart(7)} ${"passed".padStart(7)} ${"failed".padStart(7)} ${"skipped".padStart(7)}`,
