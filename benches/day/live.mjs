@@ -125,10 +125,12 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
   }
 }
 
-/** What an idle gateway holds. */
+/** What an idle gateway holds. Node's cache of compiled code, which is there to stay, is no temporary file. */
 async function counts(gateway) {
   const last = gateway.samples.at(-1) ?? {};
-  const temporary = readdirSync(gateway.tmp, { recursive: true });
+  const temporary = readdirSync(gateway.tmp, { recursive: true }).filter(
+    (name) => !name.startsWith("node-compile-cache"),
+  );
   return { files: last.files, threads: last.threads, temporary };
 }
 

@@ -6,8 +6,8 @@
 //! ended. What is unknown is not sent again, unless the platform knows keys and makes one message of both; and after an hour
 //! not then either, since platforms forget keys.
 //!
-//! What waits is in memory with its files, [`WAITING_BYTES`] of it; beyond that, nothing more is taken. What an earlier process
-//! left is taken up whatever it is: its files are read when its turn comes.
+//! What waits is in memory with its files, [`WAITING_BYTES`] of it, edits and reactions among it; beyond that, nothing more is
+//! taken. What an earlier process left is taken up whatever it is: its files are read when its turn comes.
 //!
 //! Messages for one chat go out one after the other, in their order. One key is one message, as long as it is
 //! remembered: at least for the latest [`KEPT`] × [`SEGMENT`] messages.
@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use self::lines::{
     ACCEPTED, EndedLine, FileHead, Restored, STARTED, UNSENT, ended, files, lines, read, step,
 };
-use self::room::parts_size;
 pub use self::room::{Held, Room, size};
+use self::room::{call_size, parts_size};
 use self::turn::{Turn, Waits};
 use super::backoff::Backoff;
 use super::governor::{Class, Governor, Verdict};
@@ -618,6 +618,8 @@ impl Outbox {
     /// others, nothing is.
     pub async fn make(self: &Arc<Self>, call: Call) -> Result<()> {
         let class = if matches!(call, Call::Typing { .. }) { Class::Typing } else { Class::Edit };
+        // Typing does not wait.
+        let _held = (class == Class::Edit).then(|| self.room.enter(call_size(&call))).transpose()?;
         let edit = match &call {
             Call::Edit { to, message_id, .. } => {
                 let place = (to.clone(), message_id.clone());

@@ -304,7 +304,7 @@ export declare class Channel {
   messages(options?: { signal?: AbortSignal }): ChannelMessages
   /**
    * Resolves when it is known what became of the message. An abort takes back what was not begun. `LIMIT` while 64 MiB of
-   * messages and their files wait: send it again once others have gone.
+   * messages, their files and edits wait: send it again once others have gone.
    */
   send(message: OutboundMessage, options?: { signal?: AbortSignal }): Promise<SendReceipt>
   /** Of several edits of one message that wait, the last is made. */

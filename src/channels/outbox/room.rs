@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::channels::message::{OutboundMessage, Part};
+use crate::channels::platform::Call;
 use crate::{Code, CoreError, Result};
 
 /// What a message takes beside its text and its files, or more.
@@ -69,6 +70,15 @@ pub fn size(message: &OutboundMessage) -> usize {
     let files: usize = message.files.iter().map(|file| file.data.len()).sum();
     let extra = message.extra.as_ref().and_then(|extra| serde_json::to_string(extra).ok());
     JOB + message.text.len() + files + extra.map_or(0, |extra| extra.len())
+}
+
+/// What an edit or a reaction takes of it.
+pub(super) fn call_size(call: &Call) -> usize {
+    JOB + match call {
+        Call::Edit { text, .. } => text.len(),
+        Call::React { emoji, .. } => emoji.len(),
+        Call::Send { .. } | Call::Typing { .. } => 0,
+    }
 }
 
 pub(super) fn parts_size(parts: &[Part]) -> usize {

@@ -450,6 +450,11 @@ async fn what_waits_in_memory_has_a_bound_and_what_an_earlier_process_left_does_
             assert_eq!(error.code(), Code::Limit);
             assert!(error.message().contains("await earlier sends"), "{error}");
         }
+        // Edits and reactions wait in the same room.
+        let edit = Call::Edit { to: "b".into(), message_id: "1".into(), text: "x".repeat(MOST) };
+        assert_eq!(outbox.make(edit).await.unwrap_err().code(), Code::Limit);
+        let react = Call::React { to: "b".into(), message_id: "1".into(), emoji: "x".repeat(MOST) };
+        assert_eq!(outbox.make(react).await.unwrap_err().code(), Code::Limit);
         // What is small still goes out, until it is too many.
         outbox.send(message("b", "small"), None, &cancel).await.unwrap();
         let sends = (0..20).map(|n| outbox.send(message("a", &n.to_string()), None, &cancel));
