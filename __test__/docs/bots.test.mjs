@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import core from "../../index.js";
 import { packPlugin } from "../../scripts/pack-plugin.mjs";
+import { freePort } from "../free-port.mjs";
 import { CASES } from "../host/channel-cases.mjs";
-import { freePort, until } from "../host/fixture.mjs";
+import { until } from "../host/fixture.mjs";
 import { startSimulator } from "../sim/channels/simulator.mjs";
 import { BOTS, blocksOf } from "./pages.mjs";
 

@@ -1,7 +1,8 @@
 // The platforms of the plugin's channels, for the host tests: how each simulator is started, what stands in the channel's
 // config, how people write there, and what the bot said to whom.
 import { randomInt } from "node:crypto";
-import { freePort, until } from "./fixture.mjs";
+import { freePort } from "../free-port.mjs";
+import { until } from "./fixture.mjs";
 
 /** In every token: one process of a machine receives for one. */
 const RUN = String(randomInt(1e9)).padStart(9, "0");

@@ -15,11 +15,11 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { hostNode, openclawEntry } from "../../scripts/setup.mjs";
+import { freePort } from "../free-port.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const registerFile = join(root, "dist", "register.js");
@@ -62,15 +62,6 @@ const homes = new Set();
 process.on("exit", () => {
   for (const home of homes) rmSync(home.dir, { recursive: true, force: true });
 });
-
-/** A port of the loopback interface that was free a moment ago. */
-export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Calls `probe` until it gives something truthy; throws what `timeoutMessage` says when the time is up. */
 export async function until(probe, { timeoutMs = 10_000, everyMs = 50, timeoutMessage }) {

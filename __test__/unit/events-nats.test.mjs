@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { EventStore } from "../../index.js";
+import { freePort } from "../free-port.mjs";
 
 const scratch = mkdtempSync(join(tmpdir(), "openclaw-core-nats-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -17,14 +18,6 @@ const unpacked = fileURLToPath(new URL("../../.cache/nats/usr/sbin", import.meta
 const binary = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", unpacked]
   .map((folder) => join(folder, "nats-server"))
   .find((file) => existsSync(file));
-
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A server on this port; resolves when it greets. */
 async function start(port) {

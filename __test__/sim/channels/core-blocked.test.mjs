@@ -12,8 +12,9 @@ import { createInterface } from "node:readline";
 import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../free-port.mjs";
 import { position } from "./kills.mjs";
-import { freePort, startSimulator } from "./simulator.mjs";
+import { eventually, startSimulator } from "./simulator.mjs";
 
 const whole = Number(process.env.OPENCLAW_CORE_BLOCK_SECONDS ?? 0);
 const seconds = whole || 8;
@@ -52,10 +53,12 @@ async function run(options, act) {
     said.push(one);
     until.get(one.what)?.resolve(one);
   });
+  const patience = setTimeout(() => child.kill("SIGKILL"), 2 * PATIENCE);
   try {
     await act({ blocked, awake, closed, wake: () => child.stdin.write("\n") });
     return said;
   } finally {
+    clearTimeout(patience);
     child.kill("SIGKILL");
   }
 }
@@ -275,7 +278,7 @@ describe("the thread stands still", { concurrency: true }, () => {
         // The port is open before the number is asked for.
         await sim.seen(request("/v23.0/100000000000001"), { after });
         await sim.do("subscribe", { url: `http://127.0.0.1:${port}/hook` });
-        while (!(await sim.state()).verified) await delay(20);
+        await eventually(async () => (await sim.state()).verified);
       },
       send: (text) => sim.do("message", { from: "15551111111", text }),
       taken: async () => (await sim.state()).undelivered === 0,

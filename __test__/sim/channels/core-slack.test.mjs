@@ -6,11 +6,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import core from "../../../index.js";
 import { killedAtEachStep, logged, loggedText, ownSteps, position, startBot } from "./kills.mjs";
-import { startSimulator } from "./simulator.mjs";
+import { eventually, startSimulator } from "./simulator.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "openclaw-core-slack-"));
 // One process of a machine receives with a token: another run of these tests has another.
@@ -108,6 +107,8 @@ test("the program of the documentation answers", async () => {
   const posted = ({ what, request }) => what === "request" && request.path.endsWith("chat.postMessage");
   const { request } = await sim.seen(posted, { after: from });
   assert.equal(request.body.text, "You said *@sim hello*");
+  // What it has not acknowledged would come again, to the next test's channel.
+  await settled(sim);
   bot.kill("SIGKILL");
   await ended;
 });
@@ -153,7 +154,7 @@ const isEnvelope = (line) => line.what === "out" && line.label === "events_api m
 const envelopes = (lines) => lines.filter(isEnvelope).map(({ n, frame }) => ({ n, ...JSON.parse(frame) }));
 const acknowledged = (id) => (line) => line.what === "in" && line.frame.includes(id);
 async function settled(slack) {
-  while ((await slack.state()).unacknowledged.length > 0) await delay(50);
+  await eventually(async () => (await slack.state()).unacknowledged.length === 0);
 }
 const botOptions = (slack) => ({ token: "xoxb-sim", appToken, baseUrl: `${slack.url}/api` });
 

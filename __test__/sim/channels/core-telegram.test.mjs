@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import core from "../../../index.js";
+import { freePort } from "../../free-port.mjs";
 import { inTurn, killedAtEachStep, logged, loggedText, ownSteps } from "./kills.mjs";
-import { freePort, startSimulator } from "./simulator.mjs";
+import { startSimulator } from "./simulator.mjs";
 
 const token = "123456:sim-token";
 const folder = mkdtempSync(join(tmpdir(), "openclaw-core-telegram-"));

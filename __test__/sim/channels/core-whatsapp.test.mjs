@@ -5,10 +5,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import core from "../../../index.js";
+import { freePort } from "../../free-port.mjs";
 import { inTurn, killedAtEachStep, logged, loggedText, ownSteps, position, startBot } from "./kills.mjs";
-import { freePort, startSimulator } from "./simulator.mjs";
+import { eventually, startSimulator } from "./simulator.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "openclaw-core-whatsapp-"));
 const ANN = "15551111111";
@@ -200,7 +200,7 @@ test("killed at each step, a bot loses nothing and says nothing twice", async (t
     const first = startBot("WhatsAppChannel", options, path);
     await meta.seen(request);
     await meta.do("subscribe", { url: `http://127.0.0.1:${hook}/hook` });
-    while (!(await meta.state()).verified) await delay(20);
+    await eventually(async () => (await meta.state()).verified);
     await first.kill();
     const isCall = (line) => line.what === "call" && line.request.body?.entry?.[0].changes[0].value.messages;
     const people = ["15553333330", "15553333331", "15553333332", "15553333333"];
@@ -228,7 +228,7 @@ test("killed at each step, a bot loses nothing and says nothing twice", async (t
       connected: logged(request),
       answers: async () => (await meta.state()).sent.map(({ text }) => text?.body),
       settled: async () => {
-        while ((await meta.state()).undelivered > 0) await delay(50);
+        await eventually(async () => (await meta.state()).undelivered === 0);
       },
       // Each notification is a connection of its own, and Meta keeps no order of what it has to send again: only one that
       // was sent once, after another was answered, comes after it.

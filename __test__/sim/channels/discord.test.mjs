@@ -15,7 +15,7 @@ import {
   MessageFlags,
   Partials,
 } from "discord.js";
-import { deferred, startSimulator } from "./simulator.mjs";
+import { deferred, startSimulator, within } from "./simulator.mjs";
 
 const token = "sim-token";
 const heartbeatMs = 3000;
@@ -34,7 +34,7 @@ before(async () => {
 });
 after(() => sim.close());
 afterEach(async () => {
-  await Promise.all(clients.map((client) => client.destroy()));
+  await within(Promise.all(clients.map((client) => client.destroy())));
   clients = [];
 });
 
@@ -58,7 +58,7 @@ function newClient(options = {}) {
 }
 
 async function ready(client = newClient()) {
-  const isReady = once(client, Events.ClientReady);
+  const isReady = within(once(client, Events.ClientReady));
   await client.login(token);
   await isReady;
   return client;
@@ -187,11 +187,11 @@ test("files go both ways, threads are made, reactions and typing arrive", async 
   );
   assert.equal(state.typing.at(-1).channel, "2");
 
-  const reacted = once(client, Events.MessageReactionAdd);
+  const reacted = within(once(client, Events.MessageReactionAdd));
   await sim.do("react", { message: sent.id, from: "73", emoji: "👀" });
   const [reaction] = await reacted;
   assert.equal(reaction.emoji.name, "👀");
-  const deleted = once(client, Events.MessageDelete);
+  const deleted = within(once(client, Events.MessageDelete));
   await sim.do("delete", { message: message.id });
   assert.equal((await deleted)[0].id, message.id);
 });

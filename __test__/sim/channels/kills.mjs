@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { PATIENCE_MS } from "./simulator.mjs";
 
 const file = fileURLToPath(new URL("kills-bot.mjs", import.meta.url));
 
@@ -31,9 +32,11 @@ export function startBot(adapter, options, store) {
         const found = said.filter(matches);
         if (found.length < count && !end) return;
         waiting.delete(look);
+        clearTimeout(patience);
         if (found.length >= count) resolve(found);
-        else reject(new Error(`the bot ended before it said what was waited for: ${JSON.stringify(said)}`));
+        else reject(new Error(`the bot ${end} before it said what was waited for: ${JSON.stringify(said)}`));
       };
+      const patience = setTimeout(look, PATIENCE_MS, "went on for long");
       waiting.add(look);
       look();
     });

@@ -12,7 +12,7 @@ import sdk, {
   RoomMemberEvent,
   SyncState,
 } from "matrix-js-sdk";
-import { deferred, startSimulator } from "./simulator.mjs";
+import { deferred, startSimulator, within } from "./simulator.mjs";
 
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, getChild: () => silent };
 const me = "@sim:sim";
@@ -73,11 +73,13 @@ function listen(client) {
   return {
     texts,
     count: (n) =>
-      new Promise((resolve) => {
-        const check = () => texts.length >= n && resolve();
-        waiting.push(check);
-        check();
-      }),
+      within(
+        new Promise((resolve) => {
+          const check = () => texts.length >= n && resolve();
+          waiting.push(check);
+          check();
+        }),
+      ),
   };
 }
 async function brokenBy(act) {

@@ -1,8 +1,8 @@
 // Starts a simulated platform (sim/channels) on a port of its own, and speaks to what is under its /_sim/.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -94,17 +94,27 @@ export async function startSimulator(platform, options = {}) {
   };
 }
 
-/** A port that nobody listens on. */
-export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+/** Waits until something holds. */
+export async function eventually(holds) {
+  for (const end = Date.now() + PATIENCE_MS; !(await holds()); await delay(50))
+    if (Date.now() > end) throw new Error(`for long, this did not hold: ${holds}`);
 }
 
-/** A promise, and what settles it. */
+/** What has not come after this does not come: a test fails, and says so. */
+export const PATIENCE_MS = 120_000;
+
+/** A promise, and what settles it; it rejects when nothing has for long. */
 export function deferred() {
-  return Promise.withResolvers();
+  const one = Promise.withResolvers();
+  const never = new Error("what this waits for did not come");
+  const patience = setTimeout(() => one.reject(never), PATIENCE_MS).unref();
+  one.promise.finally(() => clearTimeout(patience)).catch(() => {});
+  return one;
+}
+
+/** Resolves as `promise` does, or rejects when it has not for long. */
+export function within(promise) {
+  const one = deferred();
+  promise.then(one.resolve, one.reject);
+  return one.promise;
 }

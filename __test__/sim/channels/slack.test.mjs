@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import bolt from "@slack/bolt";
-import { deferred, startSimulator } from "./simulator.mjs";
+import { deferred, eventually, startSimulator, within } from "./simulator.mjs";
 
 const { App, LogLevel } = bolt;
 const ackMs = 4000;
@@ -15,7 +15,7 @@ before(async () => {
 });
 after(() => sim.close());
 afterEach(async () => {
-  await Promise.all(apps.map((app) => app.stop()));
+  await within(Promise.all(apps.map((app) => app.stop())));
   apps = [];
 });
 
@@ -158,6 +158,8 @@ test("a half-open connection is noticed by the missing pong", async () => {
   await sim.seen(outFrame("hello"), { after: from });
   await sim.do("message", { channel: "C1", from: "U1", text: "over the new one" });
   await got.promise;
+  // A command that went to the dead one would be lost to the tests after this.
+  await eventually(async () => (await sim.state()).sockets === 1);
 });
 
 test("edits, deletions and reactions, both ways", async () => {

@@ -11,7 +11,7 @@ import {
   InputMediaBuilder,
   webhookCallback,
 } from "grammy";
-import { deferred, startSimulator } from "./simulator.mjs";
+import { deferred, startSimulator, within } from "./simulator.mjs";
 
 const token = "123456:sim-token";
 const png = Buffer.from(
@@ -50,7 +50,7 @@ async function polling(botToRun, act, options = {}) {
     // It confirms what it has by a last poll, which is made to wait as it is a short one.
     await sim.seen(({ request }) => request?.body?.limit === 1, { after: from });
     await sim.advance(3000);
-    await stopping;
+    await within(stopping);
     assert.deepEqual(errors, []);
   }
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { startSimulator } from "./simulator.mjs";
+import { startSimulator, within } from "./simulator.mjs";
 
 const phone = "100000000000001";
 let sim;
@@ -41,14 +41,16 @@ after(async () => {
 });
 
 const notified = (matches) =>
-  new Promise((resolve) => {
-    const check = () => {
-      const found = values.find(matches);
-      if (found) resolve(found);
-    };
-    waiting.push(check);
-    check();
-  });
+  within(
+    new Promise((resolve) => {
+      const check = () => {
+        const found = values.find(matches);
+        if (found) resolve(found);
+      };
+      waiting.push(check);
+      check();
+    }),
+  );
 async function graph(path, init = {}) {
   const response = await fetch(`${sim.url}/v23.0/${path}`, {
     ...init,
