@@ -5,14 +5,16 @@ import { setImmediate as turn } from "node:timers/promises";
 import { handle } from "../../dist/adapters/channel-inbound.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
-/** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn. */
-function meet(dispatch) {
+/** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
+function meet(dispatch, failures = []) {
   const stop = new AbortController();
   const seen = { acks: 0, begun: 0, warned: [] };
   const message = {
     ...{ id: "m1", messageId: "1", kind: "message", text: "hello", redelivered: false, attachments: [] },
     ...{ sender: { id: "7" }, chat: { id: "7", kind: "direct" } },
     ack: async () => {
+      const failure = failures.shift();
+      if (failure) throw failure;
       seen.acks++;
     },
   };
@@ -96,6 +98,26 @@ test("what OpenClaw's queue gives up is tried again", async () => {
   for (let n = 0; n < 20 && seen.warned.length === 0; n++) await turn();
   assert.match(seen.warned[0] ?? "", /gave it up; again in 1 s/);
   assert.equal(seen.acks, 0);
+  stop.abort();
+  await done;
+  assert.equal(seen.acks, 0);
+});
+
+test("a turn whose beginning could not be written down has not begun, and is tried again", async () => {
+  const lost = new Error("not written");
+  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onAdopted(), [lost]);
+  while (seen.warned.length === 0) await turn();
+  assert.match(seen.warned[0], /not written; again in 1 s/);
+  stop.abort();
+  await done;
+  assert.deepEqual([seen.acks, seen.begun], [0, 0]);
+});
+
+test("a full disk is waited for", async () => {
+  const full = Object.assign(new Error("no space left"), { code: "IO" });
+  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onAdopted(), [full]);
+  while (seen.warned.length === 0) await turn();
+  assert.match(seen.warned[0], /no space left; again in 5 s/);
   stop.abort();
   await done;
   assert.equal(seen.acks, 0);

@@ -864,6 +864,63 @@ describe("the end of a process", () => {
     assert.ok((await kept(path)) >= acknowledged);
   });
 
+  // A limit on the size of files stands for a disk that is full, and is not any more.
+  const noLimits = process.platform !== "linux" && "only on Linux does one process limit another's files";
+  test("on a full disk refuses, and goes on by itself when there is room again", { skip: noLimits }, () => {
+    const outcome = fresh(
+      `
+      const { spawnSync } = await import("node:child_process");
+      const { statSync } = await import("node:fs");
+      const { setTimeout: sleep } = await import("node:timers/promises");
+      const limitFiles = (bytes) => {
+        const { status, stderr } = spawnSync("prlimit", ["--pid", process.pid, "--fsize=" + bytes + ":unlimited"]);
+        if (status !== 0) throw new Error("prlimit: " + stderr);
+      };
+      const store = await EventStore.open(path);
+      const kept = [];
+      const refused = [];
+      let n = 0;
+      const append = async () => {
+        const text = n++ + " " + "x".repeat(20_000);
+        try {
+          await store.append(event(text));
+          kept.push(text);
+          return true;
+        } catch ({ code, message }) {
+          if (code !== "IO") throw new Error(code + ": " + message);
+          refused.push(text);
+          return false;
+        }
+      };
+      for (let round = 0; round < 3; round++) {
+        for (let count = 0; count < 20; count++) if (!(await append())) throw new Error("refused on an empty disk");
+        limitFiles(statSync(path + "/gen-1/db").size);
+        const before = refused.length;
+        while (refused.length < before + 20) await append();
+        limitFiles("unlimited");
+        for (const end = Date.now() + 60_000; !(await append()); await sleep(20))
+          if (Date.now() > end) throw new Error("it does not go on");
+      }
+      const texts = (await store.read(event().sessionKey)).map(({ data }) => data.text);
+      const { code, problems } = await store.verify().then((report) => ({ problems: report.problems }), (error) => error);
+      await store.close();
+      const again = await EventStore.open(path);
+      const reopened = (await again.read(event().sessionKey)).map(({ data }) => data.text);
+      await again.close();
+      console.log(JSON.stringify({
+        lost: kept.filter((text) => !texts.includes(text)).length,
+        doubled: texts.length - new Set(texts).size,
+        others: texts.filter((text) => !kept.includes(text) && !refused.includes(text)).length,
+        same: JSON.stringify(texts) === JSON.stringify(reopened),
+        refused: refused.length, code, problems,
+      }));`,
+      scratch(),
+    );
+    const { refused, ...rest } = outcome;
+    assert.deepEqual(rest, { lost: 0, doubled: 0, others: 0, same: true, problems: [] });
+    assert.ok(refused >= 60);
+  });
+
   test("closing gives the memory back", () => {
     const held = fresh(
       `

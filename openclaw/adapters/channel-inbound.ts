@@ -21,6 +21,10 @@ import type { PlatformRow } from "./channel-table.js";
 const MEDIA_MAX_MB = 20;
 /** A turn that could not begin is begun again after so many seconds, and then given up. */
 const RETRY_SECONDS = [1, 5, 30, 120];
+/** For what only its owner can mend, as long as it takes. */
+const DISK_SECONDS = 5;
+/** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
+const SQLITE_OF_THE_DISK = new Set([10, 13]);
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
 
@@ -51,7 +55,7 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
   let again = message.redelivered;
-  for (const seconds of [...RETRY_SECONDS, undefined]) {
+  for (let tries = 0; ; ) {
     try {
       const adopted = await attempt(lane, message, again, begun);
       if (adopted || !lane.signal.aborted) await message.ack();
@@ -59,6 +63,7 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
     } catch (error) {
       if (lane.signal.aborted) return; // It comes again, and the transcript is asked then.
       const what = `${platform.id}: message ${message.id} could not begin a turn: ${messageOf(error)}`;
+      const seconds = isOfTheDisk(error) ? DISK_SECONDS : RETRY_SECONDS[tries++];
       if (seconds === undefined) {
         log?.error?.(`${what}; it is given up`);
         return message.ack();
@@ -69,6 +74,14 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
       if (lane.signal.aborted) return;
     }
   }
+}
+
+/** Full, or broken: of the core's store, of a file, of OpenClaw's SQLite. */
+function isOfTheDisk(error: unknown): boolean {
+  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
+  return (
+    code === "IO" || code === "ENOSPC" || code === "EIO" || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff)
+  );
 }
 
 /** True once OpenClaw has the turn, or had it before. */
@@ -178,8 +191,9 @@ async function attempt(
       // Messages of a queue are not made one: each keeps its own id in the transcript.
       admission: "exclusive",
       onAdopted: async () => {
-        adopted = true;
+        // If the disk does not take this, the turn does not begin.
         await message.ack();
+        adopted = true;
         begun();
         end();
       },

@@ -428,6 +428,18 @@ pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether so many bytes can be put on the disk: writes them, and removes them again.
+pub(super) fn find_room(folder: &Path, bytes: usize) -> Result<()> {
+    let path = folder.join("room");
+    let written = open_private(&path, OpenOptions::new().write(true).create(true)).and_then(|mut file| {
+        file.write_all(&vec![0xA5; bytes])
+            .and_then(|()| file.sync_all())
+            .map_err(|error| CoreError::io("write", &path, error))
+    });
+    let _ = fs::remove_file(&path);
+    written
+}
+
 /// Creates a folder that only its owner can enter, and those above it, and puts their names on the disk.
 pub(super) fn create_private(folder: &Path) -> Result<()> {
     if folder.is_dir() {

@@ -145,7 +145,7 @@ pub struct Pruned {
 pub(super) struct Log {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) replica: Arc<str>,
-    time: Arc<dyn PhysicalTime>,
+    pub(super) time: Arc<dyn PhysicalTime>,
     pub(super) store: StoreMeta,
     sessions: HashMap<String, Session>,
     /// For each origin the latest event that arrived: `n` and arrival number.

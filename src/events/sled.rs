@@ -108,7 +108,8 @@ impl Sled {
 
     fn write<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
         if let Some(why) = self.failed.get() {
-            let message = format!("the event store failed and must be opened anew: {why}");
+            let message =
+                format!("the event store failed, and is opened anew as soon as its disk takes it: {why}");
             return Err(CoreError::new(Code::Io, message).in_file(&self.folder));
         }
         let error = match catch_unwind(AssertUnwindSafe(work)) {
@@ -482,6 +483,10 @@ impl Storage for Sled {
 
     fn fail(&self, why: &str) {
         let _ = self.failed.set(why.to_owned());
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
     }
 
     fn disk_bytes(&self) -> Result<u64> {

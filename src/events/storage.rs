@@ -1,6 +1,6 @@
 //! What the log needs of a key-value store. The one in use is [`super::sled`]; the tests' is in memory.
 
-use crate::Result;
+use crate::{Code, CoreError, Result};
 
 /// A key and its value.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
@@ -39,6 +39,51 @@ pub(super) trait Storage: Send + Sync {
     /// Refuses every write from now on, for this reason.
     fn fail(&self, _why: &str) {}
 
+    /// Whether it refuses every write, because one has failed.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Bytes on disk.
     fn disk_bytes(&self) -> Result<u64>;
+}
+
+/// Stands for a database that had failed and could not be opened anew, until it can: says so to everybody.
+pub(super) struct Absent(pub(super) String);
+
+impl Absent {
+    fn error<T>(&self) -> Result<T> {
+        Err(CoreError::new(Code::Io, self.0.as_str()))
+    }
+}
+
+impl Storage for Absent {
+    fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.error()
+    }
+
+    fn scan(
+        &self,
+        _from: Vec<u8>,
+        _to: Vec<u8>,
+        _reverse: bool,
+    ) -> Box<dyn Iterator<Item = Result<Pair>> + '_> {
+        Box::new(std::iter::once(self.error()))
+    }
+
+    fn commit(&self, _batch: Batch) -> Result<()> {
+        self.error()
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.error()
+    }
+
+    fn has_failed(&self) -> bool {
+        true
+    }
+
+    fn disk_bytes(&self) -> Result<u64> {
+        self.error()
+    }
 }

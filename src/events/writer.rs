@@ -22,7 +22,7 @@ use super::merge::Incoming;
 use super::projection::Projection;
 use super::recover;
 use super::sled::{Sled, reclaim};
-use super::storage::{Batch, Storage};
+use super::storage::{Absent, Batch, Storage};
 use super::store::{Compacted, Durability, Options, Retention, Shared};
 use crate::memory::{self, Owner};
 use crate::{Code, CoreError, Result};
@@ -41,6 +41,13 @@ const COPY_BYTES: usize = 256 << 10;
 
 /// What nobody waits for is written with the next group, and after so long without one.
 const SOON: Duration = Duration::from_millis(15);
+
+/// A database that failed is opened anew when the next command comes, and if that fails, with the first after a pause: at first
+/// the shorter, and at most the longer.
+const MENDING: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// So much room there must be on the disk before a database is closed to be opened anew.
+const ROOM: usize = 4 << 20;
 
 /// How often retention is looked after.
 const RETENTION_EVERY: Duration = Duration::from_mins(1);
@@ -117,6 +124,10 @@ pub(super) struct Writer {
     /// Commits since the last flush began then.
     unflushed: Option<Instant>,
     pruned_at: Instant,
+    /// Before this, a database that failed is not opened anew; and the pause after that.
+    mending: (Instant, Duration),
+    /// It was said that it has failed.
+    failing: bool,
 }
 
 impl Writer {
@@ -151,6 +162,8 @@ impl Writer {
             garbage: true,
             unflushed,
             pruned_at: Instant::now(),
+            mending: (Instant::now(), MENDING.0),
+            failing: false,
         };
         writer.head.progress.closed = false;
         writer.head.progress.tails = BTreeMap::new();
@@ -249,6 +262,9 @@ impl Writer {
 
     /// Does a command, and with it all that wait and can go into the same group.
     fn serve(&mut self, first: Command) {
+        if self.log.storage.has_failed() && Instant::now() >= self.mending.0 {
+            self.mend();
+        }
         let (mut group, mut answers) = (Group::default(), Vec::new());
         let (mut events, mut bytes) = (0, 0);
         let mut command = Some(first);
@@ -364,7 +380,10 @@ impl Writer {
 
     /// Answers that what was staged or applied since the last flush failed.
     fn refuse(&mut self, error: &CoreError, group: &mut Group, answers: &mut Vec<Answer>) {
-        tracing::error!(%error, "a group of events could not be written");
+        // Once for each time that it fails: on a full disk, whoever writes tries again and again.
+        if !std::mem::replace(&mut self.failing, self.log.storage.has_failed()) {
+            tracing::error!(%error, "a group of events could not be written");
+        }
         *group = Group::default();
         let _ = self.log.reload();
         answers.drain(..).for_each(|answer| answer(Err(copy(error))));
@@ -557,6 +576,55 @@ impl Writer {
         self.make_current(generation)?;
         self.replace(target, generation)?;
         self.log.storage.disk_bytes()
+    }
+
+    /// Opens anew a database that failed, as on a disk that was full: what is on the disk is what counts, as after a crash.
+    fn mend(&mut self) {
+        let pause = self.mending.1;
+        self.mending = match self.open_anew() {
+            Ok(()) => {
+                tracing::warn!("the database of the event store had failed, and was opened anew");
+                self.failing = false;
+                (Instant::now(), MENDING.0)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the database of the event store failed, and cannot be opened anew yet");
+                (Instant::now() + pause, MENDING.1.min(2 * pause))
+            }
+        };
+    }
+
+    fn open_anew(&mut self) -> Result<()> {
+        let folder = self.shared.folder.clone();
+        // What can still be read stays open until there is room.
+        files::find_room(&folder, ROOM)?;
+        if let Some(compaction) = self.compaction.take() {
+            self.log.mirror = None;
+            self.abandon(compaction, CoreError::new(Code::Io, "the event store failed"));
+        }
+        let progress = Progress { tails: Tails::read(&folder), ..self.head.progress.clone() };
+        let shared = Arc::clone(&self.shared);
+        // Readers wait: nobody may be in the database that is closed.
+        let mut readable = shared.storage.write().unwrap_or_else(PoisonError::into_inner);
+        let absent: Arc<dyn Storage> =
+            Arc::new(Absent("the event store failed, and could not be opened anew yet".into()));
+        self.log.storage = Arc::clone(&absent);
+        *readable = Some(absent);
+        reclaim();
+        let (generation, storage) = recover::open(&folder, &self.log.replica, &progress, self.cache_bytes)?;
+        let (replica, time) = (Arc::clone(&self.log.replica), Arc::clone(&self.log.time));
+        self.log = Log::open(Arc::clone(&storage), replica, time)?;
+        self.generation = generation;
+        *readable = Some(storage);
+        drop(readable);
+        self.garbage = true;
+        self.unflushed = (self.log.store.n != self.head.progress.n).then(Instant::now);
+        // A reader that copies the store must see that it changed.
+        self.head.progress.beat = self.head.progress.beat.next_multiple_of(2) + 2;
+        self.head.write()?;
+        self.flush()?;
+        self.acknowledge();
+        Ok(())
     }
 
     /// Makes a generation the current one on the disk.
