@@ -128,6 +128,8 @@ fn append(config: &Path, name: &str, edits: u64) -> String {
                     last = next;
                     break;
                 }
+                // Fifty that wait for one lock may be more than a busy machine lets through in its time.
+                Err(error) if error.code() == Code::Timeout => {}
                 Err(error) => {
                     assert_eq!(error.code(), Code::ConfigConflict, "{error}");
                     assert_ne!(error.details().revision.as_deref(), Some(current.revision()));
