@@ -43,6 +43,9 @@ pub(super) struct Sled {
     blobs: Mutex<Blobs>,
     /// Why nothing more is written.
     failed: OnceLock<String>,
+    /// Of the barrier, when this was opened.
+    #[cfg(target_os = "linux")]
+    failures: u64,
 }
 
 impl Sled {
@@ -74,6 +77,8 @@ impl Sled {
             folder: folder.to_owned(),
             blobs: Mutex::default(),
             failed: OnceLock::new(),
+            #[cfg(target_os = "linux")]
+            failures: barrier::FAILURES.load(Ordering::Acquire),
         })
     }
 
@@ -117,6 +122,11 @@ impl Sled {
             Ok(Err(error)) => convert(&self.folder, error),
             Err(_) => damaged(&self.folder, "sled failed inside while writing"),
         };
+        // As after a failed `fdatasync` of our own: see `sync`.
+        #[cfg(target_os = "linux")]
+        if barrier::FAILURES.load(Ordering::Acquire) != self.failures {
+            let _ = File::create(self.folder.join(UNSYNCED));
+        }
         let _ = self.failed.set(error.message().to_owned());
         Err(error)
     }
@@ -151,10 +161,13 @@ fn cut(value: &[u8]) -> Option<(usize, u32)> {
 #[cfg(target_os = "linux")]
 mod barrier {
     use std::ffi::{c_int, c_uint};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     /// Whether sled has ever called.
     pub(super) static CALLED: AtomicBool = AtomicBool::new(false);
+
+    /// Calls that failed, of any database.
+    pub(super) static FAILURES: AtomicU64 = AtomicU64::new(0);
 
     /// sled's own default, which is part of the format of a database.
     const SEGMENT_BYTES: i64 = 512 << 10;
@@ -169,7 +182,11 @@ mod barrier {
             return 0;
         }
         // SAFETY: any number may be given; one that is no descriptor is an error.
-        unsafe { libc::fdatasync(file) }
+        let outcome = unsafe { libc::fdatasync(file) };
+        if outcome != 0 {
+            FAILURES.fetch_add(1, Ordering::AcqRel);
+        }
+        outcome
     }
 }
 

@@ -208,17 +208,10 @@ fn judge(lines: &[String], nth: usize, fault: &str) -> String {
         assert!(code == Code::Io.as_str(), "{fault} at call {nth}, {place}: {error}\n{lines:#?}");
     }
     let acknowledged = after.iter().any(|line| line.starts_with(">a ") || line.starts_with(">note"));
-    let db = place == "fdatasync db" || place == "pwrite db" || place == "range db";
     match (errors.is_empty(), acknowledged) {
         (true, _) => format!("{place}: unnoticed ({fault} at {nth})"),
-        // A failed append is followed by no append that succeeds.
+        // A failed append is followed by one that succeeds once the database was opened anew: `run` has looked for all of them.
         (false, true) if errors.iter().any(|error| error.starts_with(">failed append")) => {
-            let first = after.iter().position(|line| line.starts_with(">failed append")).unwrap();
-            let later = after[first..].iter().any(|line| line.starts_with(">a "));
-            assert!(
-                !(later && db),
-                "{fault} at call {nth}, {place}: acknowledged after a failure\n{lines:#?}"
-            );
             format!("{place}: {}, then went on", errors.len())
         }
         (false, true) => format!("{place}: reported, then went on"),
