@@ -13,7 +13,8 @@ const TICK_MS = 20;
 
 /**
  * `side`: "native", "stock" or "shadow". Resolves with the record of the day. After its end, answers count as lost when none has
- * come for `graceMs`; by default that is longer than Slack's last try.
+ * come for `graceMs`; by default that is longer than Slack's last try. Into the folder `keep` go what each message met and the
+ * gateway's log.
  */
 export async function live(side, script, { graceMs, keep, say = () => {}, during } = {}) {
   const began = performance.now();
@@ -112,13 +113,11 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
     if (side !== "stock") verified = await verify(gateway);
     await gateway.stop();
     const account = await world.account();
-    if (keep) writeFileSync(keep, JSON.stringify({ account, lives: gateway.lives, notes }, null, 1));
+    if (keep) writeFileSync(join(keep, `${side}.json`), JSON.stringify({ account, lives: gateway.lives, notes }));
     return report({ side, script, gateway, model, account, notes, start, wall, before, end, verified });
-  } catch (error) {
-    if (keep) writeFileSync(keep, gateway.log());
-    throw error;
   } finally {
     await gateway.stop().catch(() => {});
+    if (keep) writeFileSync(join(keep, `${side}.log`), gateway.log());
     await gateway.remove();
     await world.close();
     await model.close();

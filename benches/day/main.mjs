@@ -4,7 +4,8 @@
 //   npm run bench soak -- [--minutes 60]
 //   npm run bench shadow-day -- [--minutes 10]
 //
-// What is shorter than ten minutes, or of one side alone, is printed and kept in no file, unless `--out` names a folder.
+// What is shorter than ten minutes, or of one side alone, is printed and kept in no file, unless `--out` names a folder;
+// there, the gateways' logs and what each message met are kept too.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -42,20 +43,20 @@ const minutes = Number(values.minutes ?? (what === "soak" ? 60 : 10));
 if (!(minutes > 0)) throw new Error("--minutes is a number above 0");
 const options = { minutes, seed: Number(values.seed) };
 const say = (text) => console.log(text);
+if (values.out) mkdirSync(values.out, { recursive: true });
 await simulatorBinary("quick");
 
 /** Into the folder that is named, or the repository's where the run was a whole one. */
 function keep(name, result, whole) {
   const folder = values.out ?? (whole ? join(root, "docs/benchmarks") : undefined);
   if (!folder) return console.log(JSON.stringify(result, null, 1));
-  mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, name), `${JSON.stringify(result, null, 1)}\n`);
 }
 
 if (what === "day") {
   const script = daysScript(options);
   const sides = {};
-  for (const side of values.only.split(",")) sides[side] = await live(side, script, { say });
+  for (const side of values.only.split(",")) sides[side] = await live(side, script, { say, keep: values.out });
   const disasters = script.events.filter((event) => event.do !== "message");
   const day = { machine: machine(), script: { lengthMs: script.lengthMs, events: disasters }, sides };
   const whole = minutes >= 10 && sides.native && sides.stock;
@@ -68,7 +69,7 @@ if (what === "day") {
   }
 } else if (what === "soak") {
   const script = daysScript({ ...options, disasters: false });
-  const record = await live("native", script, { say });
+  const record = await live("native", script, { say, keep: values.out });
   const soak = { machine: machine(), ...soaked(record) };
   keep("soak.json", soak, minutes >= 60);
   console.log(soak.table);
