@@ -32,7 +32,12 @@ export async function run() {
   const file = readdirSync(root).find((name) => name.startsWith(`core.${process.platform}-${process.arch}`));
   if (!file || !existsSync(root + file))
     throw new Error("there is no binary for this platform: run `npm run build`");
-  const megabytes = statSync(root + file).size / 1e6;
+  // With what is beside it in the package: the starter of sandboxed commands, and the licences.
+  const platform = `${root}npm/${file.replace(/^core\.|\.node$/g, "")}/`;
+  const sizes = [root + file, ...readdirSync(platform).map((name) => platform + name)].map(
+    (path) => statSync(path).size,
+  );
+  const megabytes = sizes.reduce((sum, size) => sum + size, 0) / 1e6;
   return [
     row({
       title: "time to import, fresh process",
@@ -48,9 +53,9 @@ export async function run() {
       target: { text: "≤ 10 MiB", met: ({ contenders }) => contenders["@openclaw/core"].median <= 10 },
     }),
     row({
-      title: "the binary on disk",
+      title: "the package of a platform, unpacked",
       unit: "MB",
-      samples: { [file]: [megabytes] },
+      samples: { [platform.split("/").at(-2)]: [megabytes] },
       target: { text: "≤ 12 MB", met: () => megabytes <= 12 },
     }),
   ];

@@ -113,7 +113,8 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
     if (side !== "stock") verified = await verify(gateway);
     await gateway.stop();
     const account = await world.account();
-    if (keep) writeFileSync(join(keep, `${side}.json`), JSON.stringify({ account, lives: gateway.lives, notes }));
+    if (keep)
+      writeFileSync(join(keep, `${side}.json`), JSON.stringify({ account, lives: gateway.lives, notes }));
     return report({ side, script, gateway, model, account, notes, start, wall, before, end, verified });
   } finally {
     await gateway.stop().catch(() => {});

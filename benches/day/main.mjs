@@ -56,7 +56,8 @@ function keep(name, result, whole) {
 if (what === "day") {
   const script = daysScript(options);
   const sides = {};
-  for (const side of values.only.split(",")) sides[side] = await live(side, script, { say, keep: values.out });
+  for (const side of values.only.split(","))
+    sides[side] = await live(side, script, { say, keep: values.out });
   const disasters = script.events.filter((event) => event.do !== "message");
   const day = { machine: machine(), script: { lengthMs: script.lengthMs, events: disasters }, sides };
   const whole = minutes >= 10 && sides.native && sides.stock;
