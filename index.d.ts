@@ -611,7 +611,8 @@ export declare class EventStore {
   read(sessionKey: string, options?: ReadEventsOptions): Promise<StoredEvent[]>
   /**
    * Every event after `after`, or from the first on, in the order in which they arrived here; then those that come. It
-   * misses none. A slow reader holds up nobody. `break` ends it, `close()` too.
+   * misses none. A slow reader holds up nobody. `break` ends it, `close()` too. With `durability: "interval"` it ends
+   * with `IO` if the store failed, as on a full disk, and lost events that it had acknowledged.
    */
   follow(options?: FollowEventsOptions): AsyncIterableIterator<StoredEvent>
   /** What is known of a session; null if it has no events. */

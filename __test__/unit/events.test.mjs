@@ -865,17 +865,19 @@ describe("the end of a process", () => {
   });
 
   // A limit on the size of files stands for a disk that is full, and is not any more.
-  const noLimits = process.platform !== "linux" && "only on Linux does one process limit another's files";
-  test("on a full disk refuses, and goes on by itself when there is room again", { skip: noLimits }, () => {
-    const outcome = fresh(
-      `
+  const limitFiles = `
       const { spawnSync } = await import("node:child_process");
       const { statSync } = await import("node:fs");
       const { setTimeout: sleep } = await import("node:timers/promises");
       const limitFiles = (bytes) => {
         const { status, stderr } = spawnSync("prlimit", ["--pid", process.pid, "--fsize=" + bytes + ":unlimited"]);
         if (status !== 0) throw new Error("prlimit: " + stderr);
-      };
+      };`;
+  const noLimits = process.platform !== "linux" && "only on Linux does one process limit another's files";
+  test("on a full disk refuses, and goes on by itself when there is room again", { skip: noLimits }, () => {
+    const outcome = fresh(
+      `
+      ${limitFiles}
       const store = await EventStore.open(path);
       const kept = [];
       const refused = [];
@@ -919,6 +921,41 @@ describe("the end of a process", () => {
     const { refused, ...rest } = outcome;
     assert.deepEqual(rest, { lost: 0, doubled: 0, others: 0, same: true, problems: [] });
     assert.ok(refused >= 60);
+  });
+
+  test("on a full disk, whoever follows a store that lost what it had acknowledged is told", {
+    skip: noLimits,
+  }, () => {
+    const outcome = fresh(
+      `
+      ${limitFiles}
+      const store = await EventStore.open(path, { durability: "interval", flushMs: 3_600_000 });
+      const append = (text) => store.append(event(text + " ".repeat(20_000)));
+      const follow = store.follow();
+      const session = store.follow({ sessionKey: event().sessionKey });
+      const acknowledged = [];
+      limitFiles(statSync(path + "/gen-1/db").size);
+      for (let refused = false; !refused; )
+        await append("n" + acknowledged.length).then(({ id }) => acknowledged.push(id), ({ code }) => { refused = code; });
+      for (const id of acknowledged)
+        for (const each of [follow, session])
+          if ((await each.next()).value.id !== id) throw new Error("not in order");
+      limitFiles("unlimited");
+      for (const end = Date.now() + 60_000; !(await append("after").catch(() => false)); await sleep(20))
+        if (Date.now() > end) throw new Error("it does not go on");
+      const ends = await Promise.all([follow, session].map((each) => each.next().catch(({ code }) => code)));
+      const left = (await store.read(event().sessionKey)).map(({ id }) => id);
+      const anew = [];
+      for await (const { id } of store.follow()) if (anew.push(id) === left.length) break;
+      await store.close();
+      console.log(JSON.stringify({
+        lost: acknowledged.filter((id) => !left.includes(id)).length > 0,
+        ends,
+        whole: JSON.stringify(anew) === JSON.stringify(left),
+      }));`,
+      scratch(),
+    );
+    assert.deepEqual(outcome, { lost: true, ends: ["IO", "IO"], whole: true });
   });
 
   test("closing gives the memory back", () => {

@@ -142,11 +142,12 @@ async function verify({ home }) {
 function report({ side, script, gateway, model, account, notes, start, wall, before, end, verified }) {
   const { entries } = account;
   const answered = entries.filter(({ endedMs }) => endedMs !== undefined);
-  const delays = (what) => answered.map((entry) => entry[what] - entry.askedMs).filter(Number.isFinite);
-  const spread = (values) =>
-    values.length > 0
-      ? { p50: quantile(values, 0.5), p99: quantile(values, 0.99), max: Math.max(...values) }
-      : null;
+  // What never came was later than all that came: null.
+  const spread = (what) => {
+    const delays = entries.map((entry) => (entry[what] ?? Number.POSITIVE_INFINITY) - entry.askedMs);
+    const at = (q) => (Number.isFinite(quantile(delays, q)) ? quantile(delays, q) : null);
+    return { p50: at(0.5), p99: at(0.99), max: at(1) };
+  };
   const edits = entries.filter(({ ask }) => ask === "edit");
   const journal = read(join(gateway.home.workspace, "journal.txt"));
   const written = edits.map(({ number }) => ({
@@ -180,8 +181,8 @@ function report({ side, script, gateway, model, account, notes, start, wall, bef
     doubled: entries.filter(({ whole }) => whole > 1).map(brief),
     torn: entries.filter(({ torn }) => torn > 0).map(brief),
     outOfOrder: outOfOrder(entries),
-    reply: spread(delays("endedMs")),
-    firstWords: spread(delays("begunMs")),
+    reply: spread("endedMs"),
+    firstWords: spread("begunMs"),
     edits: {
       asked: edits.length,
       missing: written.filter(({ file, lines }) => !file || lines === 0).map(({ number }) => number),

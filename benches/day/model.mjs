@@ -36,17 +36,20 @@ export async function startModel({ streamWords }) {
       };
     }
     const open = new Map();
+    const closed = new Set();
     const calls = new Map();
     for (const { role, content, tool_calls } of turn.body.messages) {
       const text = textOf(content);
       if (role === "user")
         for (const [, number, ask] of text.matchAll(/ask(\d{4}) (plain|edit|stream)/g))
           open.set(Number(number), ask);
+      // Whoever says so: OpenClaw's Telegram repeats the last questions and answers below each new question.
+      for (const number of numbersOf(text, "end")) closed.add(number);
       if (role !== "assistant") continue;
-      for (const number of numbersOf(text, "end")) open.delete(number);
       const made = JSON.stringify([tool_calls, Array.isArray(content) ? content : []]);
       for (const number of numbersOf(made, "day-")) count(calls, number);
     }
+    for (const number of closed) open.delete(number);
     for (const number of open.keys()) count(asked, number);
     if (open.size === 0) return { text: "NO_REPLY" };
     for (const [number, ask] of open) {

@@ -1,15 +1,16 @@
 // What is made of a measured day: the README's table and plot, from docs/benchmarks/day.json alone.
 
 const ms = (value) =>
-  value === undefined || value === null
-    ? "–"
+  value === null
+    ? "never"
     : value >= 10_000
       ? `${(value / 1000).toFixed(0)} s`
       : value >= 1000
         ? `${(value / 1000).toFixed(1)} s`
         : `${Math.round(value)} ms`;
 const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-const pair = (spread) => (spread ? `${ms(spread.p50)} / ${ms(spread.p99)}` : "–");
+const pair = ({ p50, p99 }) => `${ms(p50)} / ${ms(p99)}`;
+const never = (value) => value ?? Number.POSITIVE_INFINITY;
 const list = (values) => String(values.length);
 
 /** Label, what is shown of a side, and what it is compared by: less is better. */
@@ -23,13 +24,18 @@ const ROWS = [
     ({ outOfOrder }) => String(outOfOrder),
     ({ outOfOrder }) => outOfOrder,
   ],
-  ["whole answer, p50 / p99", ({ reply }) => pair(reply), ({ reply }) => reply?.p99],
-  ["first words of it, p50 / p99", ({ firstWords }) => pair(firstWords), ({ firstWords }) => firstWords?.p50],
+  ["whole answer, p50 / p99", ({ reply }) => pair(reply), ({ reply }) => never(reply.p99)],
+  [
+    "first words of it, p50 / p99",
+    ({ firstWords }) => pair(firstWords),
+    ({ firstWords }) => never(firstWords.p50),
+  ],
   ["tasks with a file: asked", ({ edits }) => String(edits.asked)],
   ["… not done", ({ edits }) => list(edits.missing), ({ edits }) => edits.missing.length],
   ["… done twice", ({ edits }) => list(edits.doubled), ({ edits }) => edits.doubled.length],
-  ["event loop late, p50 / p99 (without the stall)", ({ loop }) => pair(loop), ({ loop }) => loop?.p99],
+  ["event loop late, p50 / p99 (without the stall)", ({ loop }) => pair(loop), ({ loop }) => loop.p99],
   ["processor time", ({ cpuSeconds }) => `${cpuSeconds.toFixed(0)} s`, ({ cpuSeconds }) => cpuSeconds],
+  ["… for each message that was answered", (side) => ms(perAnswer(side)), (side) => perAnswer(side)],
   [
     "the gateway's memory, median / most",
     ({ rss }) => `${rss.medianMiB.toFixed(0)} / ${rss.mainMiB.toFixed(0)} MiB`,
@@ -52,6 +58,7 @@ const ROWS = [
   ],
 ];
 
+const perAnswer = ({ cpuSeconds, messages, lost }) => (cpuSeconds * 1000) / (messages - lost.length);
 const startsOf = ({ starts }) => starts.map(({ tookMs }) => tookMs).filter((took) => took !== null);
 const middle = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const owners = ({ owners }) =>
@@ -66,7 +73,6 @@ const owners = ({ owners }) =>
 function better(by, { native, stock }) {
   if (!by || !native || !stock) return "";
   const [one, other] = [by(native), by(stock)];
-  if (!Number.isFinite(one) || !Number.isFinite(other)) return "";
   if (one === other || (Math.abs(one - other) <= 0.1 * Math.max(one, other) && Math.max(one, other) > 20))
     return "equal";
   return one < other ? "native" : "**stock**";
@@ -166,7 +172,7 @@ export function dayPlot({ sides, script }) {
     for (const { askedMs } of side.lost)
       parts.push(`<path class="lost" d="M${(x(askedMs) - 3).toFixed(1)} ${at(15)}l6 6m0 -6l-6 6"/>`);
     parts.push(
-      `<text class="name" x="${left + 4}" y="${at(height + 14)}">${title}: ${side.lost.length} of ${side.messages} never answered (×), the others after ${pair(side.reply)} (p50 / p99)</text>`,
+      `<text class="name" x="${left + 4}" y="${at(height + 14)}">${title}: ${side.lost.length} of ${side.messages} never answered (×), an answer after ${pair(side.reply)} (p50 / p99)</text>`,
     );
     base += height + 30;
   }

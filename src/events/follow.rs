@@ -38,6 +38,8 @@ pub struct Follow {
     session: Option<String>,
     /// The last event that was seen: its number in the session, or among all arrivals.
     seen: u64,
+    /// [`Shared::losses`] when it began.
+    losses: u64,
     acknowledged: watch::Receiver<u64>,
     /// Nothing more will come.
     finite: bool,
@@ -46,7 +48,7 @@ pub struct Follow {
 impl Follow {
     pub(super) fn new(shared: Arc<Shared>, options: &FollowOptions, finite: bool) -> Result<Self> {
         // Fails if the store is closed.
-        shared.reading(|_| Ok(()))?;
+        let losses = shared.reading(|_| Ok(shared.losses.load(Ordering::Acquire)))?;
         if let Some(session) = &options.session_key {
             check_key(session)?;
         }
@@ -69,15 +71,20 @@ impl Follow {
             })?,
         };
         let acknowledged = shared.acknowledged.subscribe();
-        Ok(Self { shared, session: options.session_key.clone(), seen, acknowledged, finite })
+        Ok(Self { shared, session: options.session_key.clone(), seen, losses, acknowledged, finite })
     }
 
-    /// The next events, at least one; none if the store was closed, or is a copy that was read to its end.
+    /// The next events, at least one; none if the store was closed, or is a copy that was read to its end. An error if
+    /// acknowledged events were lost meanwhile: their numbers are given again, and it would pass over who has them now.
     pub async fn next(&mut self) -> Result<Option<Vec<StoredEvent>>> {
         loop {
             let horizon = *self.acknowledged.borrow_and_update();
             if self.shared.closed.load(Ordering::Acquire) {
                 return Ok(None);
+            }
+            if self.shared.losses.load(Ordering::Acquire) != self.losses {
+                let message = "the event store failed and lost events that it had acknowledged, as `interval` allows; follow it again";
+                return Err(CoreError::new(Code::Io, message).in_file(&self.shared.folder));
             }
             loop {
                 let (shared, session, seen) = (Arc::clone(&self.shared), self.session.clone(), self.seen);

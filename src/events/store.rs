@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -187,10 +187,12 @@ pub(super) struct Shared {
     pub(super) storage: RwLock<Option<Arc<dyn Storage>>>,
     /// Events up to this arrival number are acknowledged: readers see no further.
     pub(super) acknowledged: watch::Sender<u64>,
+    /// How often acknowledged events were gone when the database was opened anew; their numbers are given again.
+    pub(super) losses: AtomicU64,
     /// This replica's events up to this number are on the disk.
     pub(super) flushed: watch::Sender<u64>,
     /// Bytes that wait for the writer.
-    pub(super) waiting: std::sync::atomic::AtomicU64,
+    pub(super) waiting: AtomicU64,
     pub(super) closed: AtomicBool,
     pub(super) max_event_bytes: usize,
     /// A copy, to be removed in the end.
@@ -278,6 +280,7 @@ impl EventStore {
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(log.store.arrivals),
             flushed: watch::Sender::new(head.progress.n.min(log.store.n)),
+            losses: 0.into(),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: options.max_event_bytes.min(MAX_EVENT_BYTES),
@@ -323,6 +326,7 @@ impl EventStore {
             storage: RwLock::new(Some(storage)),
             acknowledged: watch::Sender::new(arrivals),
             flushed: watch::Sender::new(0),
+            losses: 0.into(),
             waiting: 0.into(),
             closed: AtomicBool::new(false),
             max_event_bytes: 0,

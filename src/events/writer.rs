@@ -615,6 +615,9 @@ impl Writer {
         let (replica, time) = (Arc::clone(&self.log.replica), Arc::clone(&self.log.time));
         self.log = Log::open(Arc::clone(&storage), replica, time)?;
         self.generation = generation;
+        if self.log.store.arrivals < shared.horizon() {
+            shared.losses.fetch_add(1, Ordering::AcqRel);
+        }
         *readable = Some(storage);
         drop(readable);
         self.garbage = true;

@@ -191,7 +191,8 @@ impl EventStore {
     }
 
     /// Every event after `after`, or from the first on, in the order in which they arrived here; then those that come. It
-    /// misses none. A slow reader holds up nobody. `break` ends it, `close()` too.
+    /// misses none. A slow reader holds up nobody. `break` ends it, `close()` too. With `durability: "interval"` it ends
+    /// with `IO` if the store failed, as on a full disk, and lost events that it had acknowledged.
     #[napi(
         catch_unwind,
         ts_args_type = "options?: FollowEventsOptions",

@@ -200,6 +200,12 @@ fn ok(value: &Value) -> Outcome {
     Ok(Response::json(200, value))
 }
 
+/// Whom a request asks to open a direct chat with.
+fn recipient(request: &Request) -> String {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    text(&body, "recipient_id").to_owned()
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
@@ -571,7 +577,7 @@ impl Discord {
         if !open && request.bearer("Bot") != Some(&self.token) {
             return Err(refuse(401, 0, "401: Unauthorized").breaks("discord.authentication"));
         }
-        let (bucket, headers) = self.limit(now, &request.method, &path)?;
+        let (bucket, headers) = self.limit(now, request, &path)?;
         let answered = self.handle(now, request, &path, out);
         let add = |list: &mut Vec<(String, String)>| {
             if !bucket.is_empty() {
@@ -594,13 +600,13 @@ impl Discord {
     fn limit(
         &mut self,
         now: Now,
-        method: &str,
+        request: &Request,
         path: &[&str],
     ) -> Result<(String, Vec<(String, String)>), Refusal> {
         if !self.limits {
             return Ok((String::new(), Vec::new()));
         }
-        let (kind, limit, per) = match (method, path) {
+        let (kind, limit, per) = match (request.method.as_str(), path) {
             ("POST", ["channels", _, "messages"]) => ("send", 5, 5000),
             ("PATCH", ["channels", _, "messages", _]) => ("edit", 5, 5000),
             ("DELETE", ["channels", _, "messages", _]) => ("delete", 5, 1000),
@@ -609,7 +615,10 @@ impl Discord {
             ("POST", ["channels", _, "threads"] | ["channels", _, "messages", _, "threads"]) => {
                 ("thread", 50, 300_000)
             }
-            ("POST", ["users", "@me", "channels"]) => ("dm", 10, 600_000),
+            // Discord publishes no figure; a chat that is open is looked up, and not opened.
+            ("POST", ["users", "@me", "channels"]) if self.direct_with(&recipient(request)).is_none() => {
+                ("dm", 10, 600_000)
+            }
             ("POST" | "PATCH" | "DELETE", ["webhooks", ..]) => ("webhook", 5, 2000),
             ("POST", ["interactions", ..]) => return Ok((String::new(), Vec::new())),
             _ => ("other", 50, 1000),
@@ -700,7 +709,7 @@ impl Discord {
             ),
             ("GET", ["users", user]) => ok(self.users.get(*user).ok_or_else(|| unknown(10013, "User"))?),
             ("POST", ["users", "@me", "channels"]) => {
-                let user = text(&json_body(), "recipient_id").to_owned();
+                let user = recipient(request);
                 if !self.users.contains_key(&user) {
                     return Err(Refusal::form("recipient_id", "INVALID_RECIPIENT", "Invalid Recipient"));
                 }
@@ -1015,12 +1024,14 @@ impl Discord {
         }
     }
 
+    fn direct_with(&self, user: &str) -> Option<&String> {
+        let mut channels = self.channels.iter();
+        let is_it = |channel: &Value| channel["type"] == 1 && text(&channel["recipients"][0], "id") == user;
+        channels.find(|(_, channel)| is_it(channel)).map(|(id, _)| id)
+    }
+
     fn direct(&mut self, now: Now, user: &str) -> String {
-        let found = self
-            .channels
-            .iter()
-            .find(|(_, channel)| channel["type"] == 1 && text(&channel["recipients"][0], "id") == user);
-        if let Some((id, _)) = found {
+        if let Some(id) = self.direct_with(user) {
             return id.clone();
         }
         let id = self.snowflake(now);

@@ -160,3 +160,25 @@ async fn a_bucket_that_is_used_up_refuses_until_its_reset() {
     assert_eq!(send("5").await.value()["id"], id, "the same nonce is the same message");
     assert_eq!(rules(&net).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ten_direct_chats_are_opened_and_one_that_is_open_is_looked_up() {
+    let net = net(&json!({}));
+    let open = async |user: &str| {
+        let request = Request::new("POST", "/api/v10/users/@me/channels")
+            .header("authorization", "Bot sim-token")
+            .header("user-agent", "DiscordBot (https://example.org, 1)")
+            .json(&json!({"recipient_id": user}));
+        net.request(request).await.unwrap().status
+    };
+    for user in 10..21 {
+        net.control("user", &json!({"id": user.to_string()})).unwrap();
+    }
+    for _ in 0..20 {
+        assert_eq!(open("10").await, 200);
+    }
+    for user in 11..20 {
+        assert_eq!(open(&user.to_string()).await, 200);
+    }
+    assert_eq!(open("20").await, 429);
+}
