@@ -41,6 +41,7 @@ pub(super) struct Sled {
     folder: PathBuf,
     /// What of `blobs` is on the disk.
     blobs: Mutex<Blobs>,
+    config: sled::Config,
     /// Why nothing more is written.
     failed: OnceLock<String>,
     /// Of the barrier, when this was opened.
@@ -76,6 +77,7 @@ impl Sled {
             file,
             folder: folder.to_owned(),
             blobs: Mutex::default(),
+            config,
             failed: OnceLock::new(),
             #[cfg(target_os = "linux")]
             failures: barrier::FAILURES.load(Ordering::Acquire),
@@ -503,6 +505,12 @@ impl Storage for Sled {
     }
 
     fn has_failed(&self) -> bool {
+        // It may be a thread of sled's that failed, and a read that was told first.
+        if self.failed.get().is_none()
+            && let Err(error) = self.config.global_error()
+        {
+            let _ = self.write::<()>(|| Err(error));
+        }
         self.failed.get().is_some()
     }
 

@@ -238,7 +238,7 @@ impl Writer {
             return self.inbox.recv_timeout(Duration::ZERO);
         }
         let flush = match (self.durability, self.unflushed) {
-            (Durability::Interval(every), Some(since)) => Some(since + every),
+            (Durability::Interval(every), Some(since)) => Some((since + every).max(self.mending.0)),
             _ => None,
         };
         let retain = (self.retention != Retention::default()).then_some(self.pruned_at + RETENTION_EVERY);
@@ -432,9 +432,13 @@ impl Writer {
     fn tend(&mut self) {
         if let (Durability::Interval(every), Some(since)) = (self.durability, self.unflushed)
             && since.elapsed() >= every
-            && let Err(error) = self.flush()
+            && Instant::now() >= self.mending.0
         {
-            tracing::error!(%error, "events could not be put on the disk");
+            if self.log.storage.has_failed() {
+                self.mend();
+            } else if let Err(error) = self.flush() {
+                tracing::error!(%error, "events could not be put on the disk");
+            }
         }
         if self.retention != Retention::default() && self.pruned_at.elapsed() >= RETENTION_EVERY {
             let mut group = Group::default();
