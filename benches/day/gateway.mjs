@@ -54,7 +54,7 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       ? { source: "exec", provider: "core", id: `day/${name}` }
       : { source: "env", provider: "default", id: names[name] ?? name };
   /** What is edited while all runs; the outside writer changes it and writes the file anew. */
-  const edited = { late: false, queue: false };
+  const edited = { late: false, acks: false };
   function config() {
     const channel = (platform, more) => ({
       ...{ enabled: true, dmPolicy: "allowlist" },
@@ -91,7 +91,7 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       logging: { file: join(tmp, "openclaw.log") },
       session: { dmScope: "per-channel-peer" },
       tools: { toolSearch: false, ...(!core && { exec: { host: "gateway", security: "full", ask: "off" } }) },
-      ...(edited.queue && { messages: { queue: { debounceMs: 400 } } }),
+      ...(edited.acks && { messages: { ackReactionScope: "group-mentions" } }),
       ...(nativeChannels && {
         secrets: {
           providers: {
@@ -273,9 +273,9 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       if (main !== undefined) process.kill(main, "SIGUSR2");
       return main !== undefined;
     },
-    async edit({ lets, queue = false }) {
+    async edit({ lets, acks = false }) {
       if (lets === "late") edited.late = true;
-      edited.queue ||= queue;
+      edited.acks ||= acks;
       await writeConfig();
     },
     /** Leaves no byte. */

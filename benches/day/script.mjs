@@ -43,7 +43,7 @@ export function daysScript({ minutes = 10, seed = 1, disasters = true } = {}) {
   // Time to read it, then those who were let in.
   const after = 0.2 + Math.max(0.02, 12_000 / lengthMs);
   for (let n = 0; n < many(12); n++) message(after + (0.95 - after) * next(), "plain", { person: LATE });
-  at(0.9, { do: "config", lets: "late", queue: true });
+  at(0.9, { do: "config", lets: "late", acks: true });
 
   at(0.44, { do: "stall", forMs: Math.min(60_000, lengthMs / 10) });
   if (disasters) {

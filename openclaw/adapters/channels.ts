@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import type { EventStore, InboundMessage } from "../../index.js";
 import { type Addon, loadAddon } from "../addon.js";
+import { GATEWAY_CACHE_BYTES } from "../events/store.js";
 import type { Mode } from "../switch.js";
 import {
   type Account,
@@ -134,7 +135,8 @@ async function openStore(addon: Addon, stateDir: string): Promise<EventStore> {
   const all = shared();
   const open = async () => {
     await all.closing;
-    return addon.EventStore.open(join(stateDir, "core", "channels"), { durability: "always" });
+    const options = { durability: "always", cacheBytes: GATEWAY_CACHE_BYTES } as const;
+    return addon.EventStore.open(join(stateDir, "core", "channels"), options);
   };
   all.store ??= { opened: open(), users: 0 };
   const { store } = all;

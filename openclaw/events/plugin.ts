@@ -4,7 +4,15 @@ import type { Mode } from "../switch.js";
 import { type AgentEvent, openTranscripts, type Session } from "./host.js";
 import { type Answer, Jobs, METHODS } from "./methods.js";
 import { isId, Mirror, type MirrorOptions } from "./mirror.js";
-import { codeOf, type EventsConfig, messageOf, type NewEvent, openStore, storePath } from "./store.js";
+import {
+  codeOf,
+  type EventsConfig,
+  GATEWAY_CACHE_BYTES,
+  messageOf,
+  type NewEvent,
+  openStore,
+  storePath,
+} from "./store.js";
 
 interface Logger {
   info(text: string): void;
@@ -114,6 +122,7 @@ async function startMirror(api: EventsApi, context: ServiceContext, mode: Mode):
     open: openStore,
     store: {
       durability: config.durability ?? "always",
+      cacheBytes: GATEWAY_CACHE_BYTES,
       ...(config.retention && {
         retention: {
           ...(retention.maxAgeDays !== undefined && { maxAgeMs: retention.maxAgeDays * 24 * 3_600_000 }),

@@ -37,6 +37,9 @@ function addon(): Addon {
   return loaded.addon;
 }
 
+/** A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. */
+export const GATEWAY_CACHE_BYTES = 8 << 20;
+
 /** Opens the store at `path`. */
 export function openStore(path: string, options: EventStoreOptions = {}): Promise<EventStore> {
   return addon().EventStore.open(path, options);
