@@ -73,7 +73,8 @@ const owners = ({ owners }) =>
 function better(by, { native, stock }) {
   if (!by || !native || !stock) return "";
   const [one, other] = [by(native), by(stock)];
-  if (one === other || (Math.abs(one - other) <= 0.1 * Math.max(one, other) && Math.max(one, other) > 20))
+  const most = Math.max(one, other);
+  if (one === other || (Number.isFinite(most) && most > 20 && Math.abs(one - other) <= 0.1 * most))
     return "equal";
   return one < other ? "native" : "**stock**";
 }
@@ -116,8 +117,10 @@ const NAMES = {
 };
 
 function listed(names) {
-  const counts = Map.groupBy(names, (name) => name);
-  const words = [...counts].map(([name, all]) => (all.length > 1 ? `${name} (${all.length}×)` : name));
+  const words = [...new Set(names)].map((name) => {
+    const times = names.filter((other) => other === name).length;
+    return times > 1 ? `${name} (${times}×)` : name;
+  });
   return `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
