@@ -41,6 +41,7 @@ pub(super) struct Sled {
     folder: PathBuf,
     /// What of `blobs` is on the disk.
     blobs: Mutex<Blobs>,
+    /// Where sled's own threads leave what failed.
     config: sled::Config,
     /// Why nothing more is written.
     failed: OnceLock<String>,
