@@ -438,6 +438,37 @@ describe("the channels in one stock gateway", () => {
     assert.equal(turnsWith("an answer that is lost").length, 1);
   });
 
+  test("SIGKILL while messages wait for their turn, and as it begins: each has its turn, and one", async () => {
+    const words = (id, number) => `waiting question ${number} on ${id}`;
+    const [numbers, person] = [[1, 2, 3], (id) => CASES[id].people[0]];
+    const before = new Map();
+    for (const id of IDS) before.set(id, (await said(id, person(id))).length);
+    const answers = async (id) => (await said(id, person(id), before.get(id))).filter(isAnswer).length;
+    await Promise.all(
+      IDS.map(async (id) => {
+        for (const number of numbers) await CASES[id].write(sims[id], person(id), words(id, number));
+      }),
+    );
+    // With an answer to the first, the second begins.
+    await until(async () => (await Promise.all(IDS.map(answers))).some((count) => count > 0), {
+      timeoutMs: HANGS_MS,
+      everyMs: 5,
+      timeoutMessage: () => `no answer\n${gateway.log()}`,
+    });
+    await kill();
+    await start();
+    const turns = (id) => numbers.map((number) => turnsWith(words(id, number)).length);
+    for (const id of IDS) {
+      // An answer that was on its way to the platform goes out at most once.
+      await until(async () => !turns(id).includes(0) && (await answers(id)) >= numbers.length - 1, {
+        timeoutMs: HANGS_MS,
+        timeoutMessage: () => `${id} has turns ${turns(id)}\n${gateway.log()}`,
+      });
+      assert.deepEqual(turns(id), [1, 1, 1], id);
+    }
+    for (const id of IDS) assert.ok((await answers(id)) <= numbers.length, `${id} heard an answer twice`);
+  });
+
   test("what was delivered twice has one turn, whether OpenClaw had begun it or not", async () => {
     await stop();
     const id = "core-telegram";

@@ -41,6 +41,8 @@ async function connect({ port }, token) {
   });
   const request = (method, params) =>
     new Promise((settle, fail) => {
+      // What is sent after the end is dropped without a word.
+      if (socket.readyState !== WebSocket.OPEN) throw new Error("the gateway closed the connection");
       const id = randomUUID();
       waiting.set(id, { settle, fail });
       socket.send(JSON.stringify({ type: "req", id, method, params }));

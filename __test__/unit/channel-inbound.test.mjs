@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { handle } from "../../dist/adapters/channel-inbound.js";
+import { handle, Sessions } from "../../dist/adapters/channel-inbound.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
-function meet(dispatch, failures = []) {
+function meet(dispatch, failures = [], sessions = new Sessions()) {
   const stop = new AbortController();
   const seen = { acks: 0, begun: 0, warned: [] };
   const message = {
@@ -24,6 +24,7 @@ function meet(dispatch, failures = []) {
     cfg: {},
     channel: {},
     signal: stop.signal,
+    sessions,
     log: { warn: (text) => seen.warned.push(text), error: (text) => seen.warned.push(text) },
     runtime: {
       routing: { resolveAgentRoute: () => ({ agentId: "main", sessionKey: "agent:main:main" }) },
@@ -52,49 +53,99 @@ function meet(dispatch, failures = []) {
 test("a turn that begins at once is acknowledged then", async () => {
   const { seen, done } = meet(async (lifecycle) => {
     await lifecycle.onAdopted();
-    lifecycle.onSettled();
   });
   await done;
   assert.ok(seen.acks > 0);
   assert.equal(seen.begun, 1);
 });
 
-test("what OpenClaw queues in memory is not acknowledged before its turn begins, and holds up no other", async () => {
-  let lifecycle;
-  const { seen, done } = meet(async (given) => {
-    lifecycle = given;
-    lifecycle.onDeferred();
-  });
-  for (let n = 0; n < 20; n++) await turn();
-  assert.deepEqual([seen.acks, seen.begun], [0, 1]);
-  await lifecycle.onAdopted();
-  await done;
-  assert.ok(seen.acks > 0);
-});
-
-test("what OpenClaw's queue takes up in another's turn is done", async () => {
-  const { seen, done } = meet(async (lifecycle) => {
-    lifecycle.onDeferred();
+/** What OpenClaw does with a message while a turn runs: it is dropped from the queue when that is over, if it was withdrawn. */
+const defer = async (lifecycle, over) => {
+  lifecycle.onDeferred();
+  assert.ok(lifecycle.abortSignal.aborted, "OpenClaw would begin it out of its queue");
+  over.then(() => {
+    lifecycle.onAbandoned();
     lifecycle.onSettled();
   });
-  await done;
-  assert.equal(seen.acks, 1);
+};
+const settle = async () => {
+  for (let n = 0; n < 20; n++) await turn();
+};
+
+test("what comes while a turn runs stays in the inbox and holds up no other, and begins when that turn ends", async () => {
+  const sessions = new Sessions();
+  let end;
+  const over = new Promise((resolve) => {
+    end = resolve;
+  });
+  const first = meet(
+    async (lifecycle) => {
+      await lifecycle.onAdopted();
+      await over;
+    },
+    [],
+    sessions,
+  );
+  await settle();
+  let running = true;
+  const order = [];
+  const later = ["second", "third"].map((name) =>
+    meet(
+      async (lifecycle) => {
+        if (running) return defer(lifecycle, over);
+        order.push(name);
+        await lifecycle.onAdopted();
+      },
+      [],
+      sessions,
+    ),
+  );
+  await settle();
+  assert.deepEqual([later[0].seen.acks, later[0].seen.begun], [0, 1]);
+  running = false;
+  end();
+  await Promise.all([first, ...later].map(({ done }) => done));
+  assert.deepEqual(order, ["second", "third"]);
+  for (const { seen } of later) assert.deepEqual([seen.acks > 0, seen.warned], [true, []]);
 });
 
-test("what is queued when the channel stops is left to the next start", async () => {
-  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onDeferred());
-  for (let n = 0; n < 20; n++) await turn();
+test("who comes when a turn has just ended does not overtake who waits", async () => {
+  const sessions = new Sessions();
+  let running = true;
+  let end;
+  const over = new Promise((resolve) => {
+    end = resolve;
+  });
+  const order = [];
+  const ask = (name) =>
+    meet(
+      async (lifecycle) => {
+        if (running) return defer(lifecycle, over);
+        order.push(name);
+        await lifecycle.onAdopted();
+      },
+      [],
+      sessions,
+    );
+  const waits = ask("waits");
+  await settle();
+  running = false;
+  end();
+  const late = ask("late");
+  await Promise.all([waits.done, late.done]);
+  assert.deepEqual(order, ["waits", "late"]);
+});
+
+test("what waits when the channel stops is left to the next start", async () => {
+  const { seen, done, stop } = meet((lifecycle) => defer(lifecycle, new Promise(() => {})));
+  await settle();
   stop.abort();
   await done;
   assert.equal(seen.acks, 0);
 });
 
-test("what OpenClaw's queue gives up is tried again", async () => {
-  const { seen, done, stop } = meet(async (lifecycle) => {
-    lifecycle.onDeferred();
-    lifecycle.onAbandoned();
-    lifecycle.onSettled();
-  });
+test("what OpenClaw gives up is tried again", async () => {
+  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onAbandoned());
   for (let n = 0; n < 20 && seen.warned.length === 0; n++) await turn();
   assert.match(seen.warned[0] ?? "", /gave it up; again in 1 s/);
   assert.equal(seen.acks, 0);

@@ -50,7 +50,7 @@ async function operator({ gateway, until }) {
     } catch {
       client = undefined; // it was killed
     }
-    await sleep(500);
+    await sleep(150);
   }
   client?.close();
 }

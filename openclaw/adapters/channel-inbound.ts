@@ -25,6 +25,8 @@ const RETRY_SECONDS = [1, 5, 30, 120];
 const DISK_SECONDS = 5;
 /** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
 const SQLITE_OF_THE_DISK = new Set([10, 13]);
+/** Between two times that a session is asked for which OpenClaw still has a turn, at first and at most. */
+const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
 
@@ -39,6 +41,7 @@ export interface Lane {
   core: unknown;
   log: Log | undefined;
   signal: AbortSignal;
+  sessions: Sessions;
   deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
 }
 export interface Delivered {
@@ -46,32 +49,119 @@ export interface Delivered {
   visibleReplySent: boolean;
 }
 
+/** Begins work in the order of its key: the next one's once this one's has begun. */
+export class Line {
+  #last = new Map<string, Promise<void>>();
+
+  has = (key: string): boolean => this.#last.has(key);
+
+  /** Resolves once the work has begun, or will not. */
+  next(key: string, run: (begun: () => void) => Promise<void>): Promise<void> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const mine = before.then(
+      () =>
+        new Promise<void>((begun) => {
+          run(begun).finally(begun);
+        }),
+    );
+    this.#last.set(key, mine);
+    mine.finally(() => {
+      if (this.#last.get(key) === mine) this.#last.delete(key);
+    });
+    return mine;
+  }
+}
+
+/** What an account asks of each session: that runs, or that waits. */
+export class Sessions {
+  readonly waiting = new Line();
+  #running = new Map<string, Set<Promise<unknown>>>();
+
+  runs = (session: string): boolean => this.#running.has(session);
+
+  async run(session: string, turn: Promise<unknown>): Promise<void> {
+    const all = this.#running.get(session) ?? new Set();
+    this.#running.set(session, all.add(turn));
+    try {
+      await turn;
+    } finally {
+      all.delete(turn);
+      if (all.size === 0) this.#running.delete(session);
+    }
+  }
+}
+
 /**
  * Takes a message to its end. `begun` is called once the next message of the same chat may begin: this one's turn was
- * taken over by OpenClaw, waits in its queue, or will not come.
+ * taken over by OpenClaw, waits for another, or will not come.
+ *
+ * What comes while a turn runs stays in the inbox, and its turn begins when that one is over. A turn out of OpenClaw's
+ * queue, which is in memory, is none that OpenClaw takes up after a crash, as it does with one that begins at once.
  */
 export async function handle(lane: Lane, message: InboundMessage, begun: () => void): Promise<void> {
-  const { log, platform } = lane;
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
-  let again = message.redelivered;
-  for (let tries = 0; ; ) {
+  const entrance: Entrance = { again: message.redelivered, inLine: false };
+  const busy = await enter(lane, message, entrance, begun);
+  if (!busy) return;
+  begun();
+  entrance.inLine = true;
+  await new Promise<void>((done, failed) => {
+    lane.sessions.waiting.next(busy.session, async (mine) => {
+      await busy.over;
+      await enter(lane, message, entrance, mine).then(() => done(), failed);
+    });
+  });
+}
+
+/** A message on its way in. */
+interface Entrance {
+  /** Its turn may have begun before. */
+  again: boolean;
+  /** It is the first of those that wait. */
+  inLine: boolean;
+  media?: Awaited<ReturnType<typeof fetchMedia>>;
+}
+
+/** A turn that another message has to wait for. `over` is settled once OpenClaw would begin the next. */
+interface Busy {
+  session: string;
+  over: Promise<void>;
+}
+
+/** Gives the turn that has to be waited for, if there is one; rejects only if what is done cannot be acknowledged. */
+async function enter(
+  lane: Lane,
+  message: InboundMessage,
+  entrance: Entrance,
+  begun: () => void,
+): Promise<Busy | undefined> {
+  const { log, platform, signal } = lane;
+  for (let tries = 0, asked = 0; ; ) {
+    if (signal.aborted) return; // It comes again, and the transcript is asked then.
     try {
-      const adopted = await attempt(lane, message, again, begun);
-      if (adopted || !lane.signal.aborted) await message.ack();
+      const { taken, busy } = await attempt(lane, message, entrance, begun);
+      if (busy !== undefined) {
+        if (!entrance.inLine) return busy;
+        await busy.over;
+        const ms = Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** asked++);
+        await sleep(ms, undefined, { signal }).catch(() => {});
+        continue;
+      }
+      if (taken || !signal.aborted) await message.ack();
       return;
     } catch (error) {
-      if (lane.signal.aborted) return; // It comes again, and the transcript is asked then.
+      if (signal.aborted) return;
       const what = `${platform.id}: message ${message.id} could not begin a turn: ${messageOf(error)}`;
       const seconds = isOfTheDisk(error) ? DISK_SECONDS : RETRY_SECONDS[tries++];
       if (seconds === undefined) {
         log?.error?.(`${what}; it is given up`);
-        return message.ack();
+        await message.ack();
+        return;
       }
       log?.warn?.(`${what}; again in ${seconds} s`);
-      again = true;
-      await sleep(seconds * 1000, undefined, { signal: lane.signal }).catch(() => {});
-      if (lane.signal.aborted) return;
+      entrance.again = true;
+      await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
     }
   }
 }
@@ -84,13 +174,13 @@ function isOfTheDisk(error: unknown): boolean {
   );
 }
 
-/** True once OpenClaw has the turn, or had it before. */
+/** `taken` once OpenClaw has the turn, or had it before, or none is due; `busy` while another runs in its session. */
 async function attempt(
   lane: Lane,
   message: InboundMessage,
-  again: boolean,
+  entrance: Entrance,
   begun: () => void,
-): Promise<boolean> {
+): Promise<{ taken?: boolean; busy?: Busy }> {
   const { platform, account, cfg, runtime, channel } = lane;
   const accountId = account.accountId;
   const conversation: Conversation = { kind: message.chat.kind, id: message.chat.id };
@@ -101,15 +191,23 @@ async function attempt(
     runtime.routing.resolveAgentRoute({ cfg, channel: platform.id, accountId, peer }),
     direct ? undefined : message.threadId,
   );
-  if (again && (await isInTranscript(cfg, platform.id, route, fullId(message)))) return true;
+  if (entrance.again && (await isInTranscript(cfg, platform.id, route, fullId(message))))
+    return { taken: true };
+  entrance.again = false;
+  const { sessions } = lane;
+  const session = route.sessionKey;
+  // Whoever waits goes first; while a turn runs, this may be for that one: a command, or what it asked for.
+  if (!entrance.inLine && sessions.waiting.has(session) && !sessions.runs(session))
+    return { busy: { session, over: Promise.resolve() } };
 
   const ingress = await admit(lane, message, conversation, route);
   const { admission } = ingress.ingress;
   if (admission !== "dispatch") {
     if (ingress.senderAccess.decision === "pairing" && message.kind === "message") await pair(lane, message);
-    return true;
+    return { taken: true };
   }
-  const media = await fetchMedia(lane, message);
+  entrance.media ??= await fetchMedia(lane, message);
+  const { media } = entrance;
   const label = message.chat.title ?? message.sender.name ?? message.sender.username ?? message.chat.id;
   const prefix = direct ? platform.id : `${platform.id}:${conversation.kind}`;
   const text = media.missing ? `${message.text}\n${media.missing}`.trim() : message.text;
@@ -157,13 +255,14 @@ async function attempt(
   const answers = answered(platform, message);
   let adopted = false;
   let abandoned = false;
-  let queued = false;
-  let over = false;
-  let wake = () => {};
-  const end = () => {
-    over = true;
-    wake();
-  };
+  let busy = false;
+  // OpenClaw drops what is withdrawn from its queue when the turn before it is over, and says so.
+  const withdrawn = new AbortController();
+  const signal = AbortSignal.any([lane.signal, withdrawn.signal]);
+  let ring = () => {};
+  const over = new Promise<void>((resolve) => {
+    ring = resolve;
+  });
   let parts = 0;
   let failure: unknown;
   const turn = {
@@ -188,24 +287,23 @@ async function attempt(
       },
     },
     turnAdoptionLifecycle: {
-      // Messages of a queue are not made one: each keeps its own id in the transcript.
+      // What comes meanwhile is no part of this turn: each message has one of its own, with its id in the transcript.
       admission: "exclusive",
       onAdopted: async () => {
-        // If the disk does not take this, the turn does not begin.
+        // OpenClaw has it on the disk. If the disk does not take this, the turn does not begin.
         await message.ack();
         adopted = true;
         begun();
-        end();
       },
       onDeferred: () => {
-        queued = true;
-        begun();
+        busy = true;
+        withdrawn.abort();
       },
       onAbandoned: () => {
         abandoned = true;
       },
-      onSettled: end,
-      abortSignal: lane.signal,
+      onSettled: () => ring(),
+      abortSignal: signal,
     },
     replyOptions: { sourceReplyDeliveryMode: "automatic" },
     replyPipeline: {
@@ -216,24 +314,21 @@ async function attempt(
     },
   };
   try {
-    await runtime.inbound.dispatch(turn);
+    await sessions.run(session, runtime.inbound.dispatch(turn));
   } catch (error) {
     failure = error;
     // What began is OpenClaw's to end.
     if (adopted) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
   }
-  // In OpenClaw's queue it is in memory alone: the inbox keeps it until its turn begins.
-  if (queued && !over && failure === undefined && !lane.signal.aborted)
-    await new Promise<void>((resolve) => {
-      wake = () => {
-        lane.signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      lane.signal.addEventListener("abort", wake);
-    });
-  if (abandoned && !adopted) failure ??= new Error("OpenClaw's queue gave it up");
-  if (failure !== undefined && !adopted) throw failure;
-  return adopted;
+  if (adopted) return { taken: true };
+  if (failure === undefined && busy) {
+    if (lane.signal.aborted) ring();
+    lane.signal.addEventListener("abort", () => ring(), { once: true });
+    return { busy: { session, over } };
+  }
+  if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
+  if (failure !== undefined) throw failure;
+  return {};
 }
 
 /** The id of a slash command, where the platform wants its answer to name it. */

@@ -21,7 +21,7 @@ import {
   type StartContext,
   sdk,
 } from "./channel-host.js";
-import { answered, type Delivered, handle, nativeId } from "./channel-inbound.js";
+import { answered, type Delivered, handle, Line, nativeId, Sessions } from "./channel-inbound.js";
 import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
@@ -191,6 +191,7 @@ async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"],
     });
     const lane = {
       ...{ platform, account, channel: native, runtime: channelRuntime, core, log, signal: abortSignal },
+      sessions: new Sessions(),
       // Agents, bindings and groups may have changed since the account started.
       get cfg() {
         return core?.config?.current?.() ?? cfg;
@@ -198,7 +199,8 @@ async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"],
       deliver: (payload: ReplyPayload, message: InboundMessage, route: Route, id: string) =>
         deliver(platform, native, { payload, message, route, id, cfg, log, account }),
     };
-    const chats = new Chats();
+    // Turns begin in the order of their chat's messages; they end whenever they do.
+    const chats = new Line();
     try {
       for await (const message of native.messages({ signal: abortSignal })) {
         context.setStatus({ ...context.getStatus(), accountId, lastInboundAt: Date.now() });
@@ -247,27 +249,6 @@ const aborted = (signal: AbortSignal) =>
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
-
-/** Turns begin in the order of their chat's messages; they end whenever they do. */
-class Chats {
-  #last = new Map<string, Promise<void>>();
-
-  /** Resolves once the turn has begun, or will not. */
-  next(chat: string, run: (begun: () => void) => Promise<void>): Promise<void> {
-    const before = this.#last.get(chat) ?? Promise.resolve();
-    const mine = before.then(
-      () =>
-        new Promise<void>((begun) => {
-          run(begun).finally(begun);
-        }),
-    );
-    this.#last.set(chat, mine);
-    mine.finally(() => {
-      if (this.#last.get(chat) === mine) this.#last.delete(chat);
-    });
-    return mine;
-  }
-}
 
 /** Tells OpenClaw how an account is, in its words, whenever that changed. */
 function reporter({ accountId, setStatus, getStatus, log }: StartContext): (channel: NativeChannel) => void {

@@ -37,8 +37,11 @@ function addon(): Addon {
   return loaded.addon;
 }
 
-/** A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. */
-export const GATEWAY_CACHE_BYTES = 8 << 20;
+/**
+ * A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. What is above this, sled
+ * takes at 256 pages all the same, which is some 6 MiB a store.
+ */
+export const GATEWAY_CACHE_BYTES = 1 << 20;
 
 /** Opens the store at `path`. */
 export function openStore(path: string, options: EventStoreOptions = {}): Promise<EventStore> {
