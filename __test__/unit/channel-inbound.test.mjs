@@ -121,6 +121,7 @@ test("who comes when a turn has just ended does not overtake who waits", async (
     meet(
       async (lifecycle) => {
         if (running) return defer(lifecycle, over);
+        if (name === "waits") await settle();
         order.push(name);
         await lifecycle.onAdopted();
       },
@@ -129,10 +130,13 @@ test("who comes when a turn has just ended does not overtake who waits", async (
     );
   const waits = ask("waits");
   await settle();
-  running = false;
+  const late = over
+    .then(() => {
+      running = false;
+    })
+    .then(() => ask("late").done);
   end();
-  const late = ask("late");
-  await Promise.all([waits.done, late.done]);
+  await Promise.all([waits.done, late]);
   assert.deepEqual(order, ["waits", "late"]);
 });
 

@@ -72,23 +72,11 @@ export class Line {
   }
 }
 
-/** What an account asks of each session: that runs, or that waits. */
+/** What waits for a turn, by session. */
 export class Sessions {
   readonly waiting = new Line();
-  #running = new Map<string, Set<Promise<unknown>>>();
-
-  runs = (session: string): boolean => this.#running.has(session);
-
-  async run(session: string, turn: Promise<unknown>): Promise<void> {
-    const all = this.#running.get(session) ?? new Set();
-    this.#running.set(session, all.add(turn));
-    try {
-      await turn;
-    } finally {
-      all.delete(turn);
-      if (all.size === 0) this.#running.delete(session);
-    }
-  }
+  /** Where a turn is over, and the first that waited is about to begin the next. */
+  readonly changing = new Set<string>();
 }
 
 /**
@@ -107,9 +95,15 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
   begun();
   entrance.inLine = true;
   await new Promise<void>((done, failed) => {
-    lane.sessions.waiting.next(busy.session, async (mine) => {
+    const { waiting, changing } = lane.sessions;
+    waiting.next(busy.session, async (mine) => {
       await busy.over;
-      await enter(lane, message, entrance, mine).then(() => done(), failed);
+      const next = () => {
+        changing.delete(busy.session);
+        mine();
+      };
+      await enter(lane, message, entrance, next).then(() => done(), failed);
+      changing.delete(busy.session);
     });
   });
 }
@@ -196,8 +190,9 @@ async function attempt(
   entrance.again = false;
   const { sessions } = lane;
   const session = route.sessionKey;
-  // Whoever waits goes first; while a turn runs, this may be for that one: a command, or what it asked for.
-  if (!entrance.inLine && sessions.waiting.has(session) && !sessions.runs(session))
+  // Whoever waits goes first, but for a command.
+  const isCommand = message.kind === "command" || runtime.text.hasControlCommand(message.text, cfg);
+  if (!entrance.inLine && !isCommand && sessions.changing.has(session))
     return { busy: { session, over: Promise.resolve() } };
 
   const ingress = await admit(lane, message, conversation, route);
@@ -297,12 +292,16 @@ async function attempt(
       },
       onDeferred: () => {
         busy = true;
+        sessions.changing.delete(session);
         withdrawn.abort();
       },
       onAbandoned: () => {
         abandoned = true;
       },
-      onSettled: () => ring(),
+      onSettled: () => {
+        if (busy) sessions.changing.add(session);
+        ring();
+      },
       abortSignal: signal,
     },
     replyOptions: { sourceReplyDeliveryMode: "automatic" },
@@ -314,7 +313,7 @@ async function attempt(
     },
   };
   try {
-    await sessions.run(session, runtime.inbound.dispatch(turn));
+    await runtime.inbound.dispatch(turn);
   } catch (error) {
     failure = error;
     // What began is OpenClaw's to end.
