@@ -45,7 +45,7 @@ async function operator({ gateway, until }) {
         client ??= await connectGateway({ port: gateway.home.port, log: gateway.log }, gateway.home.token);
         await client.request("config.get", {});
         await client.request("logs.tail", { limit: 200 });
-        if (turn % 5 === 0) await gateway.edit({});
+        if (turn % 40 === 0) await gateway.edit({});
       }
     } catch {
       client = undefined; // it was killed
