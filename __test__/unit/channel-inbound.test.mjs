@@ -1,5 +1,6 @@
 // When a message of a channel is acknowledged, whatever OpenClaw does with its turn.
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { handle, Sessions } from "../../dist/adapters/channel-inbound.js";
@@ -106,7 +107,10 @@ test("what comes while a turn runs stays in the inbox and holds up no other, and
   end();
   await Promise.all([first, ...later].map(({ done }) => done));
   assert.deepEqual(order, ["second", "third"]);
-  for (const { seen } of later) assert.deepEqual([seen.acks > 0, seen.warned], [true, []]);
+  for (const { seen, stop } of later) {
+    assert.deepEqual([seen.acks > 0, seen.warned], [true, []]);
+    assert.equal(getEventListeners(stop.signal, "abort").length, 0, "the channel keeps something of each");
+  }
 });
 
 test("who comes when a turn has just ended does not overtake who waits", async () => {

@@ -53,8 +53,6 @@ export interface Delivered {
 export class Line {
   #last = new Map<string, Promise<void>>();
 
-  has = (key: string): boolean => this.#last.has(key);
-
   /** Resolves once the work has begun, or will not. */
   next(key: string, run: (begun: () => void) => Promise<void>): Promise<void> {
     const before = this.#last.get(key) ?? Promise.resolve();
@@ -321,8 +319,10 @@ async function attempt(
   }
   if (adopted) return { taken: true };
   if (failure === undefined && busy) {
+    // A channel lives long: nothing of this message stays with its signal.
     if (lane.signal.aborted) ring();
-    lane.signal.addEventListener("abort", () => ring(), { once: true });
+    lane.signal.addEventListener("abort", ring);
+    over.finally(() => lane.signal.removeEventListener("abort", ring));
     return { busy: { session, over } };
   }
   if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
