@@ -276,6 +276,35 @@ describe("the channels in one stock gateway", () => {
     assert.equal(asked("a stranger no more").length, 1);
   });
 
+  test("who may write is edited while the channels run, and none of them starts again for it", async () => {
+    const id = "core-telegram";
+    const late = "4711";
+    const starts = async () => {
+      const { channelAccounts } = JSON.parse(await openclaw("channels", "status", "--json"));
+      return IDS.map(
+        (one) => channelAccounts[one].find(({ accountId }) => accountId === "default").lastStartAt,
+      );
+    };
+    const before = await starts();
+    const config = JSON.parse(readFileSync(home.configPath, "utf8"));
+    config.channels[id].allowFrom.push(late);
+    config.messages = { ...config.messages, ackReactionScope: "all" };
+    await home.write("openclaw.json", config);
+    // Until OpenClaw has read it, they are a stranger.
+    await until(
+      async () => {
+        await CASES[id].write(sims[id], late, "let in while it runs");
+        return (await said(id, late)).some(isAnswer);
+      },
+      { timeoutMs: HANGS_MS, everyMs: 1000, timeoutMessage: () => gateway.log() },
+    );
+    assert.match(
+      gateway.log(),
+      /evaluating reload \([^)]*core-telegram\.allowFrom, messages\.ackReactionScope\)/,
+    );
+    assert.deepEqual(await starts(), before);
+  });
+
   each("in a group, who mentions the bot is answered, and nobody else", GROUPS, async (id, one, sim) => {
     const [owner, stranger] = one.people;
     await one.post(sim, owner, `not for the bot on ${id}`);
@@ -459,14 +488,23 @@ describe("the channels in one stock gateway", () => {
     await start();
     const turns = (id) => numbers.map((number) => turnsWith(words(id, number)).length);
     for (const id of IDS) {
-      // An answer that was on its way to the platform goes out at most once.
+      // An answer that was on its way to the platform goes out at most once. What OpenClaw was about to queue, it takes up
+      // five minutes later.
       await until(async () => !turns(id).includes(0) && (await answers(id)) >= numbers.length - 1, {
-        timeoutMs: HANGS_MS,
+        timeoutMs: HANGS_MS + 120_000,
         timeoutMessage: () => `${id} has turns ${turns(id)}\n${gateway.log()}`,
       });
       assert.deepEqual(turns(id), [1, 1, 1], id);
     }
-    for (const id of IDS) assert.ok((await answers(id)) <= numbers.length, `${id} heard an answer twice`);
+    for (const id of IDS) {
+      assert.ok((await answers(id)) <= numbers.length, `${id} heard an answer twice`);
+      // What OpenClaw says of a turn without an answer: nobody hears that of one that only waited.
+      const heard = await said(id, person(id), before.get(id));
+      assert.deepEqual(
+        heard.filter(({ text }) => /produce or deliver a reply/.test(text)),
+        [],
+      );
+    }
   });
 
   test("what was delivered twice has one turn, whether OpenClaw had begun it or not", async () => {

@@ -3,17 +3,18 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { handle, Sessions } from "../../dist/adapters/channel-inbound.js";
+import { handle, nativeId, Turns } from "../../dist/adapters/channel-inbound.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
-function meet(dispatch, failures = [], sessions = new Sessions()) {
+function meet(dispatch, failures = [], turns = new Turns()) {
   const stop = new AbortController();
-  const seen = { acks: 0, begun: 0, warned: [] };
+  const seen = { acks: 0, begun: 0, ids: [], warned: [] };
   const message = {
     ...{ id: "m1", messageId: "1", kind: "message", text: "hello", redelivered: false, attachments: [] },
     ...{ sender: { id: "7" }, chat: { id: "7", kind: "direct" } },
     ack: async () => {
+      await turn();
       const failure = failures.shift();
       if (failure) throw failure;
       seen.acks++;
@@ -25,7 +26,7 @@ function meet(dispatch, failures = [], sessions = new Sessions()) {
     cfg: {},
     channel: {},
     signal: stop.signal,
-    sessions,
+    turns,
     log: { warn: (text) => seen.warned.push(text), error: (text) => seen.warned.push(text) },
     runtime: {
       routing: { resolveAgentRoute: () => ({ agentId: "main", sessionKey: "agent:main:main" }) },
@@ -40,7 +41,10 @@ function meet(dispatch, failures = [], sessions = new Sessions()) {
             ...{ commandAccess: {}, activationAccess: {} },
           }),
         },
-        buildContext: () => ({}),
+        buildContext: ({ messageId }) => {
+          seen.ids.push(messageId);
+          return {};
+        },
         dispatch: ({ turnAdoptionLifecycle }) => dispatch(turnAdoptionLifecycle, seen),
       },
     },
@@ -60,11 +64,15 @@ test("a turn that begins at once is acknowledged then", async () => {
   assert.equal(seen.begun, 1);
 });
 
-/** What OpenClaw does with a message while a turn runs: it is dropped from the queue when that is over, if it was withdrawn. */
-const defer = async (lifecycle, over) => {
+/** What OpenClaw does with a message while a turn runs: it is queued, dropped once it is withdrawn, and known from then on. */
+const queue = async (lifecycle) => {
   lifecycle.onDeferred();
-  assert.ok(lifecycle.abortSignal.aborted, "OpenClaw would begin it out of its queue");
-  over.then(() => {
+  await turn();
+  assert.ok(
+    !lifecycle.abortSignal.aborted,
+    "OpenClaw says that there is no answer if it is withdrawn before this returns",
+  );
+  lifecycle.abortSignal.addEventListener("abort", () => {
     lifecycle.onAbandoned();
     lifecycle.onSettled();
   });
@@ -72,65 +80,114 @@ const defer = async (lifecycle, over) => {
 const settle = async () => {
   for (let n = 0; n < 20; n++) await turn();
 };
-
-test("what comes while a turn runs stays in the inbox and holds up no other, and begins when that turn ends", async () => {
-  const sessions = new Sessions();
+/** Something that ends when it is told to. */
+const lasting = () => {
   let end;
   const over = new Promise((resolve) => {
     end = resolve;
   });
-  const first = meet(
-    async (lifecycle) => {
-      await lifecycle.onAdopted();
-      await over;
-    },
-    [],
-    sessions,
-  );
-  await settle();
-  let running = true;
-  const order = [];
-  const later = ["second", "third"].map((name) =>
-    meet(
-      async (lifecycle) => {
-        if (running) return defer(lifecycle, over);
-        order.push(name);
-        await lifecycle.onAdopted();
-      },
-      [],
-      sessions,
-    ),
-  );
-  await settle();
-  assert.deepEqual([later[0].seen.acks, later[0].seen.begun], [0, 1]);
-  running = false;
-  end();
-  await Promise.all([first, ...later].map(({ done }) => done));
-  assert.deepEqual(order, ["second", "third"]);
-  for (const { seen, stop } of later) {
-    assert.deepEqual([seen.acks > 0, seen.warned], [true, []]);
-    assert.equal(getEventListeners(stop.signal, "abort").length, 0, "the channel keeps something of each");
-  }
+  return { over, end };
+};
+
+for (const whose of ["a channel", "somebody else"])
+  test(`what comes while a turn of ${whose} runs stays in the inbox and holds up no other, and begins when that turn ends`, async () => {
+    const turns = new Turns();
+    const { over, end } = lasting();
+    const first =
+      whose === "a channel" &&
+      meet(
+        async (lifecycle) => {
+          await lifecycle.onAdopted();
+          await over;
+        },
+        [],
+        turns,
+      );
+    await settle();
+    let running = true;
+    const order = [];
+    const later = ["second", "third"].map((name) =>
+      meet(
+        async (lifecycle) => {
+          if (running) return queue(lifecycle);
+          order.push(name);
+          await lifecycle.onAdopted();
+        },
+        [],
+        turns,
+      ),
+    );
+    await settle();
+    assert.deepEqual([later[0].seen.acks, later[0].seen.begun], [0, 1]);
+    running = false;
+    end();
+    await Promise.all([first, ...later].map((one) => one?.done));
+    assert.deepEqual(order, ["second", "third"]);
+    assert.equal(turns.end("agent:main:main"), undefined, "a turn that is over counts as running");
+    for (const { seen, stop } of later) {
+      assert.deepEqual([seen.acks > 0, seen.warned], [true, []]);
+      assert.equal(getEventListeners(stop.signal, "abort").length, 0, "the channel keeps something of each");
+    }
+  });
+
+test("what was withdrawn from the queue comes under another id, is out of the queue for good, and not passed over", async () => {
+  let dispatched = 0;
+  const { seen, done, stop } = meet(async (lifecycle) => {
+    if (++dispatched > 2) return;
+    await queue(lifecycle);
+    // As it is being taken out of the queue.
+    lifecycle.abortSignal.addEventListener("abort", () => {
+      assert.rejects(lifecycle.onAdopted(), /withdrawn/).then(() => seen.refused++);
+    });
+  });
+  seen.refused = 0;
+  while (seen.warned.length === 0) await turn();
+  assert.match(seen.warned[0], /passed it over; again in 1 s/);
+  assert.deepEqual([seen.acks, seen.refused, seen.ids.map(nativeId)], [0, 2, ["1", "1", "1"]]);
+  assert.equal(new Set(seen.ids).size, 3);
+  stop.abort();
+  await done;
+});
+
+test("what steers the turn that runs is OpenClaw's from then on, and begins no other", async () => {
+  let dispatched = 0;
+  const { seen, done } = meet(async (lifecycle) => {
+    dispatched++;
+    lifecycle.onDeferred();
+    await lifecycle.onAdopted();
+    lifecycle.onSettled();
+  });
+  await done;
+  assert.deepEqual([seen.acks > 0, seen.begun, dispatched], [true, 1, 1]);
+});
+
+test("what begins out of OpenClaw's queue before it was said to wait begins once", async () => {
+  let dispatched = 0;
+  const { seen, done } = meet(async (lifecycle) => {
+    dispatched++;
+    lifecycle.onDeferred();
+    // Not awaited: this returns while the beginning is being written down.
+    lifecycle.onAdopted().then(() => lifecycle.onSettled());
+  });
+  await done;
+  assert.deepEqual([seen.acks > 0, dispatched], [true, 1]);
 });
 
 test("who comes when a turn has just ended does not overtake who waits", async () => {
-  const sessions = new Sessions();
+  const turns = new Turns();
   let running = true;
-  let end;
-  const over = new Promise((resolve) => {
-    end = resolve;
-  });
+  const { over, end } = lasting();
   const order = [];
   const ask = (name) =>
     meet(
       async (lifecycle) => {
-        if (running) return defer(lifecycle, over);
+        if (running) return queue(lifecycle);
         if (name === "waits") await settle();
         order.push(name);
         await lifecycle.onAdopted();
       },
       [],
-      sessions,
+      turns,
     );
   const waits = ask("waits");
   await settle();
@@ -145,7 +202,7 @@ test("who comes when a turn has just ended does not overtake who waits", async (
 });
 
 test("what waits when the channel stops is left to the next start", async () => {
-  const { seen, done, stop } = meet((lifecycle) => defer(lifecycle, new Promise(() => {})));
+  const { seen, done, stop } = meet((lifecycle) => queue(lifecycle));
   await settle();
   stop.abort();
   await done;

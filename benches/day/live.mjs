@@ -24,8 +24,8 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
   // Not below a third: a gateway takes as long to start on a short day.
   const share = Math.max(0.3, Math.min(1, script.lengthMs / 600_000));
   const world = await startWorld({ share });
-  // Slack tries for the last time after five minutes.
-  const patience = graceMs ?? 60_000 + 300_000 * share;
+  // Slack tries for the last time after five minutes, and as long is what OpenClaw was about to send somebody's who was killed.
+  const patience = graceMs ?? 360_000;
   const gateway = await createSide(side, {
     ...{ world, model, log, stallMs: stall?.forMs ?? 0 },
     fullDisk: script.events.some((event) => event.do === "disk"),
@@ -57,7 +57,7 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
     const after = (ms, run) => pending.push(sleep(ms).then(run));
     const watching = during?.({ gateway, until: start + script.lengthMs });
     let strikes = Promise.resolve();
-    /** What is done to the process waits for one that has started: a machine may be slow. */
+    /** What is done to the process waits for one that has started, and for what was done before: a machine may be slow. */
     async function strike(event, done) {
       await until(gateway.up, { timeoutMs: 600_000, timeoutMessage: "the gateway did not come back" });
       // What an ended process left is taken up before the next one ends.
@@ -68,7 +68,8 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
         done.did = await gateway.fill();
         await sleep(event.forMs);
         gateway.free();
-      } else done.did = event.do === "stall" ? gateway.stall() : gateway.kill();
+      } else if (event.do === "config") await gateway.edit(event);
+      else done.did = event.do === "stall" ? gateway.stall() : gateway.kill();
     }
     for (const event of script.events) {
       await sleep(Math.max(0, start + event.atMs - performance.now()));
@@ -78,7 +79,7 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
       }
       const done = { ...event, atMs: performance.now() };
       notes.done.push(done);
-      if (["outage", "limits", "config"].includes(event.do)) log(event.do);
+      if (["outage", "limits"].includes(event.do)) log(event.do);
       if (event.do === "outage") {
         model.weather.outage = true;
         after(event.forMs, () => {
@@ -87,8 +88,7 @@ export async function live(side, script, { graceMs, keep, say = () => {}, during
       } else if (event.do === "limits") {
         model.weather.limited = 6;
         await world.limit();
-      } else if (event.do === "config") await gateway.edit(event);
-      else {
+      } else {
         strikes = strikes.then(() => strike(event, done));
         pending.push(strikes);
       }

@@ -1,5 +1,6 @@
 // One message of a platform on its way to an agent: whether OpenClaw admits it, and how its turn begins.
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attachment, InboundMessage } from "../../index.js";
 import { openTranscripts } from "../events/host.js";
@@ -25,7 +26,7 @@ const RETRY_SECONDS = [1, 5, 30, 120];
 const DISK_SECONDS = 5;
 /** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
 const SQLITE_OF_THE_DISK = new Set([10, 13]);
-/** Between two times that a session is asked for which OpenClaw still has a turn, at first and at most. */
+/** Between two times that OpenClaw is asked whether a turn is over which no channel began, at first and at most. */
 const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
@@ -41,7 +42,7 @@ export interface Lane {
   core: unknown;
   log: Log | undefined;
   signal: AbortSignal;
-  sessions: Sessions;
+  turns: Turns;
   deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
 }
 export interface Delivered {
@@ -68,40 +69,61 @@ export class Line {
     });
     return mine;
   }
+
+  /** Whether something of this key has not begun. */
+  has(key: string): boolean {
+    return this.#last.has(key);
+  }
 }
 
-/** What waits for a turn, by session. */
-export class Sessions {
+/** The turns of all channels, by session. */
+export class Turns {
+  /** What waits for one. */
   readonly waiting = new Line();
-  /** Where a turn is over, and the first that waited is about to begin the next. */
-  readonly changing = new Set<string>();
+  #running = new Map<string, Set<Promise<void>>>();
+
+  /** Gives what ends it. */
+  begin(session: string): () => void {
+    const running = this.#running.get(session) ?? new Set();
+    let end = () => {};
+    const over = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#running.set(session, running.add(over));
+    return () => {
+      running.delete(over);
+      if (running.size === 0 && this.#running.get(session) === running) this.#running.delete(session);
+      end();
+    };
+  }
+
+  /** The end of the turn that runs, if it is a channel's. */
+  end(session: string): Promise<void> | undefined {
+    const running = this.#running.get(session);
+    return running && Promise.race(running);
+  }
 }
 
 /**
  * Takes a message to its end. `begun` is called once the next message of the same chat may begin: this one's turn was
  * taken over by OpenClaw, waits for another, or will not come.
  *
- * What comes while a turn runs stays in the inbox, and its turn begins when that one is over. A turn out of OpenClaw's
- * queue, which is in memory, is none that OpenClaw takes up after a crash, as it does with one that begins at once.
+ * What comes while a turn runs stays in the inbox until that one is over. OpenClaw would queue it, in memory, and a turn out
+ * of its queue is none that it takes up after a crash, as it does with one that begins at once: so it is withdrawn from
+ * the queue, and comes anew.
  */
 export async function handle(lane: Lane, message: InboundMessage, begun: () => void): Promise<void> {
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
-  const entrance: Entrance = { again: message.redelivered, inLine: false };
+  const entrance: Entrance = { again: message.redelivered, inLine: false, withdrawn: 0, asked: 0 };
   const busy = await enter(lane, message, entrance, begun);
   if (!busy) return;
   begun();
   entrance.inLine = true;
   await new Promise<void>((done, failed) => {
-    const { waiting, changing } = lane.sessions;
-    waiting.next(busy.session, async (mine) => {
+    lane.turns.waiting.next(busy.session, async (mine) => {
       await busy.over;
-      const next = () => {
-        changing.delete(busy.session);
-        mine();
-      };
-      await enter(lane, message, entrance, next).then(() => done(), failed);
-      changing.delete(busy.session);
+      await enter(lane, message, entrance, mine).then(() => done(), failed);
     });
   });
 }
@@ -112,10 +134,13 @@ interface Entrance {
   again: boolean;
   /** It is the first of those that wait. */
   inLine: boolean;
+  /** How often it was withdrawn from OpenClaw's queue, and how often in vain asked whether the turn before is over. */
+  withdrawn: number;
+  asked: number;
   media?: Awaited<ReturnType<typeof fetchMedia>>;
 }
 
-/** A turn that another message has to wait for. `over` is settled once OpenClaw would begin the next. */
+/** A turn that a message has to wait for; `over` settles when it may be over. */
 interface Busy {
   session: string;
   over: Promise<void>;
@@ -129,15 +154,13 @@ async function enter(
   begun: () => void,
 ): Promise<Busy | undefined> {
   const { log, platform, signal } = lane;
-  for (let tries = 0, asked = 0; ; ) {
+  for (let tries = 0; ; ) {
     if (signal.aborted) return; // It comes again, and the transcript is asked then.
     try {
       const { taken, busy } = await attempt(lane, message, entrance, begun);
       if (busy !== undefined) {
         if (!entrance.inLine) return busy;
         await busy.over;
-        const ms = Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** asked++);
-        await sleep(ms, undefined, { signal }).catch(() => {});
         continue;
       }
       if (taken || !signal.aborted) await message.ack();
@@ -186,11 +209,10 @@ async function attempt(
   if (entrance.again && (await isInTranscript(cfg, platform.id, route, fullId(message))))
     return { taken: true };
   entrance.again = false;
-  const { sessions } = lane;
   const session = route.sessionKey;
   // Whoever waits goes first, but for a command.
   const isCommand = message.kind === "command" || runtime.text.hasControlCommand(message.text, cfg);
-  if (!entrance.inLine && !isCommand && sessions.changing.has(session))
+  if (!entrance.inLine && !isCommand && lane.turns.waiting.has(session))
     return { busy: { session, over: Promise.resolve() } };
 
   const ingress = await admit(lane, message, conversation, route);
@@ -207,7 +229,8 @@ async function attempt(
   const ctxPayload = runtime.inbound.buildContext({
     channel: platform.id,
     accountId,
-    messageId: message.messageId,
+    // OpenClaw takes one id for one message, and passes over the second. `nativeId` reads either.
+    messageId: entrance.withdrawn > 0 ? `${fullId(message)}#${entrance.withdrawn}` : message.messageId,
     messageIdFull: fullId(message),
     timestamp: message.timestampMs,
     from: `${prefix}:${direct ? message.sender.id : message.chat.id}`,
@@ -246,15 +269,15 @@ async function attempt(
 
   // What the platform shows as unanswered until then.
   const answers = answered(platform, message);
-  let adopted = false;
+  let adoption: Promise<void> | undefined;
+  let end: (() => void) | undefined;
   let abandoned = false;
-  let busy = false;
-  // OpenClaw drops what is withdrawn from its queue when the turn before it is over, and says so.
+  let queued = false;
   const withdrawn = new AbortController();
   const signal = AbortSignal.any([lane.signal, withdrawn.signal]);
-  let ring = () => {};
-  const over = new Promise<void>((resolve) => {
-    ring = resolve;
+  let settle = () => {};
+  const settled = new Promise<void>((resolve) => {
+    settle = resolve;
   });
   let parts = 0;
   let failure: unknown;
@@ -283,23 +306,21 @@ async function attempt(
       // What comes meanwhile is no part of this turn: each message has one of its own, with its id in the transcript.
       admission: "exclusive",
       onAdopted: async () => {
+        // OpenClaw puts it back, and then drops it.
+        if (withdrawn.signal.aborted) throw new Error(`${platform.id}: message ${message.id} was withdrawn`);
         // OpenClaw has it on the disk. If the disk does not take this, the turn does not begin.
-        await message.ack();
-        adopted = true;
+        adoption = message.ack();
+        await adoption;
+        end = lane.turns.begin(session);
         begun();
       },
       onDeferred: () => {
-        busy = true;
-        sessions.changing.delete(session);
-        withdrawn.abort();
+        queued = true;
       },
       onAbandoned: () => {
         abandoned = true;
       },
-      onSettled: () => {
-        if (busy) sessions.changing.add(session);
-        ring();
-      },
+      onSettled: () => settle(),
       abortSignal: signal,
     },
     replyOptions: { sourceReplyDeliveryMode: "automatic" },
@@ -315,19 +336,35 @@ async function attempt(
   } catch (error) {
     failure = error;
     // What began is OpenClaw's to end.
-    if (adopted) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
+    if (end) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
   }
-  if (adopted) return { taken: true };
-  if (failure === undefined && busy) {
-    // A channel lives long: nothing of this message stays with its signal.
-    if (lane.signal.aborted) ring();
-    lane.signal.addEventListener("abort", ring);
-    over.finally(() => lane.signal.removeEventListener("abort", ring));
-    return { busy: { session, over } };
+  await adoption?.catch(() => {});
+  if (end) {
+    end();
+    return { taken: true };
+  }
+  if (failure === undefined && queued) {
+    // Before the dispatch is over, OpenClaw would tell the person that there is no answer.
+    withdrawn.abort();
+    entrance.withdrawn++;
+    let over = lane.turns.end(session);
+    if (over) entrance.asked = 0;
+    else over = sleep(Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** entrance.asked++));
+    return { busy: { session, over: orStopped(Promise.all([settled, over]), lane.signal) } };
   }
   if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
+  if (failure === undefined && entrance.withdrawn > 0) failure = new Error("OpenClaw passed it over");
   if (failure !== undefined) throw failure;
   return {};
+}
+
+async function orStopped(over: Promise<unknown>, stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return;
+  // A channel lives long: nothing of a message stays with its signal.
+  const done = new AbortController();
+  const stopped = once(stop, "abort", { signal: done.signal }).then(() => {});
+  await Promise.race([over, stopped.catch(() => {})]);
+  done.abort();
 }
 
 /** The id of a slash command, where the platform wants its answer to name it. */

@@ -10,7 +10,6 @@ import {
   type Account,
   type ActionContext,
   type HostConfig,
-  type Log,
   messageOf,
   type NativeChannel,
   type ReplyPayload,
@@ -21,7 +20,7 @@ import {
   type StartContext,
   sdk,
 } from "./channel-host.js";
-import { answered, type Delivered, handle, Line, nativeId, Sessions } from "./channel-inbound.js";
+import { answered, type Delivered, handle, type Lane, Line, nativeId, Turns } from "./channel-inbound.js";
 import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
@@ -35,6 +34,18 @@ export interface ChannelsApi {
 }
 
 const DEFAULT_ACCOUNT = "default";
+/** Fields that are read for each message: an edit of one is no reason to start an account again. */
+const LIVE = [
+  ...["dmPolicy", "allowFrom", "groupPolicy", "groupAllowFrom", "groups"],
+  ...["replyToMode", "mediaMaxMb", "defaultTo"],
+] as const satisfies (keyof Section)[];
+const live = (path: string) => LIVE.flatMap((field) => [`${path}.${field}`, `${path}.accounts.*.${field}`]);
+/** What OpenClaw starts a channel again for unless it says that it need not. These are OpenClaw's to read, or read live. */
+const OF_ALL_CHANNELS = [
+  ...["agents.defaults.mediaMaxMb", "channels.defaults", "channels.modelByChannel", "messages.inbound"],
+  ...["messages.ackReactionScope", "commands", "accessGroups", "tts", "surfaces", "acp.stream"],
+  "diagnostics.flags",
+];
 /** How often an account's health is reported. */
 const REPORT_MS = 1000;
 const MEDIA_MAX_MB = 20;
@@ -47,6 +58,7 @@ interface Shared {
   store?: { opened: Promise<EventStore>; users: number };
   /** The one before, while it closes: two cannot be open. */
   closing?: Promise<void>;
+  turns: Turns;
 }
 interface Running {
   channel: NativeChannel;
@@ -55,7 +67,7 @@ interface Running {
 const SHARED = Symbol.for("openclaw.core.channels");
 function shared(): Shared {
   const global = globalThis as Record<symbol, unknown>;
-  global[SHARED] ??= { running: new Map() };
+  global[SHARED] ??= { running: new Map(), turns: new Turns() };
   return global[SHARED] as Shared;
 }
 
@@ -189,15 +201,17 @@ async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"],
       channel: native,
       sent: () => context.setStatus({ ...context.getStatus(), accountId, lastOutboundAt: Date.now() }),
     });
-    const lane = {
-      ...{ platform, account, channel: native, runtime: channelRuntime, core, log, signal: abortSignal },
-      sessions: new Sessions(),
-      // Agents, bindings and groups may have changed since the account started.
+    const lane: Lane = {
+      ...{ platform, channel: native, runtime: channelRuntime, core, log, signal: abortSignal },
+      turns: shared().turns,
+      // Agents, bindings and who may write may have changed since the account started.
       get cfg() {
         return core?.config?.current?.() ?? cfg;
       },
-      deliver: (payload: ReplyPayload, message: InboundMessage, route: Route, id: string) =>
-        deliver(platform, native, { payload, message, route, id, cfg, log, account }),
+      get account() {
+        return accountOf(lane.cfg, platform, accountId);
+      },
+      deliver: (payload, message, route, id) => deliver(lane, { payload, message, route, id }),
     };
     // Turns begin in the order of their chat's messages; they end whenever they do.
     const chats = new Line();
@@ -306,19 +320,10 @@ async function loadMedia(url: string, account: Account, access: Record<string, u
 
 /** An answer that is not the last one of its turn, or whose turn OpenClaw's queue does not take. */
 async function deliver(
-  platform: PlatformRow,
-  channel: NativeChannel,
-  answer: {
-    payload: ReplyPayload;
-    message: InboundMessage;
-    route: Route;
-    id: string;
-    cfg: HostConfig;
-    log: Log | undefined;
-    account: Account;
-  },
+  { platform, channel, cfg, log, account }: Lane,
+  answer: { payload: ReplyPayload; message: InboundMessage; route: Route; id: string },
 ): Promise<Delivered> {
-  const { payload, message, route, id, cfg, log, account } = answer;
+  const { payload, message, route, id } = answer;
   const urls = payload.mediaUrls ?? (payload.mediaUrl === undefined ? [] : [payload.mediaUrl]);
   if (!isText(payload.text) && urls.length === 0) return { messageIds: [], visibleReplySent: false };
   const attachments = [];
@@ -454,7 +459,7 @@ export function channelPlugin(platform: PlatformRow, core: ChannelsApi["runtime"
       threads: true,
       blockStreaming: true,
     },
-    reload: { configPrefixes: [path] },
+    reload: { configPrefixes: [path], noopPrefixes: [...OF_ALL_CHANNELS, ...live(path)] },
     config: {
       listAccountIds: (cfg: HostConfig) => listAccounts(cfg, platform),
       defaultAccountId: (cfg: HostConfig) => defaultAccount(cfg, platform),
