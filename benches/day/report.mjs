@@ -1,4 +1,6 @@
-// What is made of a measured day: the README's table and plot, from docs/benchmarks/day.json alone.
+// What is made of a measured day: the README's table, docs/benchmarks/day.md's two, and the plots; from the JSON files beside
+// that page alone.
+import { floors } from "./soak.mjs";
 
 const ms = (value) =>
   value === null
@@ -30,6 +32,7 @@ const ROWS = [
     ({ firstWords }) => pair(firstWords),
     ({ firstWords }) => never(firstWords.p50),
   ],
+  ["OpenClaw's warnings and excuses", (side) => String(excuses(side)), excuses],
   ["tasks with a file: asked", ({ edits }) => String(edits.asked)],
   ["… not done", ({ edits }) => list(edits.missing), ({ edits }) => edits.missing.length],
   ["… done twice", ({ edits }) => list(edits.doubled), ({ edits }) => edits.doubled.length],
@@ -58,6 +61,10 @@ const ROWS = [
   ],
 ];
 
+/** "⚠️ OpenClaw couldn't produce …", "I couldn’t confirm whether …": what a person reads who waits for an answer. */
+function excuses({ otherTexts }) {
+  return otherTexts.filter(({ text }) => /^(?:⚠|I couldn.t confirm)/u.test(text)).length;
+}
 const perAnswer = ({ cpuSeconds, messages, lost }) => (cpuSeconds * 1000) / (messages - lost.length);
 const startsOf = ({ starts }) => starts.map(({ tookMs }) => tookMs).filter((took) => took !== null);
 const middle = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -194,6 +201,56 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 </style>
 <text class="title" x="12" y="18">${label}</text>
 ${parts.join("\n")}
+</svg>
+`;
+}
+
+/** The soak's block: its goals, and the core's own bytes from minute to minute. */
+export function soakBlock({ machine, table, record }) {
+  return [
+    table,
+    "",
+    "![The core's own bytes in an hour of traffic](soak.svg)",
+    "",
+    measured("soak", machine, record),
+  ].join("\n");
+}
+
+export const shadowBlock = ({ machine, table, record }) =>
+  [table, "", measured("shadow-day", machine, record)].join("\n");
+
+const measured = (what, machine, { minutes, messages }) =>
+  `\`npm run bench ${what}\`, ${minutes} minutes, ${messages} messages, ${machine.date}, ${machine.cpu}, commit ${machine.commit}.`;
+
+export function soakPlot({ record }) {
+  const [width, left, right, top, height] = [760, 52, 12, 34, 130];
+  const least = floors(record.series).map(([minute, bytes]) => [minute, bytes / 2 ** 20]);
+  const most = Math.ceil(Math.max(...least.map(([, size]) => size)) / 10) * 10;
+  const x = (minute) => (left + (minute / record.minutes) * (width - left - right)).toFixed(1);
+  const y = (size) => (top + height - (size / most) * (height - 10)).toFixed(1);
+  const marks = [0, most / 2, most].map(
+    (size) =>
+      `<line class="grid" x1="${left}" x2="${width - right}" y1="${y(size)}" y2="${y(size)}"/>` +
+      `<text class="axis" x="${left - 6}" y="${Number(y(size)) + 4}" text-anchor="end">${size} MiB</text>`,
+  );
+  for (let minute = 0; minute <= record.minutes; minute += 10)
+    marks.push(
+      `<text class="axis" x="${x(minute)}" y="${top + height + 16}" text-anchor="middle">${minute} min</text>`,
+    );
+  const label = "The core's own bytes in an hour of traffic, the least of each minute";
+  const line = least.map(([minute, size]) => `${x(minute)},${y(size)}`).join(" ");
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${top + height + 24}" width="${width}" height="${top + height + 24}" role="img" aria-label="${label}">
+<style>
+text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 14px; font-weight: 600 }
+.axis { fill: #57606a; font-size: 11px } .grid { stroke: #57606a; stroke-opacity: .25 }
+polyline { fill: none; stroke: #0a7d5c; stroke-width: 2 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .axis { fill: #9aa4ae } .grid { stroke: #9aa4ae } polyline { stroke: #2fbf91 }
+}
+</style>
+<text class="title" x="12" y="18">${label}</text>
+${marks.join("\n")}
+<polyline points="${line}"/>
 </svg>
 `;
 }

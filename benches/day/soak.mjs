@@ -10,10 +10,14 @@ export function slope(points) {
   return slopes.length > 0 ? quantile(slopes, 0.5) : 0;
 }
 
-/** The least of each minute: what is held when nothing is on its way. */
-function floors(series) {
-  const minutes = Map.groupBy(series, ([seconds]) => Math.floor(seconds / 60));
-  return [...minutes].map(([minute, points]) => [minute, Math.min(...points.map(([, bytes]) => bytes))]);
+/** The least of each minute, `[minute, bytes]`: what is held when nothing is on its way. */
+export function floors(series) {
+  const least = new Map();
+  for (const [seconds, bytes] of series) {
+    const minute = Math.floor(seconds / 60);
+    least.set(minute, Math.min(bytes, least.get(minute) ?? bytes));
+  }
+  return [...least];
 }
 
 /** Goals and what was found of them; `failures` names those that were missed. */
@@ -53,8 +57,6 @@ export function soaked(record) {
     ["`openclaw core events verify`", `exit code ${verified.code}`, verified.code === 0, "0"],
   ];
   const table = [
-    `Soak of ${minutes} minutes, ${record.messages} messages.`,
-    "",
     "| what | found | goal |",
     "| --- | --- | --- |",
     ...rows.map(
