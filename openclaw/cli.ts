@@ -5,6 +5,7 @@ import { loadAddon } from "./addon.js";
 import {
   coreVersion,
   diagnose,
+  formatChecks,
   formatStatus,
   type Paint,
   plain,
@@ -93,18 +94,9 @@ function status(path: string | undefined, json: boolean): number {
 
 function doctor(path: string | undefined, json: boolean): number {
   const checks = diagnose(resolveInstall(process.cwd(), process.env, path), process.env);
-  const failed = checks.filter(({ ok }) => !ok).length;
-  if (json) {
-    print(JSON.stringify({ ok: failed === 0, checks }, null, 2));
-  } else {
-    const colour = paint();
-    for (const { name, ok, detail, remedy } of checks) {
-      print(`${ok ? colour("good", "ok  ") : colour("bad", "FAIL")} ${name}: ${detail}`);
-      if (remedy) print(`     ${colour("note", remedy)}`);
-    }
-    print(failed === 0 ? "nothing is in the way" : `${failed} of ${checks.length} checks failed`);
-  }
-  return failed === 0 ? 0 : 1;
+  const ok = checks.every((check) => check.ok);
+  print(json ? JSON.stringify({ ok, checks }, null, 2) : formatChecks(checks, paint()));
+  return ok ? 0 : 1;
 }
 
 async function schema(path: string | undefined): Promise<number> {

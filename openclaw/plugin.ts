@@ -1,5 +1,6 @@
 // The package as an OpenClaw plugin. OpenClaw calls `register` several times in every process, most of which need
 // nothing of the core: it sets switches and names commands, and loads no addon.
+import { writeSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type ChannelsApi, registerChannels } from "./adapters/channels.js";
@@ -14,7 +15,7 @@ import { Switches } from "./switch.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
 interface PluginApi extends Omit<ChannelsApi, "runtime">, EventsApi, ProvidersApi, SandboxApi {
-  logger?: Logger;
+  logger?: Logger & { info?(text: string): void };
   /** Where the plugin is installed. OpenClaw may run a passing copy of it, so this module's own URL will not do. */
   rootDir?: string;
   runtime?: NonNullable<ChannelsApi["runtime"]> & NonNullable<EventsApi["runtime"]>;
@@ -51,8 +52,9 @@ export default {
     const folder = api.rootDir ?? fileURLToPath(new URL("..", import.meta.url));
     const modules = api.pluginConfig?.modules ?? {};
     logTo(api.logger);
-    applySwitches(modules, folder);
     const switches = Switches.read(process.env, modules);
+    const unmet = applySwitches(switches, folder);
+    registerStart(api, switches, unmet);
     registerEvents(api, switches.mode("events"));
     if (switches.mode("providers") !== "off") registerProviders(api);
     registerChannels(api, switches.mode("channels"));
@@ -77,6 +79,27 @@ export default {
           .option("--json", "machine-readable output")
           .action(status);
         core
+          .command("register")
+          .description("Print the preload's URL, for NODE_OPTIONS")
+          .action(async () => {
+            const { registerUrl } = await import("./status.js");
+            process.stdout.write(`${registerUrl(folder)}\n`);
+          });
+        core
+          .command("doctor")
+          .description("Check what the core needs; exit code 1 if something is in the way")
+          .option("--json", "machine-readable output")
+          .action(async ({ json }) => {
+            const { diagnose, formatChecks, plain } = await import("./status.js");
+            const { installOf } = await import("./install.js");
+            const checks = diagnose(installOf(process.argv[1] ?? ""), process.env);
+            const ok = checks.every((check) => check.ok);
+            process.stdout.write(
+              `${json ? JSON.stringify({ ok, checks }, null, 2) : formatChecks(checks, plain)}\n`,
+            );
+            if (!ok) process.exitCode = 1;
+          });
+        core
           .command("events")
           .description("Read the event store: list, show, tail, verify, export, import, status")
           .argument("[args...]", "a command and its options; --help shows them")
@@ -97,7 +120,7 @@ export default {
             name: "core",
             description,
             hasSubcommands: true,
-            machineOutput: ({ argv }) => argv.includes("--json") || argv.includes("export"),
+            machineOutput: ({ argv }) => ["--json", "export", "register"].some((word) => argv.includes(word)),
           },
         ],
       },
@@ -124,28 +147,58 @@ async function secret(): Promise<void> {
 }
 
 /**
- * Hands the switches of `plugins.entries.core.config.modules` to the core that the preload put into this process.
- * What must be native and is not is an error, which OpenClaw shows as the plugin's.
+ * Hands the switches of `plugins.entries.core.config.modules` to the core that the preload put into this process. Gives what
+ * must be native and is not.
  */
-function applySwitches(modules: Record<string, unknown>, folder: string): void {
-  const switches = Switches.read(process.env, modules);
-  const core = (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
+function applySwitches(switches: Switches, folder: string): string[] {
+  const unmet: string[] = [];
   for (const { name, attaches, state } of MODULES) {
-    if (!switches.source(name).startsWith("plugins.")) continue;
+    const source = switches.source(name);
+    if (!source.startsWith("plugins.")) continue;
     const mode = switches.mode(name);
-    const runtime = core?.modules.get(name);
-    if (mode === "require") {
-      if (state !== "native")
-        throw new Error(`${switches.source(name)} is "require" and ${name} is not built`);
-      if (attaches === "swap" && !runtime) {
-        throw new Error(
-          `${switches.source(name)} is "require" and the preload is not active: start OpenClaw with ` +
-            `NODE_OPTIONS=--import=${pathToFileURL(join(folder, "dist/register.js"))}`,
-        );
-      }
-      const missing = core?.missing(name) ?? [];
-      if (missing.length > 0) throw new Error(`${name} is required: ${missing.join("; ")}`);
-    }
+    const runtime = preloaded()?.modules.get(name);
     if (runtime) runtime.mode = mode;
+    if (mode !== "require") continue;
+    if (state !== "native") unmet.push(`${source} is "require" and ${name} is not built`);
+    else if (attaches === "swap" && !runtime) {
+      unmet.push(
+        `${source} is "require" and the preload is not active: start OpenClaw with ` +
+          `NODE_OPTIONS=--import=${pathToFileURL(join(folder, "dist/register.js"))}`,
+      );
+    } else {
+      const missing = preloaded()?.missing(name) ?? [];
+      if (missing.length > 0) unmet.push(`${source} is "require": ${missing.join("; ")}`);
+    }
   }
+  return unmet;
+}
+
+const preloaded = () =>
+  (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
+
+/**
+ * A gateway says what is native in it, and does not start without what is required. Commands do: one of them may be what
+ * mends it.
+ */
+function registerStart(api: PluginApi, switches: Switches, unmet: string[]): void {
+  api.registerService?.({
+    id: "core",
+    async start() {
+      if (unmet.length > 0) {
+        const text = `refusing to start, as required: ${unmet.join("; ")}`;
+        api.logger?.error?.(text);
+        writeSync(2, `openclaw-core: ${text}\n`);
+        process.exit(1);
+      }
+      const core = preloaded();
+      const swapped = MODULES.filter(({ attaches, state }) => attaches === "swap" && state === "native");
+      const parts = swapped.map(({ name }) => {
+        const mode = switches.mode(name);
+        if (mode === "off" || mode === "shadow") return `${name} ${mode}`;
+        return `${name} ${core?.modules.has(name) && core.missing(name).length === 0 ? "native" : "TypeScript"}`;
+      });
+      api.logger?.info?.(`the preload is ${core ? "active" : "not active"}: ${parts.join(", ")}`);
+    },
+    async stop() {},
+  });
 }

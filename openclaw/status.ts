@@ -6,7 +6,7 @@ import { type Addon, addonState, loadAddon } from "./addon.js";
 import type { Problem } from "./chunks.js";
 import { findInstall, type Install, installAt, installOf, stateDir } from "./install.js";
 import { describeTarget, MODULES, type ModuleName, type Row } from "./modules.js";
-import { reportFile } from "./shadow.js";
+import { reportFile, type ShadowCounts } from "./shadow.js";
 import { CORE, Core, canHook, noHooks, reportFolder } from "./swap.js";
 import { type Mode, Switches, unknownSwitches } from "./switch.js";
 
@@ -25,8 +25,10 @@ export interface ModuleStatus {
   reason?: string;
   replaces: string[];
   exports: readonly string[];
-  shadow?: { calls: number; distinct: number; compared: number; differences: number; dropped: number };
+  shadow?: ShadowTotals;
 }
+/** Sums over the processes so far. */
+export type ShadowTotals = Omit<ShadowCounts, "bytes">;
 
 /** Everything `status` says. */
 export interface Status {
@@ -130,7 +132,10 @@ function moduleStatus(row: Row, switches: Switches, core: Core | undefined, env:
 function shadowTotals(name: ModuleName, env: Environment): ModuleStatus["shadow"] {
   const folder = reportFolder(env);
   if (!folder) return undefined;
-  const totals = { calls: 0, distinct: 0, compared: 0, differences: 0, dropped: 0 };
+  const totals = {
+    ...{ calls: 0, distinct: 0, compared: 0, differences: 0, dropped: 0 },
+    ...{ nativeNs: 0, originalNs: 0 },
+  };
   let lines = 0;
   for (const file of [`${reportFile(folder, name)}.1`, reportFile(folder, name)]) {
     if (!existsSync(file)) continue;
@@ -224,6 +229,17 @@ export function diagnose(install: Install | undefined, env: Environment): Check[
 
 type Report = (name: string, ok: boolean, detail: string, remedy: string) => void;
 
+/** What `doctor` says, for people. */
+export function formatChecks(checks: readonly Check[], paint: Paint): string {
+  const failed = checks.filter(({ ok }) => !ok).length;
+  const lines = checks.flatMap(({ name, ok, detail, remedy }) => [
+    `${ok ? paint("good", "ok  ") : paint("bad", "FAIL")} ${name}: ${detail}`,
+    ...(remedy ? [`     ${paint("note", remedy)}`] : []),
+  ]);
+  lines.push(failed === 0 ? "nothing is in the way" : `${failed} of ${checks.length} checks failed`);
+  return lines.join("\n");
+}
+
 function checkConfig(check: Report, path: string, addon: Addon, install: Install | undefined): void {
   const remedy = "correct the file, or run `openclaw doctor`";
   try {
@@ -309,7 +325,7 @@ export function formatStatus(status: Status, paint: Paint): string {
   ];
   const table = status.modules.map((row) => {
     const shadow = row.shadow
-      ? `shadow: ${row.shadow.differences} differences in ${row.shadow.compared} comparisons of ${row.shadow.distinct} inputs; `
+      ? `${row.mode === "shadow" ? "" : "earlier, in "}${compared(row.shadow)}; `
       : "";
     return [row.name, row.attached, row.attaches, row.mode, `${shadow}${row.reason ?? ""}`];
   });
@@ -325,10 +341,16 @@ export function formatStatus(status: Status, paint: Paint): string {
     lines.push(cells.join("  ").trimEnd());
   }
   if (status.copies.length > 0) {
-    lines.push("", "copies that stay TypeScript:");
+    lines.push("", "copies that stay TypeScript, in bundles and workers of OpenClaw's that have their own:");
     for (const { file, name, reason } of status.copies) lines.push(`  ${name} in ${file}: ${reason}`);
   }
   return lines.join("\n");
+}
+
+function compared({ differences, compared, distinct, nativeNs, originalNs }: ShadowTotals): string {
+  const ms = (nanoseconds: number) => `${(nanoseconds / 1e6).toPrecision(3)} ms`;
+  const took = originalNs > 0 ? `, in ${ms(nativeNs)} where TypeScript took ${ms(originalNs)}` : "";
+  return `shadow: ${differences} differences in ${compared} comparisons of ${distinct} inputs${took}`;
 }
 
 /** Colours a word, or leaves it as it is. */

@@ -54,6 +54,7 @@ const suites = {
   escape: { major: "24" },
   package: {},
   release: { major: "24" },
+  soak: { major: "24" },
 };
 
 /** So many files of a part are run again if they fail; more have one cause. */

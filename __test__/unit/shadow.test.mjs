@@ -71,7 +71,9 @@ test("equal answers are counted, with how many of the inputs were different ones
       );
     }
   });
-  assert.deepEqual(counts, { calls: 3, bytes: 15, distinct: 2, compared: 3, differences: 0, dropped: 0 });
+  const { nativeNs, originalNs, ...sums } = counts;
+  assert.deepEqual(sums, { calls: 3, bytes: 15, distinct: 2, compared: 3, differences: 0, dropped: 0 });
+  assert.ok(nativeNs > 0 && originalNs > 0);
   assert.equal(lines.length, 1);
   assert.equal(lines[0].kind, "summary");
   assert.equal(lines[0].calls, 3);

@@ -36,16 +36,23 @@ export async function shadowed(script, { say }) {
   };
 }
 
+/** A gateway refuses to start on a config that changes meanwhile, and it goes on starting after it is ready. */
+const STARTING_MS = 10_000;
+/** Turns between two edits; each is read several times. */
+const EDIT_TURNS = 8;
+
 /** Somebody who has a dashboard open, and an editor: reads the config and the log, and changes a comment. */
 async function operator({ gateway, until }) {
   let client;
+  let since;
   for (let turn = 0; performance.now() < until; turn++) {
     try {
-      if (gateway.up()) {
+      since = gateway.up() ? (since ?? performance.now()) : undefined;
+      if (since !== undefined) {
         client ??= await connectGateway({ port: gateway.home.port, log: gateway.log }, gateway.home.token);
         await client.request("config.get", {});
         await client.request("logs.tail", { limit: 200 });
-        if (turn % 40 === 0) await gateway.edit({});
+        if (turn % EDIT_TURNS === 0 && performance.now() - since > STARTING_MS) await gateway.edit({});
       }
     } catch {
       client = undefined; // it was killed
