@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { MODULE_NAMES } from "../../dist/modules.js";
 import { MODES } from "../../dist/switch.js";
-import { createHome } from "./fixture.mjs";
+import { createHome, until } from "./fixture.mjs";
 import { installPlugin } from "./installed-plugin.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -71,5 +71,40 @@ describe("stock OpenClaw with the packed plugin", () => {
     const status = JSON.parse(stdout);
     assert.equal(status.preload, "active");
     assert.equal(status.modules.find(({ name }) => name === "config").mode, "shadow");
+  });
+
+  test("what its config requires: a gateway does not start without it, commands do, and one that has it says so", async () => {
+    const good = await home.openclaw([
+      "config",
+      "set",
+      "plugins.entries.core.config.modules.config",
+      "require",
+    ]);
+    assert.equal(good.code, 0, good.stderr);
+    const register = await home.openclaw(["core", "register"]);
+    assert.deepEqual([register.code, register.stderr], [0, ""]);
+    assert.match(register.stdout, /^file:\/\/\S+\/state\/npm\/projects\/\S+\/dist\/register\.js\n$/);
+    const doctor = await home.openclaw(["core", "doctor", "--json"]);
+    assert.deepEqual([doctor.code, JSON.parse(doctor.stdout).ok], [0, true], doctor.stdout);
+
+    // It may end before or after it answers.
+    const ended = await home.startGateway().then(
+      async (gateway) => `${(await gateway.done).code} ${gateway.log()}`,
+      ({ message }) => message,
+    );
+    assert.match(
+      ended,
+      /openclaw-core: refusing to start, as required: .*modules\.config is "require" and the preload is not active/,
+    );
+
+    const gateway = await home.startGateway({ core: { register: fileURLToPath(register.stdout.trim()) } });
+    await until(
+      () => /the preload is active: config native, validation native, providers native/.test(gateway.log()),
+      {
+        timeoutMs: 60_000,
+        timeoutMessage: () => gateway.log(),
+      },
+    );
+    await gateway.stop();
   });
 });
