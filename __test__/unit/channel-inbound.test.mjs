@@ -7,9 +7,9 @@ import { handle, nativeId, Turns } from "../../dist/adapters/channel-inbound.js"
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
-function meet(dispatch, failures = [], turns = new Turns()) {
+function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
   const stop = new AbortController();
-  const seen = { acks: 0, begun: 0, ids: [], warned: [] };
+  const seen = { acks: 0, begun: 0, ids: [], cfgs: [], warned: [] };
   const message = {
     ...{ id: "m1", messageId: "1", kind: "message", text: "hello", redelivered: false, attachments: [] },
     ...{ sender: { id: "7" }, chat: { id: "7", kind: "direct" } },
@@ -23,7 +23,7 @@ function meet(dispatch, failures = [], turns = new Turns()) {
   const lane = {
     platform: PLATFORMS.find(({ id }) => id === "core-telegram"),
     account: { accountId: "default", config: {} },
-    cfg: {},
+    cfg,
     channel: {},
     signal: stop.signal,
     turns,
@@ -45,7 +45,10 @@ function meet(dispatch, failures = [], turns = new Turns()) {
           seen.ids.push(messageId);
           return {};
         },
-        dispatch: ({ turnAdoptionLifecycle }) => dispatch(turnAdoptionLifecycle, seen),
+        dispatch: ({ turnAdoptionLifecycle, cfg }) => {
+          seen.cfgs.push(cfg);
+          return dispatch(turnAdoptionLifecycle, seen);
+        },
       },
     },
   };
@@ -147,6 +150,25 @@ test("what was withdrawn from the queue comes under another id, is out of the qu
   assert.equal(new Set(seen.ids).size, 3);
   stop.abort();
   await done;
+});
+
+test("what comes while a turn runs does not steer it, unless the user has chosen so", async () => {
+  const cfgOf = async (cfg) => {
+    const { seen, done } = meet((lifecycle) => lifecycle.onAdopted(), [], new Turns(), cfg);
+    await done;
+    return seen.cfgs[0];
+  };
+  const plain = { messages: { inbound: {}, queue: { cap: 5, byChannel: { telegram: "collect" } } } };
+  const given = await cfgOf(plain);
+  assert.deepEqual(given.messages, {
+    inbound: {},
+    queue: { cap: 5, byChannel: { telegram: "collect", "core-telegram": "followup" } },
+  });
+  assert.equal(await cfgOf(plain), given, "OpenClaw would derive everything anew for each message");
+  for (const queue of [{ mode: "steer" }, { byChannel: { "core-telegram": "steer" } }]) {
+    const chosen = { messages: { queue } };
+    assert.equal(await cfgOf(chosen), chosen);
+  }
 });
 
 test("what steers the turn that runs is OpenClaw's from then on, and begins no other", async () => {

@@ -270,7 +270,7 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
     },
     stall() {
       const main = pid();
-      if (main !== undefined) process.kill(main, "SIGUSR2");
+      if (main !== undefined) process.kill(main, "SIGURG");
       return main !== undefined;
     },
     async edit({ lets, acks = false }) {

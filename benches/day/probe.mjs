@@ -1,5 +1,5 @@
 // Preloaded into a gateway, the same into each: once a second a line of how late its timers were and what the core holds, if
-// it is there. SIGUSR2 blocks the JavaScript thread.
+// it is there. SIGURG, which means nothing to OpenClaw and to Node, blocks the JavaScript thread.
 import { openSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ if (folder && isMainThread && process.argv.includes("gateway")) {
       // What is measured goes on.
     }
   }, 1000).unref();
-  process.on("SIGUSR2", () => {
+  process.on("SIGURG", () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(stallMs));
   });
 

@@ -1,9 +1,10 @@
 // The parts of OpenClaw that a channel is given or imports, as far as they are used here.
 import type { ChannelStatus, InboundMessage } from "../../index.js";
 
-/** OpenClaw's config; only `channels` is read here. */
+/** OpenClaw's config, as far as it is read here. */
 export interface HostConfig {
   channels?: Record<string, unknown>;
+  messages?: { queue?: { mode?: string; byChannel?: Record<string, string> } };
   accessGroups?: unknown;
 }
 

@@ -282,7 +282,7 @@ async function attempt(
   let parts = 0;
   let failure: unknown;
   const turn = {
-    cfg,
+    cfg: withTurnsOfTheirOwn(cfg, platform),
     channel: platform.id,
     accountId,
     route: { agentId: route.agentId, dmScope: route.dmScope, sessionKey: route.sessionKey },
@@ -356,6 +356,25 @@ async function attempt(
   if (failure === undefined && entrance.withdrawn > 0) failure = new Error("OpenClaw passed it over");
   if (failure !== undefined) throw failure;
   return {};
+}
+
+const QUEUED = new WeakMap<HostConfig, Map<string, HostConfig>>();
+/**
+ * The config with the queue mode `followup` for a channel, unless the user has chosen one. OpenClaw's default, `steer`, puts
+ * what comes into the turn that runs, which then has one answer for both, and that may be none to the first.
+ */
+function withTurnsOfTheirOwn(cfg: HostConfig, { id }: PlatformRow): HostConfig {
+  const queue = cfg.messages?.queue;
+  if (queue?.mode !== undefined || queue?.byChannel?.[id] !== undefined) return cfg;
+  // One object for one config: OpenClaw keeps what it derives by the object.
+  const known = QUEUED.get(cfg) ?? new Map<string, HostConfig>();
+  QUEUED.set(cfg, known);
+  const queued = known.get(id) ?? {
+    ...cfg,
+    messages: { ...cfg.messages, queue: { ...queue, byChannel: { ...queue?.byChannel, [id]: "followup" } } },
+  };
+  known.set(id, queued);
+  return queued;
 }
 
 async function orStopped(over: Promise<unknown>, stop: AbortSignal): Promise<void> {
