@@ -9,7 +9,7 @@ import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
 function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
   const stop = new AbortController();
-  const seen = { acks: 0, begun: 0, ids: [], cfgs: [], warned: [] };
+  const seen = { acks: 0, begun: 0, ids: [], modes: [], warned: [] };
   const message = {
     ...{ id: "m1", messageId: "1", kind: "message", text: "hello", redelivered: false, attachments: [] },
     ...{ sender: { id: "7" }, chat: { id: "7", kind: "direct" } },
@@ -45,8 +45,8 @@ function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
           seen.ids.push(messageId);
           return {};
         },
-        dispatch: ({ turnAdoptionLifecycle, cfg }) => {
-          seen.cfgs.push(cfg);
+        dispatch: ({ turnAdoptionLifecycle, replyOptions }) => {
+          seen.modes.push(replyOptions.queueModeOverride);
           return dispatch(turnAdoptionLifecycle, seen);
         },
       },
@@ -153,22 +153,17 @@ test("what was withdrawn from the queue comes under another id, is out of the qu
 });
 
 test("what comes while a turn runs does not steer it, unless the user has chosen so", async () => {
-  const cfgOf = async (cfg) => {
-    const { seen, done } = meet((lifecycle) => lifecycle.onAdopted(), [], new Turns(), cfg);
+  const modeFor = async (queue) => {
+    const { seen, done } = meet((lifecycle) => lifecycle.onAdopted(), [], new Turns(), {
+      messages: { queue },
+    });
     await done;
-    return seen.cfgs[0];
+    return seen.modes[0];
   };
-  const plain = { messages: { inbound: {}, queue: { cap: 5, byChannel: { telegram: "collect" } } } };
-  const given = await cfgOf(plain);
-  assert.deepEqual(given.messages, {
-    inbound: {},
-    queue: { cap: 5, byChannel: { telegram: "collect", "core-telegram": "followup" } },
-  });
-  assert.equal(await cfgOf(plain), given, "OpenClaw would derive everything anew for each message");
-  for (const queue of [{ mode: "steer" }, { byChannel: { "core-telegram": "steer" } }]) {
-    const chosen = { messages: { queue } };
-    assert.equal(await cfgOf(chosen), chosen);
-  }
+  assert.equal(await modeFor(undefined), "followup");
+  assert.equal(await modeFor({ cap: 5, byChannel: { telegram: "steer" } }), "followup");
+  assert.equal(await modeFor({ mode: "steer" }), undefined);
+  assert.equal(await modeFor({ byChannel: { "core-telegram": "steer" } }), undefined);
 });
 
 test("what steers the turn that runs is OpenClaw's from then on, and begins no other", async () => {

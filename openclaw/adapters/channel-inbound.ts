@@ -282,7 +282,7 @@ async function attempt(
   let parts = 0;
   let failure: unknown;
   const turn = {
-    cfg: withTurnsOfTheirOwn(cfg, platform),
+    cfg,
     channel: platform.id,
     accountId,
     route: { agentId: route.agentId, dmScope: route.dmScope, sessionKey: route.sessionKey },
@@ -323,7 +323,7 @@ async function attempt(
       onSettled: () => settle(),
       abortSignal: signal,
     },
-    replyOptions: { sourceReplyDeliveryMode: "automatic" },
+    replyOptions: { sourceReplyDeliveryMode: "automatic", ...queueMode(cfg, platform) },
     replyPipeline: {
       typing: {
         start: () => channel.typing(message.chat.id, message.threadId),
@@ -358,23 +358,15 @@ async function attempt(
   return {};
 }
 
-const QUEUED = new WeakMap<HostConfig, Map<string, HostConfig>>();
 /**
- * The config with the queue mode `followup` for a channel, unless the user has chosen one. OpenClaw's default, `steer`, puts
- * what comes into the turn that runs, which then has one answer for both, and that may be none to the first.
+ * OpenClaw's default, `steer`, puts what comes into the turn that runs, which then has one answer for both, and that may be
+ * none to the first: so it is `followup`, unless the user has chosen.
  */
-function withTurnsOfTheirOwn(cfg: HostConfig, { id }: PlatformRow): HostConfig {
+function queueMode(cfg: HostConfig, { id }: PlatformRow): { queueModeOverride?: "followup" } {
   const queue = cfg.messages?.queue;
-  if (queue?.mode !== undefined || queue?.byChannel?.[id] !== undefined) return cfg;
-  // One object for one config: OpenClaw keeps what it derives by the object.
-  const known = QUEUED.get(cfg) ?? new Map<string, HostConfig>();
-  QUEUED.set(cfg, known);
-  const queued = known.get(id) ?? {
-    ...cfg,
-    messages: { ...cfg.messages, queue: { ...queue, byChannel: { ...queue?.byChannel, [id]: "followup" } } },
-  };
-  known.set(id, queued);
-  return queued;
+  return queue?.mode === undefined && queue?.byChannel?.[id] === undefined
+    ? { queueModeOverride: "followup" }
+    : {};
 }
 
 async function orStopped(over: Promise<unknown>, stop: AbortSignal): Promise<void> {
