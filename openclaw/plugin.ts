@@ -173,6 +173,10 @@ function applySwitches(switches: Switches, folder: string): string[] {
   return unmet;
 }
 
+/** Of this process, whichever copy of this file asks. */
+const running = globalThis as Record<symbol, unknown>;
+const STARTED = Symbol.for("openclaw.core.started");
+
 const preloaded = () =>
   (globalThis as Record<symbol, unknown>)[Symbol.for("openclaw.core")] as Core | undefined;
 
@@ -185,11 +189,14 @@ function registerStart(api: PluginApi, switches: Switches, unmet: string[]): voi
     id: "core",
     async start() {
       if (unmet.length > 0) {
+        // An edit of the config starts services again: what runs goes on.
+        if (running[STARTED]) return api.logger?.error?.(`not as required: ${unmet.join("; ")}`);
         const text = `refusing to start, as required: ${unmet.join("; ")}`;
         api.logger?.error?.(text);
         writeSync(2, `openclaw-core: ${text}\n`);
         process.exit(1);
       }
+      running[STARTED] = true;
       const core = preloaded();
       const swapped = MODULES.filter(({ attaches, state }) => attaches === "swap" && state === "native");
       const parts = swapped.map(({ name }) => {
