@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { fullId, nativeId } from "../../dist/adapters/channel-inbound.js";
+import { fullId, nativeId } from "../../dist/adapters/channel-lane.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 import { accountOf, listAccounts, nativeOptions } from "../../dist/adapters/channels.js";
 

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { handle, nativeId, Turns } from "../../dist/adapters/channel-inbound.js";
+import { handle } from "../../dist/adapters/channel-inbound.js";
+import { chatOf, nativeId, Turns } from "../../dist/adapters/channel-lane.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
@@ -58,7 +59,7 @@ function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
   return { seen, done, stop };
 }
 
-test("a turn that begins at once is acknowledged then", async () => {
+test("a turn that ends is acknowledged then", async () => {
   const { seen, done } = meet(async (lifecycle) => {
     await lifecycle.onAdopted();
   });
@@ -236,19 +237,62 @@ test("what OpenClaw gives up is tried again", async () => {
   assert.equal(seen.acks, 0);
 });
 
-test("a turn whose beginning could not be written down has not begun, and is tried again", async () => {
+test("a turn that began is over when it ended, and acknowledged as soon as that can be written down", async () => {
   const lost = new Error("not written");
-  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onAdopted(), [lost]);
+  let dispatched = 0;
+  const { seen, done } = meet(
+    async (lifecycle) => {
+      dispatched++;
+      await lifecycle.onAdopted();
+    },
+    [lost],
+  );
   while (seen.warned.length === 0) await turn();
-  assert.match(seen.warned[0], /not written; again in 1 s/);
-  stop.abort();
+  assert.match(seen.warned[0], /could not be acknowledged: not written; again in 1 s/);
   await done;
-  assert.deepEqual([seen.acks, seen.begun], [0, 0]);
+  assert.deepEqual([dispatched, seen.acks, seen.begun], [1, 1, 1]);
+});
+
+test("a message is acknowledged when an answer has gone to its chat, and not when its turn begins", async () => {
+  const turns = new Turns();
+  const { over, end } = lasting();
+  const { seen, done } = meet(
+    async (lifecycle) => {
+      await lifecycle.onAdopted();
+      await over;
+    },
+    [],
+    turns,
+  );
+  await settle();
+  assert.deepEqual([seen.begun, seen.acks], [1, 0]);
+  await turns.sent(chatOf("core-telegram", "default", "8"), "to somebody else");
+  assert.equal(seen.acks, 0);
+  await turns.sent(chatOf("core-telegram", "default", "7"), "an answer");
+  assert.equal(seen.acks, 1);
+  end();
+  await done;
+});
+
+test("a turn that ended without an answer because the channel stops is left to the next start", async () => {
+  const { over, end } = lasting();
+  const { seen, done, stop } = meet(async (lifecycle) => {
+    await lifecycle.onAdopted();
+    await over;
+    throw new Error("stopped");
+  });
+  await settle();
+  stop.abort();
+  end();
+  await done;
+  assert.deepEqual([seen.begun, seen.acks], [1, 0]);
 });
 
 test("a full disk is waited for", async () => {
   const full = Object.assign(new Error("no space left"), { code: "IO" });
-  const { seen, done, stop } = meet(async (lifecycle) => lifecycle.onAdopted(), [full]);
+  const { seen, done, stop } = meet(async () => {
+    throw full;
+  });
   while (seen.warned.length === 0) await turn();
   assert.match(seen.warned[0], /no space left; again in 5 s/);
   stop.abort();

@@ -145,6 +145,13 @@ export interface SendContext {
   assertDirectAdapterHandoff?: () => void;
 }
 
+/** What OpenClaw asks after a crash that came while its queue was sending. */
+export interface UnknownSend extends Omit<SendContext, "text" | "mediaUrl" | "deliveryQueueId"> {
+  queueId: string;
+  payloads: readonly ReplyPayload[];
+  effectiveReplyToId?: string | null;
+}
+
 /** What an action of the agents' `message` tool, or of `openclaw message`, is called with. */
 export interface ActionContext {
   action: string;

@@ -1,22 +1,18 @@
 // One message of a platform on its way to an agent: whether OpenClaw admits it, and how its turn begins.
-import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attachment, InboundMessage } from "../../index.js";
-import { openTranscripts } from "../events/host.js";
+import { type Aftermath, finish } from "./channel-crash.js";
 import {
-  type Account,
-  type ChannelRuntime,
   type Conversation,
   type HostConfig,
   type Ingress,
-  type Log,
   messageOf,
-  type NativeChannel,
   type ReplyPayload,
   type Route,
   sdk,
 } from "./channel-host.js";
+import { chatOf, fullId, key, type Lane } from "./channel-lane.js";
 import type { PlatformRow } from "./channel-table.js";
 
 const MEDIA_MAX_MB = 20;
@@ -28,81 +24,6 @@ const DISK_SECONDS = 5;
 const SQLITE_OF_THE_DISK = new Set([10, 13]);
 /** Between two times that OpenClaw is asked whether a turn is over which no channel began, at first and at most. */
 const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
-/** Of a transcript, at a time. */
-const PAGE_BYTES = 4 << 20;
-
-/** What a message's way needs. */
-export interface Lane {
-  platform: PlatformRow;
-  account: Account;
-  cfg: HostConfig;
-  channel: NativeChannel;
-  runtime: ChannelRuntime;
-  /** OpenClaw's `api.runtime`, which its pairing helper wants. */
-  core: unknown;
-  log: Log | undefined;
-  signal: AbortSignal;
-  turns: Turns;
-  deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
-}
-export interface Delivered {
-  messageIds: string[];
-  visibleReplySent: boolean;
-}
-
-/** Begins work in the order of its key: the next one's once this one's has begun. */
-export class Line {
-  #last = new Map<string, Promise<void>>();
-
-  /** Resolves once the work has begun, or will not. */
-  next(key: string, run: (begun: () => void) => Promise<void>): Promise<void> {
-    const before = this.#last.get(key) ?? Promise.resolve();
-    const mine = before.then(
-      () =>
-        new Promise<void>((begun) => {
-          run(begun).finally(begun);
-        }),
-    );
-    this.#last.set(key, mine);
-    mine.finally(() => {
-      if (this.#last.get(key) === mine) this.#last.delete(key);
-    });
-    return mine;
-  }
-
-  /** Whether something of this key has not begun. */
-  has(key: string): boolean {
-    return this.#last.has(key);
-  }
-}
-
-/** The turns of all channels, by session. */
-export class Turns {
-  /** What waits for one. */
-  readonly waiting = new Line();
-  #running = new Map<string, Set<Promise<void>>>();
-
-  /** Gives what ends it. */
-  begin(session: string): () => void {
-    const running = this.#running.get(session) ?? new Set();
-    let end = () => {};
-    const over = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    this.#running.set(session, running.add(over));
-    return () => {
-      running.delete(over);
-      if (running.size === 0 && this.#running.get(session) === running) this.#running.delete(session);
-      end();
-    };
-  }
-
-  /** The end of the turn that runs, if it is a channel's. */
-  end(session: string): Promise<void> | undefined {
-    const running = this.#running.get(session);
-    return running && Promise.race(running);
-  }
-}
 
 /**
  * Takes a message to its end. `begun` is called once the next message of the same chat may begin: this one's turn was
@@ -115,23 +36,33 @@ export class Turns {
 export async function handle(lane: Lane, message: InboundMessage, begun: () => void): Promise<void> {
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
-  const entrance: Entrance = { again: message.redelivered, inLine: false, withdrawn: 0, asked: 0 };
-  const busy = await enter(lane, message, entrance, begun);
-  if (!busy) return;
-  begun();
-  entrance.inLine = true;
-  await new Promise<void>((done, failed) => {
-    lane.turns.waiting.next(busy.session, async (mine) => {
-      await busy.over;
-      await enter(lane, message, entrance, mine).then(() => done(), failed);
+  const aftermath: Aftermath = { said: [], busy: false };
+  const entrance: Entrance = { again: message.redelivered, aftermath, inLine: false, withdrawn: 0, asked: 0 };
+  const chat = chatOf(lane.platform.id, lane.account.accountId, message.chat.id);
+  const deaf = message.redelivered
+    ? lane.turns.listen(chat, (text) => void aftermath.said.push(text))
+    : undefined;
+  try {
+    const busy = await enter(lane, message, entrance, begun);
+    if (!busy) return;
+    begun();
+    entrance.inLine = true;
+    await new Promise<void>((done, failed) => {
+      lane.turns.waiting.next(busy.session, async (mine) => {
+        await busy.over;
+        await enter(lane, message, entrance, mine).then(() => done(), failed);
+      });
     });
-  });
+  } finally {
+    deaf?.();
+  }
 }
 
 /** A message on its way in. */
 interface Entrance {
   /** Its turn may have begun before. */
   again: boolean;
+  aftermath: Aftermath;
   /** It is the first of those that wait. */
   inLine: boolean;
   /** How often it was withdrawn from OpenClaw's queue, and how often in vain asked whether the turn before is over. */
@@ -154,24 +85,29 @@ async function enter(
   begun: () => void,
 ): Promise<Busy | undefined> {
   const { log, platform, signal } = lane;
-  for (let tries = 0; ; ) {
-    if (signal.aborted) return; // It comes again, and the transcript is asked then.
+  for (let tries = 0, over = false; ; ) {
+    if (signal.aborted && !over) return; // It comes again, and the transcript is asked then.
     try {
-      const { taken, busy } = await attempt(lane, message, entrance, begun);
-      if (busy !== undefined) {
-        if (!entrance.inLine) return busy;
-        await busy.over;
-        continue;
+      if (!over) {
+        const { taken, busy } = await attempt(lane, message, entrance, begun);
+        if (busy !== undefined) {
+          if (!entrance.inLine) return busy;
+          await busy.over;
+          continue;
+        }
+        if (!taken && signal.aborted) return;
+        over = true;
       }
-      if (taken || !signal.aborted) await message.ack();
+      await message.ack();
       return;
     } catch (error) {
       if (signal.aborted) return;
-      const what = `${platform.id}: message ${message.id} could not begin a turn: ${messageOf(error)}`;
+      const fails = over ? "could not be acknowledged" : "could not begin a turn";
+      const what = `${platform.id}: message ${message.id} ${fails}: ${messageOf(error)}`;
       const seconds = isOfTheDisk(error) ? DISK_SECONDS : RETRY_SECONDS[tries++];
       if (seconds === undefined) {
         log?.error?.(`${what}; it is given up`);
-        await message.ack();
+        if (!over) await message.ack();
         return;
       }
       log?.warn?.(`${what}; again in ${seconds} s`);
@@ -206,10 +142,13 @@ async function attempt(
     runtime.routing.resolveAgentRoute({ cfg, channel: platform.id, accountId, peer }),
     direct ? undefined : message.threadId,
   );
-  if (entrance.again && (await isInTranscript(cfg, platform.id, route, fullId(message))))
-    return { taken: true };
-  entrance.again = false;
   const session = route.sessionKey;
+  if (entrance.again) {
+    const found = await finish(lane, message, route, entrance.aftermath);
+    if (found === "over") return { taken: true };
+    if (found === "busy") return { busy: { session, over: later(ASK_AGAIN_MAX_MS, lane.signal) } };
+    entrance.again = false;
+  }
   // Whoever waits goes first, but for a command.
   const isCommand = message.kind === "command" || runtime.text.hasControlCommand(message.text, cfg);
   if (!entrance.inLine && !isCommand && lane.turns.waiting.has(session))
@@ -269,7 +208,6 @@ async function attempt(
 
   // What the platform shows as unanswered until then.
   const answers = answered(platform, message);
-  let adoption: Promise<void> | undefined;
   let end: (() => void) | undefined;
   let abandoned = false;
   let queued = false;
@@ -281,6 +219,11 @@ async function attempt(
   });
   let parts = 0;
   let failure: unknown;
+  // What cannot be written down is tried again when the turn is over.
+  const acknowledge = () =>
+    message.ack().catch((error) => {
+      lane.log?.warn?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`);
+    });
   const turn = {
     cfg,
     channel: platform.id,
@@ -295,8 +238,11 @@ async function attempt(
         answers === undefined
           ? { replyToMode: account.config.replyToMode ?? "off" }
           : { replyToMode: "all", replyToId: answers },
-      deliver: (payload: ReplyPayload) =>
-        lane.deliver(payload, message, route, key(message.id, String(parts++))),
+      deliver: async (payload: ReplyPayload) => {
+        const id = key(message.id, String(parts++));
+        await acknowledge();
+        return lane.deliver(payload, message, route, id);
+      },
       onError: (error: unknown) => {
         failure = error;
         lane.log?.error?.(`${platform.id}: an answer to ${message.id} was not sent: ${messageOf(error)}`);
@@ -308,10 +254,13 @@ async function attempt(
       onAdopted: async () => {
         // OpenClaw puts it back, and then drops it.
         if (withdrawn.signal.aborted) throw new Error(`${platform.id}: message ${message.id} was withdrawn`);
-        // OpenClaw has it on the disk. If the disk does not take this, the turn does not begin.
-        adoption = message.ack();
-        await adoption;
-        end = lane.turns.begin(session);
+        const over = lane.turns.begin(session);
+        const chat = chatOf(platform.id, accountId, message.chat.id);
+        const deaf = lane.turns.listen(chat, acknowledge);
+        end = () => {
+          deaf();
+          over();
+        };
         begun();
       },
       onDeferred: () => {
@@ -338,10 +287,10 @@ async function attempt(
     // What began is OpenClaw's to end.
     if (end) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
   }
-  await adoption?.catch(() => {});
   if (end) {
     end();
-    return { taken: true };
+    // What a stop interrupted is looked at when it comes again.
+    return { taken: failure === undefined || !lane.signal.aborted };
   }
   if (failure === undefined && queued) {
     // Before the dispatch is over, OpenClaw would tell the person that there is no answer.
@@ -349,7 +298,7 @@ async function attempt(
     entrance.withdrawn++;
     let over = lane.turns.end(session);
     if (over) entrance.asked = 0;
-    else over = sleep(Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** entrance.asked++));
+    else over = later(Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** entrance.asked++), lane.signal);
     return { busy: { session, over: orStopped(Promise.all([settled, over]), lane.signal) } };
   }
   if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
@@ -369,6 +318,9 @@ function queueMode(cfg: HostConfig, { id }: PlatformRow): { queueModeOverride?: 
     : {};
 }
 
+const later = (ms: number, signal: AbortSignal): Promise<void> =>
+  sleep(ms, undefined, { signal }).catch(() => {});
+
 async function orStopped(over: Promise<unknown>, stop: AbortSignal): Promise<void> {
   if (stop.aborted) return;
   // A channel lives long: nothing of a message stays with its signal.
@@ -386,58 +338,6 @@ export const answered = (platform: PlatformRow, { kind, messageId }: InboundMess
 function threaded(route: Route, threadId: string | undefined): Route {
   if (threadId === undefined) return route;
   return { ...route, sessionKey: `${route.sessionKey}:thread:${threadId.toLowerCase()}` };
-}
-
-/**
- * Unique for the account, unlike the platform's own id, which may be unique for the chat alone, and is that of the message
- * under which a button was pressed.
- */
-export function fullId({ chat, id, kind, messageId }: InboundMessage): string {
-  return [chat.id, messageId, ...(kind === "message" && messageId !== "" ? [] : [id])].join("#");
-}
-/** The platform's own id, out of either. */
-export const nativeId = (id: string): string => (id.includes("#") ? (id.split("#")[1] ?? "") : id);
-
-const key = (...parts: string[]) =>
-  createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 40);
-
-/** Whether the session's transcript has the message as a turn: OpenClaw then answers it, or did, also after a crash. */
-async function isInTranscript(
-  cfg: HostConfig,
-  channel: string,
-  { agentId, sessionKey }: Route,
-  id: string,
-): Promise<boolean> {
-  const transcripts = await openTranscripts(cfg);
-  const session = transcripts
-    .sessions()
-    .find((one) => one.agentId === agentId && one.sessionKey.toLowerCase() === sessionKey.toLowerCase());
-  if (!session) return false;
-  let cursor: string | undefined;
-  let bytes = PAGE_BYTES;
-  for (;;) {
-    const page = await transcripts.read(session, cursor, bytes);
-    if (!page) return false;
-    if (page.entries.some((entry) => isTurnOf(entry, channel, id))) return true;
-    if (page.oversized !== undefined && page.oversized > bytes) {
-      bytes = page.oversized;
-      continue;
-    }
-    if (!page.more) return false;
-    cursor = page.cursor;
-  }
-}
-
-interface TranscriptEntry {
-  message?: {
-    role?: string;
-    __openclaw?: { transport?: { channel?: string; messageId?: string } };
-  };
-}
-function isTurnOf(entry: unknown, channel: string, id: string): boolean {
-  const { message } = (entry ?? {}) as TranscriptEntry;
-  const transport = message?.__openclaw?.transport;
-  return message?.role === "user" && transport?.channel === channel && transport.messageId === id;
 }
 
 /** OpenClaw's own decision: policy of direct chats and groups, allowlists, pairing, mentions, commands. */

@@ -6,6 +6,7 @@ import type { EventStore, InboundMessage } from "../../index.js";
 import { type Addon, loadAddon } from "../addon.js";
 import { GATEWAY_CACHE_BYTES } from "../events/store.js";
 import type { Mode } from "../switch.js";
+import { queued } from "./channel-crash.js";
 import {
   type Account,
   type ActionContext,
@@ -19,8 +20,10 @@ import {
   type Snapshot,
   type StartContext,
   sdk,
+  type UnknownSend,
 } from "./channel-host.js";
-import { answered, type Delivered, handle, type Lane, Line, nativeId, Turns } from "./channel-inbound.js";
+import { answered, handle } from "./channel-inbound.js";
+import { chatOf, type Delivered, type Lane, Line, nativeId, Turns } from "./channel-lane.js";
 import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
@@ -223,8 +226,7 @@ async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"],
             log?.error?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`),
           ),
         );
-        // What comes a second time comes no third time: were others taken meanwhile, they would go with the one that ends
-        // the process.
+        // What has come often comes no more: were others taken meanwhile, they would go with the one that ends the process.
         if (message.redelivered) await begun;
       }
     } catch (error) {
@@ -401,6 +403,7 @@ async function send(platform: PlatformRow, context: SendContext) {
   context.assertDirectAdapterHandoff?.();
   const { replyToId, threadId, silent, signal } = context;
   const to = platform.target(context.to);
+  const queue = context.deliveryQueueId;
   const receipt = await running.channel.send(
     {
       to,
@@ -409,13 +412,12 @@ async function send(platform: PlatformRow, context: SendContext) {
       ...(isText(replyToId) && { replyToId: nativeId(replyToId) }),
       ...(threadId !== undefined && threadId !== null && { threadId: String(threadId) }),
       ...(silent === true && { silent }),
-      ...(context.deliveryQueueId !== undefined && {
-        idempotencyKey: `${context.deliveryQueueId}:${context.deliveryPartIndex ?? 0}`,
-      }),
+      ...(queue !== undefined && { idempotencyKey: queued(queue, context.deliveryPartIndex) }),
     },
     signal ? { signal } : {},
   );
   running.sent();
+  await shared().turns.sent(chatOf(platform.id, accountId, to), context.text);
   return {
     channel: platform.id,
     messageId: receipt.messageIds[0] ?? "unknown",
@@ -423,6 +425,30 @@ async function send(platform: PlatformRow, context: SendContext) {
     meta: { state: receipt.state, messageIds: receipt.messageIds, attempts: receipt.attempts },
   };
 }
+
+/**
+ * Whether a message of OpenClaw's queue, of whose sending OpenClaw saw the beginning and no end, was sent. One key is one
+ * message for the outbox: so it is sent, if it was not.
+ */
+async function reconcile(platform: PlatformRow, context: UnknownSend) {
+  const { queueId, payloads, replyToId, effectiveReplyToId = replyToId, ...rest } = context;
+  const [payload] = payloads;
+  if (payloads.length !== 1 || !isText(payload?.text) || payload.mediaUrl || payload.mediaUrls?.length)
+    return { status: "unresolved", error: "it is not one text", retryable: false };
+  const { text } = payload;
+  const to = { ...rest, text, deliveryQueueId: queueId, replyToId: effectiveReplyToId ?? null };
+  const { meta } = await send(platform, to);
+  const { state, messageIds } = meta;
+  if (state === "unknown")
+    return { status: "unresolved", error: unknown(platform, context.to), retryable: false };
+  return { status: "sent", receipt: { platformMessageIds: messageIds, parts: [], sentAt: Date.now() } };
+}
+
+/** What OpenClaw's queue may be given. */
+const DURABLE = {
+  ...{ text: true, media: true, replyTo: true, thread: true, silent: true },
+  messageSendingHooks: true,
+};
 
 /** The channel as OpenClaw takes it. */
 export function channelPlugin(platform: PlatformRow, core: ChannelsApi["runtime"]) {
@@ -530,18 +556,21 @@ export function channelPlugin(platform: PlatformRow, core: ChannelsApi["runtime"
         hint: `<the ${platform.label} id of a chat>`,
       },
     },
+    message: {
+      durableFinal: {
+        capabilities: { ...DURABLE, reconcileUnknownSend: true },
+        automaticUnknownSendReconciliation: true,
+        reconcileUnknownSendKinds: { text: true },
+        reconcileUnknownSend: (context: UnknownSend) => reconcile(platform, context),
+      },
+    },
     outbound: {
       // The connection is the gateway's, and so are its inbox and outbox.
       deliveryMode: "gateway",
       // The native adapter renders, and then splits in the platform's own unit.
       chunker: null,
       textChunkLimit: platform.textLimit,
-      deliveryCapabilities: {
-        durableFinal: {
-          ...{ text: true, media: true, replyTo: true, thread: true, silent: true },
-          messageSendingHooks: true,
-        },
-      },
+      deliveryCapabilities: { durableFinal: DURABLE },
       sendText: (context: SendContext) => send(platform, context),
       sendMedia: (context: SendContext) => send(platform, context),
     },

@@ -13,13 +13,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use sled::IVec;
 
 use super::storage::{Batch, Pair, Storage};
+use crate::memory::{Owner, owned};
 use crate::{Code, CoreError, Result, runtime};
 
 /// How long sled's own lock is waited for.
@@ -31,10 +32,15 @@ pub(super) const UNSYNCED: &str = "unsynced";
 /// How long a flush may take before it is looked at.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often pages that were only written once are let go.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// A sled database, and a descriptor that reaches its file.
 pub(super) struct Sled {
     /// There until the end.
     db: Option<Arc<sled::Db>>,
+    /// Whether anything was written since the last sweep.
+    written: Arc<AtomicBool>,
     /// Flushes that were begun and ended: odd while one runs.
     flushes: Arc<AtomicU64>,
     file: File,
@@ -70,10 +76,13 @@ impl Sled {
         // Windows flushes only through a descriptor that may write.
         let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
         let file = file.map_err(|error| CoreError::io("open", &path, error))?;
-        let (db, flushes) = (Arc::new(db), Arc::new(AtomicU64::new(0)));
-        runtime::runtime()?.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
+        let (db, flushes, written) = (Arc::new(db), Arc::default(), Arc::default());
+        let runtime = runtime::runtime()?;
+        runtime.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
+        runtime.spawn(owned(Owner::Events, sweep(Arc::downgrade(&db), Arc::clone(&written))));
         Ok(Self {
             db: Some(db),
+            written,
             flushes,
             file,
             folder: folder.to_owned(),
@@ -319,6 +328,52 @@ async fn wake(db: Weak<sled::Db>, flushes: Arc<AtomicU64>) {
     }
 }
 
+/// Has sled let go of the pages that nobody uses any more, a while after something was written.
+async fn sweep(db: Weak<sled::Db>, written: Arc<AtomicBool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(db) = db.upgrade() else { return };
+        if written.swap(false, Ordering::AcqRel) {
+            let swept = runtime::blocking(move || {
+                let swept = catch_unwind(AssertUnwindSafe(|| evict(&db)));
+                drop_db(Some(db));
+                Ok(swept.map_or(Ok(()), |swept| swept))
+            });
+            if let Ok(Err(error)) = swept.await {
+                tracing::debug!(%error, "pages of the event store stay in memory");
+            }
+        } else {
+            drop_db(Some(db));
+        }
+    }
+}
+
+/// Fills the place of each shard of sled's cache with a page of next to nothing.
+///
+/// sled 0.34 has 256 shards, looks at what one holds with every 64th access to it, and always keeps the page that was
+/// the last there, whatever the cache may hold: in a store that is written and seldom read, some 6 MiB of pages that
+/// nobody asks for again. Pages are dealt to the shards by their number; so this has a tree of as many tiny pages, made
+/// one after the other, and a few more, and reads each of them 64 times.
+fn evict(db: &sled::Db) -> sled::Result<()> {
+    const PAGES: u32 = 320;
+    /// Half of what sled puts on a leaf before it cuts it in two.
+    const PAGE_KEYS: u32 = 8;
+    const ACCESSES: usize = 64;
+    let tree = db.open_tree("tiny pages")?;
+    let last = (PAGES * PAGE_KEYS - 1).to_be_bytes();
+    if !tree.contains_key(last)? {
+        for key in 0..PAGES * PAGE_KEYS {
+            tree.insert(key.to_be_bytes(), &[])?;
+        }
+    }
+    for page in 0..PAGES {
+        for _ in 0..ACCESSES {
+            tree.contains_key((page * PAGE_KEYS).to_be_bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// sled flushes once more in the end, and panics if it cannot.
 fn drop_db(db: Option<Arc<sled::Db>>) {
     if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
@@ -474,6 +529,7 @@ impl Storage for Sled {
         for (key, value) in batch.0 {
             self.put(&mut writes, key, value)?;
         }
+        self.written.store(true, Ordering::Release);
         self.write(|| self.db()?.apply_batch(writes))
     }
 
@@ -570,6 +626,31 @@ mod tests {
         let near = (0_u64..5000).prop_map(|number| [b"r".as_slice(), &number.to_be_bytes()].concat());
         let zeros = (0_usize..40).prop_map(|count| vec![0; count]);
         prop::collection::vec(prop_oneof![any_key, near, zeros], 0..300)
+    }
+
+    #[test]
+    fn pages_that_nobody_uses_are_let_go() {
+        // An owner whose tests take little beside this one.
+        let _owner = crate::memory::scope(Owner::Sandbox);
+        let used = || {
+            reclaim();
+            crate::memory::usage().find_map(|(owner, bytes)| (owner == Owner::Sandbox).then_some(bytes)).unwrap()
+        };
+        let db = sled::Config::new().temporary(true).cache_capacity(1 << 20).open().unwrap();
+        evict(&db).unwrap();
+        let empty = used();
+        for round in 0_u32..2 {
+            for number in 0_u32..2048 {
+                db.insert([round.to_be_bytes(), number.to_be_bytes()].concat(), vec![7; 3000]).unwrap();
+            }
+            let full = used();
+            evict(&db).unwrap();
+            let swept = used();
+            assert!(full > empty + (4 << 20), "{empty} bytes of an empty store, and {full} of a full one");
+            assert!(swept < empty + (2 << 20), "{empty} bytes of an empty store, and {swept} of a swept one");
+        }
+        assert_eq!(db.len(), 4096);
+        assert!(db.iter().values().all(|value| value.unwrap() == vec![7; 3000]));
     }
 
     #[test]

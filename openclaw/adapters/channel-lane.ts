@@ -1,0 +1,121 @@
+// What the messages of an account share on their way: the lane, the turns of their sessions, and their names.
+import { createHash } from "node:crypto";
+import type { InboundMessage } from "../../index.js";
+import type {
+  Account,
+  ChannelRuntime,
+  HostConfig,
+  Log,
+  NativeChannel,
+  ReplyPayload,
+  Route,
+} from "./channel-host.js";
+import type { PlatformRow } from "./channel-table.js";
+
+/** What a message's way needs. */
+export interface Lane {
+  platform: PlatformRow;
+  account: Account;
+  cfg: HostConfig;
+  channel: NativeChannel;
+  runtime: ChannelRuntime;
+  /** OpenClaw's `api.runtime`, which its pairing helper wants. */
+  core: unknown;
+  log: Log | undefined;
+  signal: AbortSignal;
+  turns: Turns;
+  deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
+}
+export interface Delivered {
+  messageIds: string[];
+  visibleReplySent: boolean;
+}
+
+/** Begins work in the order of its key: the next one's once this one's has begun. */
+export class Line {
+  #last = new Map<string, Promise<void>>();
+
+  /** Resolves once the work has begun, or will not. */
+  next(key: string, run: (begun: () => void) => Promise<void>): Promise<void> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const mine = before.then(
+      () =>
+        new Promise<void>((begun) => {
+          run(begun).finally(begun);
+        }),
+    );
+    this.#last.set(key, mine);
+    mine.finally(() => {
+      if (this.#last.get(key) === mine) this.#last.delete(key);
+    });
+    return mine;
+  }
+
+  /** Whether something of this key has not begun. */
+  has(key: string): boolean {
+    return this.#last.has(key);
+  }
+}
+
+type Listener = (text: string) => Promise<void> | void;
+
+/** The turns of all channels, by session, and who has to know of what goes out. */
+export class Turns {
+  /** What waits for one. */
+  readonly waiting = new Line();
+  #running = new Map<string, Set<Promise<void>>>();
+  #listeners = new Map<string, Set<Listener>>();
+
+  /** Gives what ends it. */
+  begin(session: string): () => void {
+    const running = this.#running.get(session) ?? new Set();
+    let end = () => {};
+    const over = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#running.set(session, running.add(over));
+    return () => {
+      running.delete(over);
+      if (running.size === 0 && this.#running.get(session) === running) this.#running.delete(session);
+      end();
+    };
+  }
+
+  /** The end of the turn that runs, if it is a channel's. */
+  end(session: string): Promise<void> | undefined {
+    const running = this.#running.get(session);
+    return running && Promise.race(running);
+  }
+
+  /** Tells of each message that OpenClaw has sent to a chat; gives what ends this. */
+  listen(chat: string, listener: Listener): () => void {
+    const listeners = this.#listeners.get(chat) ?? new Set();
+    this.#listeners.set(chat, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners.get(chat) === listeners) this.#listeners.delete(chat);
+    };
+  }
+
+  /** Resolves once everybody who listens has done what there is to do before OpenClaw knows. */
+  async sent(chat: string, text: string): Promise<void> {
+    await Promise.all(Array.from(this.#listeners.get(chat) ?? [], (listener) => listener(text)));
+  }
+}
+
+/** What a chat is called among all accounts. */
+export const chatOf = (channel: string, accountId: string, chat: string): string =>
+  [channel, accountId, chat].join("\n");
+
+/**
+ * Unique for the account, unlike the platform's own id, which may be unique for the chat alone, and is that of the message
+ * under which a button was pressed.
+ */
+export function fullId({ chat, id, kind, messageId }: InboundMessage): string {
+  return [chat.id, messageId, ...(kind === "message" && messageId !== "" ? [] : [id])].join("#");
+}
+/** The platform's own id, out of either. */
+export const nativeId = (id: string): string => (id.includes("#") ? (id.split("#")[1] ?? "") : id);
+
+export const key = (...parts: string[]) =>
+  createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 40);
