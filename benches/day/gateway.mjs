@@ -189,6 +189,16 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
   let wanted = false;
   let keeper;
   const preload = (file) => ["--import", pathToFileURL(file).href];
+  const attached = {
+    ...(core && {
+      core: {
+        mode: side === "shadow" ? "shadow" : "auto",
+        register: join(home.stateDir, register),
+        statsDir,
+      },
+    }),
+    env,
+  };
 
   async function keep() {
     while (wanted) {
@@ -196,14 +206,7 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       lives.push(life);
       try {
         gateway = await home.startGateway({
-          ...(core && {
-            core: {
-              mode: side === "shadow" ? "shadow" : "auto",
-              register: join(home.stateDir, register),
-              statsDir,
-            },
-          }),
-          ...{ env, timeoutMs: 300_000 },
+          ...{ ...attached, timeoutMs: 300_000 },
           nodeArgs: [...preload(join(own, "probe.mjs")), ...preload(join(root, "__test__/host/spawns.mjs"))],
         });
         life.readyMs = performance.now();
@@ -257,6 +260,8 @@ export async function createSide(side, { world, model, stallMs, fullDisk, log = 
       await until(() => gateway || lives.at(-1)?.error, { timeoutMs: 400_000, timeoutMessage: "no gateway" });
       if (!gateway) throw new Error(lives.at(-1).error);
     },
+    /** OpenClaw's command line, with what the gateway has. */
+    openclaw: (...args) => home.openclaw(args, attached),
     up: () => gateway !== undefined && lives.at(-1)?.asked === undefined,
     usageNow: () => gateway?.usage() ?? { cpuMs: 0 },
     log: () => gateway?.log() ?? lives.at(-1)?.output ?? "",

@@ -41,10 +41,11 @@ const STARTING_MS = 10_000;
 /** Turns between two edits; each is read several times. */
 const EDIT_TURNS = 8;
 
-/** Somebody who has a dashboard open, and an editor: reads the config and the log, and changes a comment. */
+/** Somebody who has a dashboard and a terminal open, and an editor: reads the config and the log, and changes a comment. */
 async function operator({ gateway, until }) {
   let client;
   let since;
+  let command;
   for (let turn = 0; performance.now() < until; turn++) {
     try {
       since = gateway.up() ? (since ?? performance.now()) : undefined;
@@ -52,7 +53,15 @@ async function operator({ gateway, until }) {
         client ??= await connectGateway({ port: gateway.home.port, log: gateway.log }, gateway.home.token);
         await client.request("config.get", {});
         await client.request("logs.tail", { limit: 200 });
-        if (turn % EDIT_TURNS === 0 && performance.now() - since > STARTING_MS) await gateway.edit({});
+        if (performance.now() - since > STARTING_MS) {
+          if (turn % EDIT_TURNS === 0) await gateway.edit({});
+          command ??= gateway
+            .openclaw("config", "get", "gateway.port")
+            .catch(() => {})
+            .finally(() => {
+              command = undefined;
+            });
+        }
       }
     } catch {
       client = undefined; // it was killed
@@ -60,6 +69,7 @@ async function operator({ gateway, until }) {
     await sleep(150);
   }
   client?.close();
+  await command;
 }
 
 async function splits({ seed }) {

@@ -6,9 +6,17 @@ import { fullId, key, type Lane } from "./channel-lane.js";
 
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
-/** How long at most an answer that OpenClaw prepared in this process is waited for. */
-const PREPARED_MS = 60_000;
-
+/**
+ * How long at most OpenClaw is waited for: until a turn that it takes up is over (it takes up one after the other), and until
+ * what it prepared is sent.
+ */
+const [TURN_MS, PREPARED_MS] = [3_600_000, 60_000];
+/** What OpenClaw calls what it says to a turn that it takes up. */
+const RECOVERY = "main_session_restart_recovery";
+/** How OpenClaw writes a file of an answer that it keeps as text. */
+const MEDIA = /^MEDIA:(.*)$/gm;
+/** What is shorter is a part of an answer by chance. */
+const PART_CHARS = 40;
 /** Why a model stopped when it had said all. */
 const ENDS = new Set(["stop", "length"]);
 
@@ -23,6 +31,7 @@ interface SessionEntry {
     text?: string;
     intentId?: string;
     createdAt: number;
+    context?: { channel?: string; to?: string; accountId?: string };
     deliveries?: { id: string; state: string }[];
   };
 }
@@ -43,8 +52,9 @@ interface Silence {
 
 /** A message's turn, as its session's transcript has it. */
 interface Turn {
-  /** When it began. */
+  /** When it began, and the next one in its session. */
   atMs: number;
+  nextMs: number;
   /** Whether the model has said anything. */
   answered: boolean;
   /** The last that it said, as it said it, unless that was nothing to be sent. */
@@ -55,12 +65,14 @@ interface Turn {
 export interface Aftermath {
   /** What OpenClaw sent to its chat. */
   said: string[];
-  /** The run that crashed, there after the first look. */
-  crashed?: string | undefined;
-  /** Until when what OpenClaw prepared in this process is waited for; there once its session was found busy. */
-  patience?: number;
-  /** Whether the session was busy at the last look. */
-  busy: boolean;
+  /** There once its turn was found. */
+  turn?: {
+    /** Of this run, which has crashed. */
+    run: string | undefined;
+    foundMs: number;
+    /** Whether OpenClaw was at it at the last look. */
+    busy: boolean;
+  };
 }
 
 /**
@@ -76,50 +88,77 @@ export async function finish(
   message: InboundMessage,
   route: Route,
   aftermath: Aftermath,
+  begun: () => void,
 ): Promise<"none" | "busy" | "over"> {
   const { account, log, platform } = lane;
   const transcripts = await openTranscripts(lane.cfg);
   const session = sessionOf(transcripts, route);
-  const turn = session && (await turnOf(transcripts, session, platform.id, fullId(message)));
-  if (!turn) return "none";
-  // Of this process, which brings it to its end.
-  if (isMine(turn.atMs)) return "over";
-
+  if (!session) return "none";
+  const find = () => turnOf(transcripts, session, platform.id, fullId(message));
   const store = await sdk<SessionStore>("session-store-runtime");
   for (const name of ["getSessionEntry", "patchSessionEntry"] as const)
     if (typeof store[name] !== "function") throw new Error(`OpenClaw's plugin SDK has no ${name}`);
   const place: Place = { agentId: session.agentId, sessionKey: session.sessionKey };
   const entry = store.getSessionEntry({ ...place, readConsistency: "latest" }) ?? {};
-  const pending = entry.pendingFinalDelivery;
   const run = entry.restartRecoveryDeliveryRunId;
-  if (!("crashed" in aftermath)) aftermath.crashed = run;
-  const was = aftermath.busy;
-  aftermath.busy =
-    entry.status === "running" ||
-    (run !== undefined && run !== aftermath.crashed) ||
-    (isMine(pending?.createdAt) && Date.now() < (aftermath.patience ?? Number.POSITIVE_INFINITY));
-  // What has just ended may be on its way out.
-  if (aftermath.busy || was) {
-    aftermath.patience ??= Date.now() + PREPARED_MS;
-    return "busy";
-  }
 
-  const prepared =
-    pending?.kind === "replayable" && pending.createdAt >= turn.atMs && !isMine(pending.createdAt)
-      ? pending
-      : undefined;
-  const [delivery, ...others] = prepared?.deliveries ?? [];
-  if (others.length > 0 || delivery?.state === "delivered" || delivery?.state === "suppressed") return "over";
-  const text = (prepared?.text ?? (await visible(turn.answer))).trim();
+  const now = Date.now();
+  let turn: Turn | undefined;
+  if (aftermath.turn === undefined) {
+    turn = await find();
+    if (!turn) return "none";
+    // Of this process, which brings it to its end.
+    if (isMine(turn.atMs)) return "over";
+    aftermath.turn = { run, foundMs: now, busy: false };
+  }
+  const known = aftermath.turn;
+  const was = known.busy;
+  const pending = entry.pendingFinalDelivery;
+  known.busy =
+    ((entry.status === "running" || (run !== undefined && run !== known.run)) &&
+      now < known.foundMs + TURN_MS) ||
+    (isMine(pending?.createdAt) && now < (pending?.createdAt ?? 0) + PREPARED_MS);
+  // What has just ended may be on its way out.
+  if (known.busy || was) return "busy";
+  turn ??= await find();
+  if (!turn) return "over";
+
+  const { context } = pending ?? {};
+  const isOfChat =
+    context?.channel === platform.id &&
+    platform.target(context.to ?? "") === message.chat.id &&
+    (context.accountId ?? account.accountId) === account.accountId;
+  const isOfTurn = (atMs: number) => atMs >= turn.atMs && atMs < turn.nextMs && !isMine(atMs);
+  const prepared = pending && isOfChat && isOfTurn(pending.createdAt) ? pending : undefined;
+  const deliveries = prepared?.deliveries ?? [];
+  const [delivery, ...others] = deliveries;
+  const all = (...states: string[]) => deliveries.every(({ state }) => states.includes(state));
+  // Of several OpenClaw knows what became of which, and of the text only that of all.
+  if (delivery && !(others.length === 0 ? all("prepared", "queued", "unknown") : all("prepared")))
+    return "over";
+  const whole = prepared?.kind === "replayable" ? (prepared.text ?? "") : await visible(turn.answer);
+  const text = whole.replace(MEDIA, "").trim();
+  const mediaUrls = Array.from(whole.matchAll(MEDIA), ([, url = ""]) => url.trim());
   // It may have crashed before its model said anything, and before OpenClaw knew it as one that runs.
-  if (text === "") return turn.answered ? "over" : "none";
-  if (aftermath.said.some((part) => part.trim() !== "" && text.includes(part.trim()))) return "over";
+  if (text === "" && mediaUrls.length === 0) return turn.answered ? "over" : "none";
+  // With files it has no key in OpenClaw's queue.
+  if (mediaUrls.length > 0 && delivery && !all("prepared")) return "over";
+  if (text !== "" && aftermath.said.some((said) => isSame(said, text))) return "over";
   // If OpenClaw's queue has it, or the outbox from there, it has this key. The queue forgets it, should the session's next
   // turn end before the queue comes to it.
-  const id = delivery ? queued(delivery.id) : key(message.id, "after a crash");
+  const id = delivery && others.length === 0 ? queued(delivery.id) : key(message.id, "after a crash");
   const quotes = (account.config.replyToMode ?? "off") !== "off";
-  await lane.deliver({ text, ...(quotes && { replyToId: message.messageId }) }, message, route, id);
-  log?.info?.(`${platform.id}: the answer to ${message.id}, which a crash had held up, was sent`);
+  const payload = { text, ...(quotes && { replyToId: message.messageId }) };
+  const sending = lane.deliver({ ...payload, mediaUrls }, message, route, id);
+  // The outbox keeps the order of a chat; others need not wait for the platform.
+  begun();
+  try {
+    await sending;
+    log?.info?.(`${platform.id}: the answer to ${message.id}, which a crash had held up, was sent`);
+  } catch (error) {
+    if (!isRefused(error)) throw error;
+    log?.error?.(`${platform.id}: the answer to ${message.id} was refused: ${messageOf(error)}`);
+  }
   if (prepared) {
     const update = ({ pendingFinalDelivery }: SessionEntry) =>
       pendingFinalDelivery?.intentId === prepared.intentId ? { pendingFinalDelivery: undefined } : null;
@@ -131,6 +170,16 @@ export async function finish(
 }
 
 const isMine = (atMs = 0): boolean => atMs >= performance.timeOrigin;
+
+/** Whether what was said to a chat was an answer, perhaps with a prefix, or a part of it. */
+function isSame(said: string, answer: string): boolean {
+  const [whole, wanted] = [said, answer].map((text) => text.replace(/\s+/g, " ").trim()) as [string, string];
+  return whole.endsWith(wanted) || (whole.length >= PART_CHARS && wanted.includes(whole));
+}
+
+/** Whether a platform does not take a message, and will not later. */
+export const isRefused = (error: unknown): boolean =>
+  (error as { code?: unknown } | null)?.code === "CHANNEL_SEND";
 
 /** The key under which a message of OpenClaw's queue goes out. */
 export const queued = (queueId: string, part = 0): string => `${queueId}:${part}`;
@@ -157,7 +206,7 @@ interface TranscriptEntry {
     role?: string;
     content?: string | { type?: string; text?: string }[];
     stopReason?: string;
-    provenance?: { kind?: string };
+    provenance?: { sourceTool?: string };
     __openclaw?: { transport?: { channel?: string; messageId?: string } };
   };
 }
@@ -179,10 +228,10 @@ async function turnOf(
       const message = entry?.message;
       if (message?.role === "user") {
         const transport = message.__openclaw?.transport;
+        const atMs = Date.parse(entry.timestamp ?? "");
         if (transport?.channel === channel && transport.messageId === id)
-          turn = { atMs: Date.parse(entry.timestamp ?? ""), answered: false };
-        // What OpenClaw says to a turn that it takes up is no other turn.
-        else if (turn && message.provenance?.kind !== "internal_system") return turn;
+          turn = { atMs, nextMs: Number.POSITIVE_INFINITY, answered: false };
+        else if (turn && message.provenance?.sourceTool !== RECOVERY) return { ...turn, nextMs: atMs };
       } else if (message?.role === "assistant" && turn) {
         turn.answered = true;
         const { content = "", stopReason = "stop" } = message;

@@ -36,7 +36,7 @@ const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
 export async function handle(lane: Lane, message: InboundMessage, begun: () => void): Promise<void> {
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
-  const aftermath: Aftermath = { said: [], busy: false };
+  const aftermath: Aftermath = { said: [] };
   const entrance: Entrance = { again: message.redelivered, aftermath, inLine: false, withdrawn: 0, asked: 0 };
   const chat = chatOf(lane.platform.id, lane.account.accountId, message.chat.id);
   const deaf = message.redelivered
@@ -144,9 +144,11 @@ async function attempt(
   );
   const session = route.sessionKey;
   if (entrance.again) {
-    const found = await finish(lane, message, route, entrance.aftermath);
+    const found = await finish(lane, message, route, entrance.aftermath, begun);
     if (found === "over") return { taken: true };
     if (found === "busy") return { busy: { session, over: later(ASK_AGAIN_MAX_MS, lane.signal) } };
+    // A turn that came to nothing has taken the message's id.
+    if (entrance.aftermath.turn) entrance.withdrawn++;
     entrance.again = false;
   }
   // Whoever waits goes first, but for a command.

@@ -6,7 +6,7 @@ import type { EventStore, InboundMessage } from "../../index.js";
 import { type Addon, loadAddon } from "../addon.js";
 import { GATEWAY_CACHE_BYTES } from "../events/store.js";
 import type { Mode } from "../switch.js";
-import { queued } from "./channel-crash.js";
+import { isRefused, queued } from "./channel-crash.js";
 import {
   type Account,
   type ActionContext,
@@ -437,8 +437,12 @@ async function reconcile(platform: PlatformRow, context: UnknownSend) {
     return { status: "unresolved", error: "it is not one text", retryable: false };
   const { text } = payload;
   const to = { ...rest, text, deliveryQueueId: queueId, replyToId: effectiveReplyToId ?? null };
-  const { meta } = await send(platform, to);
-  const { state, messageIds } = meta;
+  const sent = await send(platform, to).catch((error) => {
+    if (!isRefused(error)) throw error;
+    return messageOf(error);
+  });
+  if (typeof sent === "string") return { status: "unresolved", error: sent, retryable: false };
+  const { state, messageIds } = sent.meta;
   if (state === "unknown")
     return { status: "unresolved", error: unknown(platform, context.to), retryable: false };
   return { status: "sent", receipt: { platformMessageIds: messageIds, parts: [], sentAt: Date.now() } };
