@@ -485,7 +485,7 @@ describe("the channels in one stock gateway", () => {
     assert.equal(turnsWith("an answer that is lost").length, 1);
   });
 
-  test("SIGKILL while messages wait for their turn, and as it begins: each has its turn, and one", async () => {
+  test("SIGKILL while messages wait for their turn, as it begins, and before an answer is out: each has one, once", async () => {
     const words = (id, number) => `waiting question ${number} on ${id}`;
     const [numbers, person] = [[1, 2, 3], (id) => CASES[id].people[0]];
     const before = new Map();
@@ -506,55 +506,16 @@ describe("the channels in one stock gateway", () => {
     await start();
     const turns = (id) => numbers.map((number) => turnsWith(words(id, number)).length);
     for (const id of IDS) {
-      // An answer that was on its way to the platform goes out at most once. What OpenClaw was about to queue, it takes up
-      // five minutes later.
-      await until(async () => !turns(id).includes(0) && (await answers(id)) >= numbers.length - 1, {
+      // What the platform may have taken, and never said so, goes out at most once; then the log says that.
+      const wanted = () =>
+        gateway.log().includes(`${id}: nobody knows whether`) ? numbers.length - 1 : numbers.length;
+      await until(async () => !turns(id).includes(0) && (await answers(id)) >= wanted(), {
         timeoutMs: HANGS_MS + 120_000,
         timeoutMessage: () => `${id} has turns ${turns(id)}\n${gateway.log()}`,
       });
       assert.deepEqual(turns(id), [1, 1, 1], id);
     }
     for (const id of IDS) assert.ok((await answers(id)) <= numbers.length, `${id} heard an answer twice`);
-  });
-
-  test("SIGKILL between what the model said and its delivery: everybody hears it, and once", async () => {
-    const words = (id) => `answered on ${id}, and not delivered`;
-    const person = (id) => CASES[id].people[0];
-    const before = new Map();
-    for (const id of IDS) before.set(id, (await said(id, person(id))).length);
-    const answers = async (id) => (await said(id, person(id), before.get(id))).filter(isAnswer).length;
-    const spoken = () => transcript(home).filter(({ role }) => role === "assistant").length;
-    const already = spoken();
-    await Promise.all(IDS.map((id) => CASES[id].write(sims[id], person(id), words(id))));
-    // With all of them busy some answers are in a transcript, and some of those on their way.
-    await until(() => spoken() >= already + IDS.length / 2, {
-      timeoutMs: HANGS_MS,
-      everyMs: 5,
-      timeoutMessage: () => `the model said nothing\n${gateway.log()}`,
-    });
-    await kill();
-    const late = (await Promise.all(IDS.map(answers))).filter((count) => count === 0).length;
-    assert.ok(late > 0, "nothing was left to deliver");
-    await start();
-    for (const id of IDS) {
-      // What the platform may have taken, and never said so, goes out at most once; then the log says that.
-      const heard = async () => (await answers(id)) > 0 || gateway.log().includes(`${id}: nobody knows whether`);
-      await until(heard, {
-        timeoutMs: HANGS_MS,
-        timeoutMessage: () => `${id} heard nothing\n${gateway.log()}`,
-      });
-      // A message that comes after is answered after.
-      const heardBefore = await answers(id);
-      await CASES[id].write(sims[id], person(id), `${words(id)}, and the next`);
-      await until(async () => (await answers(id)) > heardBefore, {
-        timeoutMs: HANGS_MS,
-        timeoutMessage: () => `${id} heard nothing of the next\n${gateway.log()}`,
-      });
-    }
-    for (const id of IDS) {
-      assert.ok((await answers(id)) <= 2, `${id} heard an answer twice`);
-      assert.equal(turnsWith(words(id)).length, 2, id);
-    }
   });
 
   test("what was delivered twice has one turn, whether OpenClaw had begun it or not", async () => {

@@ -38,8 +38,8 @@ function addon(): Addon {
 }
 
 /**
- * A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. It is a floor, too: sled
- * keeps one page of each of its 256 shards whatever it is told, which comes to some 6 MiB a store.
+ * A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. Beyond this sled holds a
+ * page in each of its 256 shards, until the store's sweep of each minute.
  */
 export const GATEWAY_CACHE_BYTES = 1 << 20;
 

@@ -33,7 +33,7 @@ pub(super) const UNSYNCED: &str = "unsynced";
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often pages that were only written once are let go.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// A sled database, and a descriptor that reaches its file.
 pub(super) struct Sled {
@@ -634,7 +634,9 @@ mod tests {
         let _owner = crate::memory::scope(Owner::Sandbox);
         let used = || {
             reclaim();
-            crate::memory::usage().find_map(|(owner, bytes)| (owner == Owner::Sandbox).then_some(bytes)).unwrap()
+            crate::memory::usage()
+                .find_map(|(owner, bytes)| (owner == Owner::Sandbox).then_some(bytes))
+                .unwrap()
         };
         let db = sled::Config::new().temporary(true).cache_capacity(1 << 20).open().unwrap();
         evict(&db).unwrap();
