@@ -140,6 +140,8 @@ impl Sled {
             let _ = File::create(self.folder.join(UNSYNCED));
         }
         let _ = self.failed.set(error.message().to_owned());
+        // The sweep writes nothing either.
+        self.written.store(false, Ordering::Release);
         Err(error)
     }
 }
@@ -529,8 +531,9 @@ impl Storage for Sled {
         for (key, value) in batch.0 {
             self.put(&mut writes, key, value)?;
         }
+        self.write(|| self.db()?.apply_batch(writes))?;
         self.written.store(true, Ordering::Release);
-        self.write(|| self.db()?.apply_batch(writes))
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {
