@@ -7,6 +7,7 @@ import { quantile } from "../measure.mjs";
 import { createSide, holding } from "./gateway.mjs";
 import { startModel } from "./model.mjs";
 import { fileOf, PLATFORMS } from "./script.mjs";
+import { floors } from "./soak.mjs";
 import { outOfOrder, startWorld } from "./world.mjs";
 
 const TICK_MS = 20;
@@ -207,6 +208,12 @@ function report({ side, script, gateway, model, account, notes, start, wall, bef
       peakBytes: peak(core, ({ core }) => Object.values(core).reduce((a, b) => a + b, 0)),
       owners: Object.fromEntries(
         Object.keys(core[0].core).map((name) => [name, peak(core, ({ core }) => core[name])]),
+      ),
+      floors: Object.fromEntries(
+        Object.keys(core[0].core).map((name) => [
+          name,
+          floors(core.map(({ atMs, core }) => [(atMs - start) / 1000, core[name]])),
+        ]),
       ),
     },
     spawned: spawned(gateway.measured, wall, start),

@@ -24,7 +24,13 @@ export function floors(series) {
 export function soaked(record) {
   const { minutes, held, verified } = record;
   const from = Math.min(10, minutes / 6);
-  const perHour = (slope(floors(record.series).filter(([minute]) => minute >= from)) * 60) / MIB;
+  const growth = (least) => (slope(least.filter(([minute]) => minute >= from)) * 60) / MIB;
+  const perHour = growth(floors(record.series));
+  const byOwner = Object.entries(record.core.floors ?? {})
+    .map(([owner, least]) => [owner, growth(least)])
+    .filter(([, grown]) => Math.abs(grown) >= 0.05)
+    .map(([owner, grown]) => `${owner} ${grown.toFixed(2)}`)
+    .join(", ");
   const { before, end } = held;
   const rows = [
     ["messages never answered", record.lost.length, record.lost.length === 0, "0"],
@@ -32,7 +38,7 @@ export function soaked(record) {
     // A short run is warming up all the time, and says nothing of an hour.
     [
       "the core's own bytes, after the first ten minutes",
-      `${perHour.toFixed(2)} MiB an hour`,
+      `${perHour.toFixed(2)} MiB an hour${byOwner && ` (${byOwner})`}`,
       minutes < 30 || perHour <= 1,
       "≤ 1 MiB an hour",
     ],

@@ -105,12 +105,31 @@ struct Job {
     turn: Option<Turn>,
 }
 
-/// What is known of a key.
-#[derive(Clone)]
+/// What is known of a key. Thousands are remembered: of a message that has ended, no more than how.
 struct Known {
+    n: u64,
     segment: u64,
+    state: Progress,
+}
+
+#[derive(Clone)]
+enum Progress {
+    Underway(Underway),
+    Ended(Outcome),
+}
+
+/// What those who wait for a message have of it.
+#[derive(Clone)]
+struct Underway {
     outcome: watch::Receiver<Option<Outcome>>,
     cancelled: CancellationToken,
+}
+
+impl Underway {
+    fn new() -> (watch::Sender<Option<Outcome>>, Self) {
+        let (sender, outcome) = watch::channel(None);
+        (sender, Self { outcome, cancelled: CancellationToken::new() })
+    }
 }
 
 /// See the module.
@@ -220,13 +239,9 @@ impl Outbox {
         if matches!(&outcome, Some(Outcome::Failed(_, message, _)) if message == ABORTED) {
             return None;
         }
-        let (sender, receiver) = watch::channel(outcome.clone());
-        let cancelled = CancellationToken::new();
         let mut state = self.lock();
-        state
-            .keys
-            .insert(line.key.clone(), Known { segment, outcome: receiver, cancelled: cancelled.clone() });
-        if outcome.is_some() {
+        if let Some(outcome) = outcome {
+            state.keys.insert(line.key, Known { n, segment, state: Progress::Ended(outcome) });
             return None;
         }
         let parts = self.platform.render(&message).unwrap_or_default();
@@ -236,9 +251,13 @@ impl Outbox {
         let same = parts.len() == line.parts;
         let blind = maybe_sent && (self.is_old(line.at_ms) || !self.platform.knows_keys());
         if blind || (!same && (maybe_sent || accepted > 0)) || parts.is_empty() {
-            sender.send_replace(Some(receipt(&ids, SendState::Unknown)));
+            let outcome = receipt(&ids, SendState::Unknown);
+            state.keys.insert(line.key, Known { n, segment, state: Progress::Ended(outcome) });
             return Some(n);
         }
+        let (outcome, underway) = Underway::new();
+        let cancelled = underway.cancelled.clone();
+        state.keys.insert(line.key.clone(), Known { n, segment, state: Progress::Underway(underway) });
         *open.entry(segment).or_default() += 1;
         state.queued += 1;
         let job = Job {
@@ -254,7 +273,7 @@ impl Outbox {
             ids,
             queued_at_ms: line.at_ms,
             storing: None,
-            outcome: sender,
+            outcome,
             cancelled,
             turn: None,
             message: Arc::new(message),
@@ -292,15 +311,15 @@ impl Outbox {
         key: Option<String>,
         cancel: &CancellationToken,
     ) -> Result<SendReceipt> {
-        let known = match &key {
-            Some(key) => self.lock().keys.get(key).cloned(),
-            None => None,
-        };
+        let known = key.as_ref().and_then(|key| Some(self.lock().keys.get(key)?.state.clone()));
         let known = match known {
             Some(known) => known,
             None => self.queue(message, key)?,
         };
-        let mut outcome = known.outcome.clone();
+        let Underway { mut outcome, cancelled } = match known {
+            Progress::Underway(underway) => underway,
+            Progress::Ended(outcome) => return outcome.result(),
+        };
         let closed = || CoreError::new(Code::ChannelClosed, format!("the channel {} was closed", self.name));
         tokio::select! {
             biased;
@@ -309,7 +328,7 @@ impl Outbox {
                 outcome.ok_or_else(closed)?.result()
             }
             () = cancel.cancelled() => {
-                known.cancelled.cancel();
+                cancelled.cancel();
                 Err(CoreError::new(Code::ChannelSend, ABORTED))
             }
             () = async { self.closing.cancelled().await; self.ended().await } => Err(closed()),
@@ -317,7 +336,7 @@ impl Outbox {
     }
 
     /// Writes a message to the disk, and has it sent.
-    fn queue(self: &Arc<Self>, message: OutboundMessage, key: Option<String>) -> Result<Known> {
+    fn queue(self: &Arc<Self>, message: OutboundMessage, key: Option<String>) -> Result<Progress> {
         if self.closing.is_cancelled() {
             let message = format!("the channel {} was closed", self.name);
             return Err(CoreError::new(Code::ChannelClosed, message));
@@ -331,7 +350,7 @@ impl Outbox {
             let mut state = self.lock();
             // Two calls with one key at the same time.
             if let Some(known) = key.as_ref().and_then(|key| state.keys.get(key)) {
-                return Ok(known.clone());
+                return Ok(known.state.clone());
             }
             let held = self.room.enter(size(&message) + parts_size(&parts))?;
             let n = state.next;
@@ -353,10 +372,10 @@ impl Outbox {
                 }
                 queued.await
             });
-            let (outcome, receiver) = watch::channel(None);
-            let cancelled = CancellationToken::new();
-            let known = Known { segment, outcome: receiver, cancelled: cancelled.clone() };
-            state.keys.insert(key.clone(), known.clone());
+            let (outcome, underway) = Underway::new();
+            let cancelled = underway.cancelled.clone();
+            let known = Progress::Underway(underway);
+            state.keys.insert(key.clone(), Known { n, segment, state: known.clone() });
             state.queued += 1;
             let message = Arc::new(message);
             let job = Job {
@@ -422,7 +441,7 @@ impl Outbox {
     }
 
     async fn work(self: &Arc<Self>, mut job: Job) {
-        let (segment, n, key) = (job.segment, job.n, job.key.clone());
+        let (segment, n) = (job.segment, job.n);
         let has_files = !job.message.files.is_empty() || !job.unread.is_empty();
         let delivered = self.deliver(&mut job).await;
         // Whoever hears of the end may send the next.
@@ -440,8 +459,7 @@ impl Outbox {
                     tracing::warn!(channel = self.name, %error, "cannot write what became of a message");
                 }
                 // Fewer keys than the disk holds are never known, and more not for long.
-                self.lock().queued -= 1;
-                job.outcome.send_replace(Some(outcome));
+                self.settle(&job, outcome);
                 if has_files && let Err(error) = self.journal.delete_side(n).await {
                     tracing::warn!(channel = self.name, %error, "cannot delete files that were sent");
                 }
@@ -455,24 +473,35 @@ impl Outbox {
             // The disk, after the platform may have had some of it: its key is not free again.
             Err(error) if job.begun => {
                 tracing::warn!(channel = self.name, %error, "cannot write what becomes of a message: it is sent no further");
-                self.lock().queued -= 1;
                 _ = self.journal.note(ended(n, None, "")).await;
                 let message_ids = std::mem::take(&mut job.ids);
                 let receipt = SendReceipt { message_ids, state: SendState::Unknown, attempts: 1 };
-                job.outcome.send_replace(Some(Outcome::Receipt(receipt)));
+                self.settle(&job, Outcome::Receipt(receipt));
                 _ = self.journal.done(segment, 1).await;
             }
             Err(error) => {
                 // The disk: nothing can be promised any more.
-                self.lock().queued -= 1;
-                self.lock().keys.remove(&key);
+                self.lock().keys.remove(&job.key);
                 // If the disk takes this, it is not sent after a restart either.
                 _ = self.journal.note(ended(n, Some(error.code()), error.message())).await;
                 let failed = Outcome::Failed(error.code(), error.message().to_owned(), None);
-                job.outcome.send_replace(Some(failed));
+                self.settle(&job, failed);
                 _ = self.journal.done(segment, 1).await;
             }
         }
+    }
+
+    /// Tells those who wait how a message ended, and those who will ask with its key.
+    fn settle(&self, job: &Job, outcome: Outcome) {
+        {
+            let mut state = self.lock();
+            state.queued -= 1;
+            // The key may have been free again, and taken by another.
+            if let Some(known) = state.keys.get_mut(&job.key).filter(|known| known.n == job.n) {
+                known.state = Progress::Ended(outcome.clone());
+            }
+        }
+        job.outcome.send_replace(Some(outcome));
     }
 
     /// Forgets the keys of segments that are long gone.
@@ -480,7 +509,9 @@ impl Outbox {
         let mut state = self.lock();
         if state.keys.len() > 2 * KEPT * SEGMENT as usize {
             let oldest = current.saturating_sub(KEPT as u64);
-            state.keys.retain(|_, known| known.segment >= oldest || known.outcome.borrow().is_none());
+            state
+                .keys
+                .retain(|_, known| known.segment >= oldest || matches!(known.state, Progress::Underway(_)));
         }
     }
 

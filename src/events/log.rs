@@ -24,7 +24,7 @@ use super::version::VersionVector;
 use crate::{Code, CoreError, Result};
 
 /// Sessions that the writer keeps at hand.
-const CACHED_SESSIONS: usize = 1024;
+const CACHED_SESSIONS: usize = 256;
 
 /// Events that one step of the removal of a session's events looks at.
 const GARBAGE_STEP: usize = 256;
