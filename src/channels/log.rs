@@ -304,6 +304,7 @@ pub(crate) mod memory {
         ends_after: Option<usize>,
         /// Appends are written, and said to have failed.
         unsure: bool,
+        full: bool,
     }
 
     impl MemoryLog {
@@ -315,6 +316,11 @@ pub(crate) mod memory {
         /// Whether an append says that it failed although it is on the disk, as one does whose `fsync` failed.
         pub(crate) fn unsure(&self, yes: bool) {
             self.state.lock().unwrap().unsure = yes;
+        }
+
+        /// Whether the disk is full: nothing is written, and every append says so.
+        pub(crate) fn fill(&self, yes: bool) {
+            self.state.lock().unwrap().full = yes;
         }
 
         pub(crate) fn appends(&self) -> usize {
@@ -343,6 +349,9 @@ pub(crate) mod memory {
             let mut state = self.state.lock().unwrap();
             if state.ends_after.is_some_and(|end| state.appends >= end) {
                 return Box::pin(async { Err(gone()) });
+            }
+            if state.full {
+                return Box::pin(async { Err(CoreError::new(Code::Io, "no space left on device")) });
             }
             state.appends += 1;
             let held = state.sessions.entry(session).or_default();

@@ -21,7 +21,7 @@ use tokio_util::bytes::Bytes;
 use self::inbound::Me;
 use super::chunk::{Mode, Unit, split_rendered};
 use super::marks::{self, Dialect};
-use super::message::{Attachment, Format, OutboundFile, OutboundMessage, Part};
+use super::message::{Attachment, Format, InboundMessage, OutboundFile, OutboundMessage, Part};
 use super::platform::{Call, Done, Failed, Fate, Limits, Link, Platform, Rate, Scope, Settings};
 use super::wire::{self, HttpRequest, Wire};
 use super::{Boxed, Surroundings, sniff};
@@ -52,6 +52,8 @@ pub struct Slack {
     me: OnceCell<Me>,
     /// The conversations with users, by user.
     direct: Mutex<HashMap<String, String>>,
+    /// What came and is not on the disk.
+    pending: Mutex<Vec<InboundMessage>>,
 }
 
 /// `token` (`xoxb-…`), `appToken` (`xapp-…`, with `connections:write`), and `baseUrl`.
@@ -86,6 +88,7 @@ pub fn open(settings: Settings) -> Result<Box<dyn Platform>> {
         surroundings: settings.surroundings,
         me: OnceCell::new(),
         direct: Mutex::default(),
+        pending: Mutex::default(),
     }))
 }
 

@@ -3,6 +3,7 @@
 //! There are two connections at most: one, and the one that takes its place. The old one is read until Slack ends it or
 //! nothing comes any more, so that nothing has to come a second time.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -43,6 +44,9 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Envelopes that are written to the disk together.
 const BATCH: usize = 64;
+/// Until the disk is asked again that took nothing, and messages that wait for it; at more of them no more are read.
+const AGAIN: Duration = Duration::from_secs(1);
+const HELD: usize = 1024;
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -95,6 +99,8 @@ struct Wishes {
     ended: bool,
     replace: bool,
     fail: Option<CoreError>,
+    /// The disk took nothing.
+    wait: bool,
 }
 
 impl Connection {
@@ -118,6 +124,9 @@ impl Slack {
     /// Receives until there is no connection any more.
     pub(super) async fn listen(&self, link: &Link) -> Result<()> {
         let closing = link.closing().clone();
+        if self.pending().len() >= HELD {
+            self.flush(link).await?;
+        }
         let first = tokio::select! {
             biased;
             () = closing.cancelled() => return Ok(()),
@@ -132,6 +141,11 @@ impl Slack {
         for connection in connections {
             connection.say_goodbye().await;
         }
+        if closing.is_cancelled()
+            && let Err(error) = self.flush(link).await
+        {
+            tracing::warn!(%error, messages = self.pending().len(), "Slack has to tell these messages again");
+        }
         outcome
     }
 
@@ -140,15 +154,17 @@ impl Slack {
         let mut opening: Option<Boxed<'_, Result<Connection>>> = None;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         let mut failure: Option<CoreError> = None;
+        let mut again = (!self.pending().is_empty()).then(Instant::now);
         loop {
             if connections.is_empty() && opening.is_none() {
                 return failure.map_or(Ok(()), Err);
             }
-            match next(link, connections, &mut opening).await {
+            match next(link, connections, &mut opening, again).await {
                 Event::Closing => return Ok(()),
                 Event::Heard(at, frame) => {
                     let Some(connection) = connections.get_mut(at) else { continue };
                     let wishes = self.take_in(link, me, connection, frame).await?;
+                    again = wishes.wait.then(|| Instant::now() + AGAIN);
                     // What is retired has its successor.
                     let (replace, age) =
                         (wishes.replace && connection.retired.is_none(), connection.born.elapsed());
@@ -194,6 +210,9 @@ impl Slack {
                 }
                 Event::Due => {
                     let now = Instant::now();
+                    if again.is_some_and(|at| at <= now) {
+                        again = self.keep(link, Vec::new()).await?.then(|| now + AGAIN);
+                    }
                     let mut at = 0;
                     while let Some(connection) = connections.get_mut(at) {
                         if connection.heard + GONE <= now && connection.asked {
@@ -273,9 +292,10 @@ impl Slack {
                 Some(next) => next.unwrap_or(None),
             };
         }
-        link.receive(messages, None).await?;
+        wishes.wait = self.keep(link, messages).await?;
         for id in envelopes {
-            if wishes.ended {
+            // Slack takes what is not acknowledged within three seconds for failed, and tells it again.
+            if wishes.ended || wishes.wait {
                 break;
             }
             // Within it, nothing waits for JavaScript. What cannot be said here comes again, and is known.
@@ -284,6 +304,47 @@ impl Slack {
             }
         }
         Ok(wishes)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Vec<InboundMessage>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was received to the disk.
+    async fn flush(&self, link: &Link) -> Result<()> {
+        let messages = self.pending().clone();
+        let count = messages.len();
+        link.receive(messages, None).await?;
+        self.pending().drain(..count);
+        Ok(())
+    }
+
+    /// Writes messages to the disk. Those that it does not take wait for it, and then this is true: Slack would tell them
+    /// again after a minute, once more after five, and then never.
+    async fn keep(&self, link: &Link, messages: Vec<InboundMessage>) -> Result<bool> {
+        let waited = {
+            let mut pending = self.pending();
+            let waited = !pending.is_empty();
+            // Slack tells them again meanwhile.
+            let new = |message: &InboundMessage| pending.iter().all(|held| held.id != message.id);
+            let new: Vec<InboundMessage> = messages.into_iter().filter(new).collect();
+            pending.extend(new);
+            waited
+        };
+        match self.flush(link).await {
+            Ok(()) => {
+                if waited {
+                    link.notice(String::new());
+                }
+                Ok(false)
+            }
+            Err(error) if error.code() == Code::Io && self.pending().len() < HELD => {
+                let count = self.pending().len();
+                link.notice(format!("messages that wait for the disk: {count}. {}", error.message()));
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a connection, and waits for its hello.
@@ -331,8 +392,9 @@ async fn next(
     link: &Link,
     connections: &mut [Connection],
     opening: &mut Option<Boxed<'_, Result<Connection>>>,
+    again: Option<Instant>,
 ) -> Event {
-    let due = connections.iter().map(Connection::due).min();
+    let due = connections.iter().map(Connection::due).chain(again).min();
     let heard = async {
         if connections.is_empty() {
             return std::future::pending().await;

@@ -7,9 +7,10 @@ use openclaw_channel_sim::slack::Slack as SimSlack;
 use openclaw_channel_sim::wire::Frame as SimFrame;
 use openclaw_channel_sim::{Net, Platform as _, Sim};
 use serde_json::Map;
+use tokio::time::Instant;
 
 use super::*;
-use crate::channels::channel::{Channel, ChannelState, Options};
+use crate::channels::channel::{Channel, ChannelState, Options, Status};
 use crate::channels::log::memory::MemoryLog;
 use crate::channels::message::{ChatKind, InboundKind, SendReceipt, SendState};
 use crate::channels::testing::{SimWire, Simulated, Trail, USUAL_SEEDS, never, receive, seeds, text};
@@ -261,6 +262,59 @@ async fn nothing_waits_for_javascript_and_connections_are_replaced_before_they_e
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_full_disk_does_not_take_comes_as_soon_as_it_does() {
+    // The second time it is more than is held.
+    for count in [20, 1500] {
+        let bench = Bench::new(&json!({}), 9);
+        let channel = Arc::new(bench.channel());
+        bench.act("message", json!({"from": "U7", "text": "first"}));
+        receive(&channel, 1).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        bench.log.fill(true);
+        // Slack gives each of them up after three seconds, and tells it again a minute later.
+        for n in 0..count {
+            bench.act("message", json!({"from": "U7", "text": n.to_string()}));
+            if n % (count / 20) == 0 {
+                tokio::time::sleep(Duration::from_millis(800)).await;
+            }
+        }
+        let Status { state, error, .. } = channel.status();
+        if count < 1024 {
+            assert_eq!(state, ChannelState::Running);
+            let error = error.unwrap();
+            assert!(error.starts_with("messages that wait for the disk: 20. "), "{error}");
+        } else {
+            assert_eq!(state, ChannelState::Backoff);
+        }
+        bench.log.fill(false);
+        let free = Instant::now();
+        let mut got: Vec<usize> = Vec::new();
+        for message in receive(&channel, count).await {
+            got.push(message.text.parse().unwrap());
+        }
+        let waited = free.elapsed();
+        if count < 1024 {
+            assert!(waited < Duration::from_secs(2), "{waited:?}");
+            assert_eq!(channel.status().error, None);
+            assert_eq!(got, (0..count).collect::<Vec<_>>());
+        } else {
+            // What was held is in order, and the rest is what Slack tells again.
+            assert!(got.iter().take(1024).copied().eq(0..1024), "{got:?}");
+            assert!(waited < Duration::from_mins(6), "{waited:?}");
+            got.sort_unstable();
+            assert_eq!(got, (0..count).collect::<Vec<_>>());
+        }
+        // Slack tells again what was not acknowledged in time. It is known.
+        tokio::time::sleep(Duration::from_mins(7)).await;
+        assert_eq!(channel.status().waiting, 0);
+        let state = bench.state();
+        assert_eq!((&state["unacknowledged"], &state["lost"]), (&json!([]), &json!([])));
+        channel.close().await;
+        assert!(bench.broken_rules().iter().all(|(rule, _)| *rule == "slack.ack-deadline"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn notices_half_open_connections_and_wrong_tokens_are_dealt_with() {
     let bench = Bench::new(&json!({}), 5);
     let channel = bench.channel();
@@ -422,6 +476,7 @@ fn only_slack_gets_the_token_and_files() {
         surroundings: crate::channels::system(),
         me: OnceCell::new(),
         direct: Mutex::default(),
+        pending: Mutex::default(),
     };
     let slack = slack(BASE_URL);
     let is = |url: &str| slack.is_slack(&Url::parse(url).unwrap());
