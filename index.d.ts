@@ -1291,7 +1291,8 @@ export interface LogRecord {
 
 /**
  * The bytes that the core has allocated outside of V8, by owner. They are counted as they are asked for: what the
- * allocator rounds up, or keeps to use again, is not among them.
+ * allocator rounds up, or keeps to use again, is not among them; 20 MiB of the first event store, which sled asks for and
+ * never touches, are.
  */
 export declare function memoryUsage(): CoreMemoryUsage
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sled::IVec;
 
 use super::storage::{Batch, Pair, Storage};
-use crate::memory::{Owner, owned};
+use crate::memory::{Owner, scope};
 use crate::{Code, CoreError, Result, runtime};
 
 /// How long sled's own lock is waited for.
@@ -79,7 +79,7 @@ impl Sled {
         let (db, flushes, written) = (Arc::new(db), Arc::default(), Arc::default());
         let runtime = runtime::runtime()?;
         runtime.spawn(wake(Arc::downgrade(&db), Arc::clone(&flushes)));
-        runtime.spawn(owned(Owner::Events, sweep(Arc::downgrade(&db), Arc::clone(&written))));
+        runtime.spawn(sweep(Arc::downgrade(&db), Arc::clone(&written)));
         Ok(Self {
             db: Some(db),
             written,
@@ -117,6 +117,8 @@ impl Sled {
     }
 
     fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        // Whoever asks, sled keeps what it has read.
+        let _scope = scope(Owner::Events);
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(outcome) => outcome.map_err(|error| convert(&self.folder, error)),
             Err(_) => Err(damaged(&self.folder, "sled failed inside while reading")),
@@ -129,6 +131,7 @@ impl Sled {
                 format!("the event store failed, and is opened anew as soon as its disk takes it: {why}");
             return Err(CoreError::new(Code::Io, message).in_file(&self.folder));
         }
+        let _scope = scope(Owner::Events);
         let error = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => convert(&self.folder, error),
@@ -337,6 +340,7 @@ async fn sweep(db: Weak<sled::Db>, written: Arc<AtomicBool>) {
         let Some(db) = db.upgrade() else { return };
         if written.swap(false, Ordering::AcqRel) {
             let swept = runtime::blocking(move || {
+                let _scope = scope(Owner::Events);
                 let swept = catch_unwind(AssertUnwindSafe(|| evict(&db)));
                 drop_db(Some(db));
                 Ok(swept.map_or(Ok(()), |swept| swept))

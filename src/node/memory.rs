@@ -19,7 +19,8 @@ pub struct CoreMemoryUsage {
 }
 
 /// The bytes that the core has allocated outside of V8, by owner. They are counted as they are asked for: what the
-/// allocator rounds up, or keeps to use again, is not among them.
+/// allocator rounds up, or keeps to use again, is not among them; 20 MiB of the first event store, which sled asks for and
+/// never touches, are.
 #[napi(catch_unwind)]
 pub fn memory_usage() -> CoreMemoryUsage {
     #[expect(clippy::cast_precision_loss, reason = "no process holds 2^53 bytes")]
