@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 // `openclaw-core`: what is attached here and why not, and what is in the way.
 import { parseArgs } from "node:util";
-import { loadAddon } from "./addon.js";
 import {
   coreVersion,
   diagnose,
   formatChecks,
   formatStatus,
+  keepSchema,
   type Paint,
   plain,
   readStatus,
@@ -102,14 +102,11 @@ function doctor(path: string | undefined, json: boolean): number {
 async function schema(path: string | undefined): Promise<number> {
   const install = resolveInstall(process.cwd(), process.env, path);
   if (!install) return complain(path ? `there is no OpenClaw at ${path}` : "there is no OpenClaw here", 1);
-  const addon = loadAddon();
-  if ("error" in addon) return complain(addon.error.message, 1);
   try {
-    await addon.addon.Config.refreshSchema({ openclaw: install.root });
+    return print(await keepSchema(install));
   } catch (error) {
     return complain(error instanceof Error ? error.message : String(error), 1);
   }
-  return print(`the schema of OpenClaw ${install.version} and its plugins is kept`);
 }
 
 /** `events` has options of its own. The gateway is asked with the client of the OpenClaw that is found here. */

@@ -468,7 +468,9 @@ async function askGateway(options: Options, terminal: Terminal): Promise<Gateway
 /** Why no gateway answered, in a few words. */
 function reason(error: unknown): string {
   const text = messageOf(error).split("\n")[0] ?? "";
-  if (/unknown method/i.test(text)) return "the gateway runs without this plugin";
+  // OpenClaw takes a method that it does not know for one of an administrator's.
+  if (/unknown method|missing scope/i.test(text))
+    return "the gateway runs without this plugin, or with its module events off";
   if (/ECONNREFUSED|closed before|not running|1006/i.test(text)) return "no gateway is running";
   return `no gateway answers: ${clean(text)}`;
 }

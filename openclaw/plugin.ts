@@ -100,6 +100,16 @@ export default {
             if (!ok) process.exitCode = 1;
           });
         core
+          .command("schema")
+          .description("Ask OpenClaw for the schema of its config, so that doctor can validate it")
+          .action(async () => {
+            const { keepSchema } = await import("./status.js");
+            const { installOf } = await import("./install.js");
+            const install = installOf(process.argv[1] ?? "");
+            if (!install) throw new Error("there is no OpenClaw here");
+            process.stdout.write(`${await keepSchema(install)}\n`);
+          });
+        core
           .command("events")
           .description("Read the event store: list, show, tail, verify, export, import, status")
           .argument("[args...]", "a command and its options; --help shows them")

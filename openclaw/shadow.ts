@@ -1,7 +1,15 @@
 // Work off the hot path: comparing native answers with the originals', and the report an operator reads before
 // switching a module on. What may be secret never reaches the report: values are described, text is masked.
-import { createHash } from "node:crypto";
-import { appendFileSync, mkdirSync, renameSync, statSync } from "node:fs";
+import { createHmac, randomBytes } from "node:crypto";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
 const QUEUE_JOBS = 256;
@@ -9,6 +17,10 @@ const QUEUE_BYTES = 16 * 1024 * 1024;
 const BATCH_MS = 5;
 const EXIT_MS = 500;
 const DISTINCT = 10_000;
+/** Comparisons of a process that are not timed: its code is cold. And how many timings a report has. */
+const [COLD, PAIRS] = [10, 64];
+/** From so many timings on they say something. */
+const TIMED = 30;
 const SAMPLES = 20;
 const EXCERPT = 400;
 const FILE_BYTES = 1024 * 1024;
@@ -75,9 +87,22 @@ export interface ShadowCounts {
   differences: number;
   /** Calls that were not compared, for lack of room or time. */
   dropped: number;
-  /** What both sides took where both were run on the same input, in turns first. */
-  nativeNs: number;
-  originalNs: number;
+}
+
+/** A line of the report: sums since the line before, of one process. */
+export interface ShadowSummary extends ShadowCounts {
+  kind: "summary";
+  /** Hashes of inputs that are new in the process. */
+  inputs: string[];
+  /** What both sides took on one input, in turns first: native, original. */
+  pairs: [nativeNs: number, originalNs: number][];
+}
+
+/** Over all processes so far. */
+export interface ShadowTotals extends ShadowCounts {
+  /** Of a call, the median; once there are enough calls for one. */
+  nativeNs?: number;
+  originalNs?: number;
 }
 
 /** Compares both sides of one module's calls and writes down where they differ. */
@@ -89,14 +114,15 @@ export class Shadow {
     compared: 0,
     differences: 0,
     dropped: 0,
-    nativeNs: 0,
-    originalNs: 0,
   };
   readonly #module: string;
   readonly #queue: Background;
   readonly #folder: () => string | undefined;
   readonly #context: Record<string, unknown>;
   readonly #inputs = new Set<string>();
+  #key: Buffer | undefined;
+  #fresh: string[] = [];
+  #pairs: [number, number][] = [];
   #samples = 0;
   #reported: ShadowCounts = { ...this.counts };
   #reportedAt = performance.now();
@@ -125,8 +151,8 @@ export class Shadow {
       const early = nativeFirst ? timed(native) : undefined;
       const expected = timed(original);
       const found = early ?? timed(native);
-      this.counts.nativeNs += found.ns;
-      this.counts.originalNs += expected.ns;
+      if (this.counts.compared >= COLD && this.#pairs.length < PAIRS)
+        this.#pairs.push([found.ns, expected.ns]);
       this.compare(name, input, expected.outcome, found.outcome);
       if (performance.now() - this.#reportedAt > SUMMARY_MS) this.report();
     });
@@ -154,11 +180,12 @@ export class Shadow {
   report(): void {
     const { counts } = this;
     counts.dropped = Math.max(counts.dropped, counts.calls - counts.compared);
-    const line: Record<string, unknown> = { kind: "summary" };
+    const line: Record<string, unknown> = { kind: "summary", inputs: this.#fresh, pairs: this.#pairs };
     for (const key of Object.keys(counts) as (keyof ShadowCounts)[]) {
       line[key] = counts[key] - this.#reported[key];
     }
     if (line.calls === 0 && line.compared === 0) return;
+    [this.#fresh, this.#pairs] = [[], []];
     this.#reported = { ...counts };
     this.#reportedAt = performance.now();
     this.#append(line);
@@ -166,7 +193,11 @@ export class Shadow {
 
   #inputSeen(name: string, input: string): void {
     if (this.#inputs.size >= DISTINCT) return;
-    this.#inputs.add(createHash("sha256").update(`${name}\0${input}`).digest("base64").slice(0, 16));
+    this.#key ??= inputKey(this.#folder());
+    const hash = createHmac("sha256", this.#key).update(`${name}\0${input}`).digest("base64url").slice(0, 8);
+    if (this.#inputs.has(hash)) return;
+    this.#inputs.add(hash);
+    this.#fresh.push(hash);
     this.counts.distinct = this.#inputs.size;
   }
 
@@ -189,6 +220,59 @@ export class Shadow {
 /** The file that a module's differences and sums are appended to. */
 export function reportFile(folder: string, module: string): string {
   return join(folder, `shadow-${module}.jsonl`);
+}
+
+/** What all processes have reported so far. */
+export function readTotals(folder: string, module: string): ShadowTotals | undefined {
+  const totals = { calls: 0, bytes: 0, distinct: 0, compared: 0, differences: 0, dropped: 0 };
+  const inputs = new Set<string>();
+  const pairs: ShadowSummary["pairs"] = [];
+  let lines = 0;
+  for (const file of [`${reportFile(folder, module)}.1`, reportFile(folder, module)]) {
+    if (!existsSync(file)) continue;
+    for (const text of readFileSync(file, "utf8").split("\n")) {
+      try {
+        const line: ShadowSummary = JSON.parse(text);
+        if (line.kind !== "summary") continue;
+        lines++;
+        for (const key of Object.keys(totals) as (keyof typeof totals)[])
+          totals[key] += Number(line[key]) || 0;
+        for (const input of line.inputs ?? []) inputs.add(input);
+        pairs.push(...(line.pairs ?? []));
+      } catch {
+        // A line cut off by the end of a process.
+      }
+    }
+  }
+  if (lines === 0) return undefined;
+  const distinct = inputs.size;
+  if (pairs.length < TIMED) return { ...totals, distinct };
+  const [nativeNs, originalNs] = [0, 1].map((side) => median(pairs.map((pair) => pair[side] ?? 0)));
+  return { ...totals, distinct, nativeNs, originalNs } as ShadowTotals;
+}
+
+const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+
+/**
+ * The key of the hashes by which inputs are told apart, the same for all processes. It stays out of the reports, so that who is
+ * shown one can confirm no guess.
+ */
+function inputKey(folder: string | undefined): Buffer {
+  const key = randomBytes(32);
+  if (!folder) return key;
+  const file = join(folder, "shadow.key");
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(file, key, { flag: "wx", mode: 0o600 });
+    return key;
+  } catch {
+    // It is there, or nothing can be written.
+  }
+  try {
+    return readFileSync(file);
+  } catch {
+    return key;
+  }
 }
 
 function timed(run: () => unknown): { outcome: Outcome; ns: number } {

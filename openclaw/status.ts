@@ -6,7 +6,7 @@ import { type Addon, addonState, loadAddon } from "./addon.js";
 import type { Problem } from "./chunks.js";
 import { findInstall, type Install, installAt, installOf, stateDir } from "./install.js";
 import { describeTarget, MODULES, type ModuleName, type Row } from "./modules.js";
-import { reportFile, type ShadowCounts } from "./shadow.js";
+import { readTotals, type ShadowTotals } from "./shadow.js";
 import { CORE, Core, canHook, noHooks, reportFolder } from "./swap.js";
 import { type Mode, Switches, unknownSwitches } from "./switch.js";
 
@@ -27,9 +27,6 @@ export interface ModuleStatus {
   exports: readonly string[];
   shadow?: ShadowTotals;
 }
-/** Sums over the processes so far. */
-export type ShadowTotals = Omit<ShadowCounts, "bytes">;
-
 /** Everything `status` says. */
 export interface Status {
   core: { version: string; register: string; addon: "loads" | string };
@@ -119,7 +116,8 @@ function moduleStatus(row: Row, switches: Switches, core: Core | undefined, env:
   if (!core) return { ...status, reason: "no OpenClaw found here" };
   const missing = core.missing(row.name);
   if (missing.length > 0) return { ...status, reason: missing.join("; ") };
-  const shadow = shadowTotals(row.name, env);
+  const folder = reportFolder(env);
+  const shadow = folder ? readTotals(folder, row.name) : undefined;
   return {
     ...status,
     attached: mode === "shadow" ? "shadow" : "native",
@@ -128,30 +126,12 @@ function moduleStatus(row: Row, switches: Switches, core: Core | undefined, env:
   };
 }
 
-/** Sums of what shadow mode has reported so far. */
-function shadowTotals(name: ModuleName, env: Environment): ModuleStatus["shadow"] {
-  const folder = reportFolder(env);
-  if (!folder) return undefined;
-  const totals = {
-    ...{ calls: 0, distinct: 0, compared: 0, differences: 0, dropped: 0 },
-    ...{ nativeNs: 0, originalNs: 0 },
-  };
-  let lines = 0;
-  for (const file of [`${reportFile(folder, name)}.1`, reportFile(folder, name)]) {
-    if (!existsSync(file)) continue;
-    for (const text of readFileSync(file, "utf8").split("\n")) {
-      try {
-        const line = JSON.parse(text);
-        if (line.kind !== "summary") continue;
-        lines++;
-        for (const key of Object.keys(totals) as (keyof typeof totals)[])
-          totals[key] += Number(line[key]) || 0;
-      } catch {
-        // A line cut off by the end of a process.
-      }
-    }
-  }
-  return lines > 0 ? totals : undefined;
+/** Asks OpenClaw for the schema of its config, and keeps it for validation; says so. */
+export async function keepSchema(install: Install): Promise<string> {
+  const addon = loadAddon();
+  if ("error" in addon) throw addon.error;
+  await addon.addon.Config.refreshSchema({ openclaw: install.root });
+  return `the schema of OpenClaw ${install.version} and its plugins is kept`;
 }
 
 /** Looks at everything the core needs; every failed check says what to do. */
@@ -311,6 +291,7 @@ function compareVersions(version: string, other: readonly number[]): number {
 /** The status as text for people. `paint` colours a word by what it says. */
 export function formatStatus(status: Status, paint: Paint): string {
   const { core, openclaw, preload } = status;
+  const off = status.modules.every(({ attached }) => attached === "off");
   const lines = [
     `@openclaw/core ${core.version} · Node ${status.node} · addon ${core.addon === "loads" ? "loads" : paint("bad", core.addon)}`,
     openclaw
@@ -318,15 +299,15 @@ export function formatStatus(status: Status, paint: Paint): string {
       : paint("bad", "no OpenClaw found here; name it with --openclaw PATH"),
     {
       active: "the preload is active in this process",
-      NODE_OPTIONS: "NODE_OPTIONS names the preload: OpenClaw started here runs with the core",
+      NODE_OPTIONS: off
+        ? "NODE_OPTIONS names the preload, which does nothing: every module is off"
+        : "NODE_OPTIONS names the preload: OpenClaw started here runs with the core",
       none: `the preload is off here; start OpenClaw with NODE_OPTIONS=--import=${core.register}`,
     }[preload],
     "",
   ];
   const table = status.modules.map((row) => {
-    const shadow = row.shadow
-      ? `${row.mode === "shadow" ? "" : "earlier, in "}${compared(row.shadow)}; `
-      : "";
+    const shadow = row.shadow ? `${row.mode === "shadow" ? "" : "so far, in "}${compared(row.shadow)}; ` : "";
     return [row.name, row.attached, row.attaches, row.mode, `${shadow}${row.reason ?? ""}`];
   });
   const rows = [["module", "answers", "attaches", "mode", "why"], ...table];
@@ -348,10 +329,11 @@ export function formatStatus(status: Status, paint: Paint): string {
 }
 
 function compared({ differences, compared, distinct, nativeNs, originalNs }: ShadowTotals): string {
-  const ms = (nanoseconds: number) => `${(nanoseconds / 1e6).toPrecision(3)} ms`;
-  const took = originalNs > 0 ? `, in ${ms(nativeNs)} where TypeScript took ${ms(originalNs)}` : "";
+  const took = nativeNs && originalNs ? `, a call in ${us(nativeNs)}, in TypeScript ${us(originalNs)}` : "";
   return `shadow: ${differences} differences in ${compared} comparisons of ${distinct} inputs${took}`;
 }
+
+const us = (nanoseconds: number) => `${(nanoseconds / 1e3).toFixed(1)} µs`;
 
 /** Colours a word, or leaves it as it is. */
 export type Paint = (tone: "good" | "bad" | "note" | "quiet", text: string) => string;

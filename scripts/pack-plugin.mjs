@@ -48,7 +48,8 @@ export function packPlugin(folder) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
-    console.log(packPlugin(process.argv[2] ?? "."));
+    const path = packPlugin(process.argv[2] ?? ".");
+    console.log(`openclaw plugins install "npm-pack:${path}" --force --accept-capabilities`);
   } catch (error) {
     console.error(`pack-plugin: ${error.message}`);
     process.exitCode = 1;

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../__test__/host/fixture.mjs";
+import { readTotals } from "../../dist/shadow.js";
 import { quantile } from "../measure.mjs";
 import { createSide, holding } from "./gateway.mjs";
 import { startModel } from "./model.mjs";
@@ -258,20 +259,15 @@ function kinds(names, before) {
   );
 }
 
-/** Sums of what each process compared, and where they differed. */
+/** What all processes compared, and where they differed. */
 function shadowCounts(folder) {
-  const shadow = {};
-  const shadowSamples = [];
-  for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-    const module = /^shadow-(\w+)\.jsonl/.exec(name)?.[1];
-    if (!module) continue;
-    shadow[module] ??= { calls: 0, distinct: 0, compared: 0, differences: 0, dropped: 0 };
-    const sums = shadow[module];
-    for (const line of read(join(folder, name)).split("\n").filter(Boolean).map(JSON.parse)) {
-      if (line.kind === "difference") shadowSamples.push({ module, ...line });
-      else for (const key of Object.keys(sums)) sums[key] += line[key] ?? 0;
-    }
-  }
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  const modules = new Set(names.flatMap((name) => /^shadow-(\w+)\.jsonl/.exec(name)?.[1] ?? []));
+  const shadow = Object.fromEntries(Array.from(modules, (name) => [name, readTotals(folder, name)]));
+  const shadowSamples = names
+    .filter((name) => /^shadow-\w+\.jsonl/.test(name))
+    .flatMap((name) => read(join(folder, name)).split("\n").filter(Boolean).map(JSON.parse))
+    .filter(({ kind }) => kind === "difference");
   return { shadow, shadowSamples };
 }
 

@@ -116,7 +116,8 @@ fn not_cached() -> Issue {
         severity: Severity::Warning,
         path: String::new(),
         message: "The config was not validated: the schema of the installed OpenClaw is not cached, or its plugins \
-                  changed since; `openclaw-core schema` (or `Config.refreshSchema()`) asks OpenClaw for it"
+                  changed since; `openclaw core schema` (`openclaw-core schema` without the plugin, or `Config.refreshSchema()`) asks \
+                  OpenClaw for it"
             .into(),
         place: None,
         allowed_values: None,

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sled::IVec;
 
+use super::files::create_private;
 use super::storage::{Batch, Pair, Storage};
 use crate::memory::{Owner, scope};
 use crate::{Code, CoreError, Result, runtime};
@@ -65,6 +66,8 @@ impl Sled {
             .flush_every_ms(None)
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput);
+        // What sled makes in it anybody may read.
+        create_private(folder)?;
         remove_unfinished_snapshots(folder)?;
         let db = Self::start(&config, folder)?;
         // sled leaves the file without which it does not open again to the kernel's caches.

@@ -37,6 +37,25 @@ fn read(store: &EventStore, session: &str) -> Result<Vec<StoredEvent>> {
     store.read(session, &Range::default())
 }
 
+#[cfg(unix)]
+#[test]
+fn nobody_else_reads_a_store_not_even_through_the_folder_that_sled_fills() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = open(&path);
+    append(&store, "s", 1);
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let (entry, others) = (entry.unwrap(), 0o077);
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & others, 0, "{}: {mode:o}", entry.path().display());
+        seen += 1;
+    }
+    assert!(seen > 3);
+    wait(store.close()).unwrap();
+}
+
 fn sound(store: &EventStore) {
     let verified = store.verify(&CancellationToken::new()).unwrap();
     assert_eq!(verified.problems, []);
