@@ -324,7 +324,7 @@ impl Slack {
     async fn keep(&self, link: &Link, messages: Vec<InboundMessage>) -> Result<bool> {
         let waited = {
             let mut pending = self.pending();
-            let waited = !pending.is_empty();
+            let waited = pending.len();
             // Slack tells them again meanwhile.
             let new = |message: &InboundMessage| pending.iter().all(|held| held.id != message.id);
             let new: Vec<InboundMessage> = messages.into_iter().filter(new).collect();
@@ -333,7 +333,7 @@ impl Slack {
         };
         match self.flush(link).await {
             Ok(()) => {
-                if waited {
+                if waited > 0 {
                     link.notice(String::new());
                 }
                 Ok(false)
@@ -343,7 +343,13 @@ impl Slack {
                 link.notice(format!("messages that wait for the disk: {count}. {}", error.message()));
                 Ok(true)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // What no disk is to blame for would keep back all that comes after it.
+                if error.code() != Code::Io {
+                    self.pending().truncate(waited);
+                }
+                Err(error)
+            }
         }
     }
 
