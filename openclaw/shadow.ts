@@ -3,9 +3,13 @@
 import { createHmac, randomBytes } from "node:crypto";
 import {
   appendFileSync,
+  closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
+  openSync,
   readFileSync,
+  readSync,
   renameSync,
   statSync,
   writeFileSync,
@@ -185,10 +189,10 @@ export class Shadow {
       line[key] = counts[key] - this.#reported[key];
     }
     if (line.calls === 0 && line.compared === 0) return;
+    this.#reportedAt = performance.now();
+    if (!this.#append(line)) return;
     [this.#fresh, this.#pairs] = [[], []];
     this.#reported = { ...counts };
-    this.#reportedAt = performance.now();
-    this.#append(line);
   }
 
   #inputSeen(name: string, input: string): void {
@@ -201,19 +205,35 @@ export class Shadow {
     this.counts.distinct = this.#inputs.size;
   }
 
-  #append(line: Record<string, unknown>): void {
+  #append(line: Record<string, unknown>): boolean {
     const folder = this.#folder();
-    if (!folder) return;
+    if (!folder) return false;
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const file = reportFile(folder, this.#module);
       const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
       if (size > FILE_BYTES) renameSync(file, `${file}.1`);
       const record = { time: new Date().toISOString(), ...this.#context, ...line };
-      appendFileSync(file, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+      const begin = endsWithin(file) ? "\n" : "";
+      appendFileSync(file, `${begin}${JSON.stringify(record)}\n`, { mode: 0o600 });
+      return true;
     } catch {
-      // A report that cannot be written must not disturb the host; the counts stay in the statistics.
+      // A report that cannot be written must not disturb the host; the counts stay in the statistics, and for the next one.
+      return false;
     }
+  }
+}
+
+/** Whether a file ends within a line, which a disk that was full has cut off. */
+function endsWithin(file: string): boolean {
+  if (!existsSync(file)) return false;
+  const open = openSync(file, "r");
+  try {
+    const last = Buffer.alloc(1);
+    const { size } = fstatSync(open);
+    return size > 0 && readSync(open, last, 0, 1, size - 1) === 1 && last.toString() !== "\n";
+  } finally {
+    closeSync(open);
   }
 }
 

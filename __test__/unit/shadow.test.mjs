@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -106,6 +106,21 @@ test("equal inputs of several processes are one, by hashes whose key is in no re
   assert.equal(key.length, 32);
   for (const encoding of ["hex", "base64", "base64url"])
     assert.ok(!readFileSync(reportFile(folder, "config"), "utf8").includes(key.toString(encoding)));
+});
+
+test("a line that a full disk cut off costs no other one", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "openclaw-core-shadow-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const shadow = new Shadow("config", { add: (_bytes, job) => job() ?? true }, () => folder, { pid: 1 });
+  const same = () => 1;
+  for (const text of ["{a:1}", "{a:2}"]) {
+    shadow.observe("parse", text, same, same);
+    shadow.report();
+    appendFileSync(reportFile(folder, "config"), '{"kind":"summary","inputs":["cut');
+  }
+  shadow.observe("parse", "{a:3}", same, same);
+  shadow.report();
+  assert.deepEqual([readTotals(folder, "config").compared, readTotals(folder, "config").distinct], [3, 3]);
 });
 
 test("what a call takes is a median, without a process's first calls", (t) => {

@@ -266,8 +266,10 @@ function shadowCounts(folder) {
   const shadow = Object.fromEntries(Array.from(modules, (name) => [name, readTotals(folder, name)]));
   const shadowSamples = names
     .filter((name) => /^shadow-\w+\.jsonl/.test(name))
-    .flatMap((name) => read(join(folder, name)).split("\n").filter(Boolean).map(JSON.parse))
-    .filter(({ kind }) => kind === "difference");
+    .flatMap((name) => read(join(folder, name)).split("\n"))
+    // Others may be cut off: the disk was full.
+    .filter((line) => line.includes('"kind":"difference"') && line.endsWith("}"))
+    .map(JSON.parse);
   return { shadow, shadowSamples };
 }
 
