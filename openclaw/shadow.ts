@@ -143,8 +143,17 @@ export class Shadow {
     this.#context = context;
   }
 
-  /** Notes a call; later runs both sides again on the same input. Both must depend on nothing else. */
-  observe(name: string, input: string, original: () => unknown, native: () => unknown): void {
+  /**
+   * Notes a call; later runs both sides again on the same input. Both must depend on nothing else. They are timed where both do
+   * the same work.
+   */
+  observe(
+    name: string,
+    input: string,
+    original: () => unknown,
+    native: () => unknown,
+    { isTimed = true } = {},
+  ): void {
     const bytes = Buffer.byteLength(input);
     this.counts.calls++;
     this.counts.bytes += bytes;
@@ -155,7 +164,7 @@ export class Shadow {
       const early = nativeFirst ? timed(native) : undefined;
       const expected = timed(original);
       const found = early ?? timed(native);
-      if (this.counts.compared >= COLD && this.#pairs.length < PAIRS)
+      if (isTimed && this.counts.compared >= COLD && this.#pairs.length < PAIRS)
         this.#pairs.push([found.ns, expected.ns]);
       this.compare(name, input, expected.outcome, found.outcome);
       if (performance.now() - this.#reportedAt > SUMMARY_MS) this.report();
