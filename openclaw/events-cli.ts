@@ -469,7 +469,7 @@ async function askGateway(options: Options, terminal: Terminal): Promise<Gateway
 function reason(error: unknown): string {
   const text = messageOf(error).split("\n")[0] ?? "";
   // OpenClaw takes a method that it does not know for one of an administrator's.
-  if (/unknown method|missing scope/i.test(text))
+  if (/unknown method|missing scope: operator\.admin/i.test(text))
     return "the gateway runs without this plugin, or with its module events off";
   if (/ECONNREFUSED|closed before|not running|1006/i.test(text)) return "no gateway is running";
   return `no gateway answers: ${clean(text)}`;

@@ -74,7 +74,7 @@ async function attach(install: Install): Promise<void> {
     if (canHook()) core.hook();
     else warn(`everything stays TypeScript: ${noHooks()}`);
   }
-  // OpenClaw has as many as Node takes without a warning.
+  // OpenClaw has about as many as Node takes without a warning: ours must not be the one too many.
   const most = process.getMaxListeners();
   if (most > 0) process.setMaxListeners(most + 1);
   process.once("exit", () => core.finish());
