@@ -275,7 +275,7 @@ async function inFolder(base, open, say) {
       async sharedMemory(run) {
         const perl = (text) => spawnSync("perl", ["-e", text], { encoding: "utf8" }).stdout;
         const segment = perl(
-          "my $m = shmget(0, 64, 01600) or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m",
+          "my $m = shmget(0, 64, 01600); defined $m or die; shmwrite $m, q(OUTSIDE-SECRET), 0, 14 or die; print $m",
         );
         const { out: text } = await run(`perl -e 'shmread(${segment}, $_, 0, 14) or die $!; print'`);
         perl(`shmctl ${segment}, 0, 0`);
