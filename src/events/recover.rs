@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ pub(super) fn open(
     let examined = sled_log::examine(&generation)?;
     let (db, before) = (generation.join("db"), generation.join(BEFORE));
     if examined.damaged {
-        fs::copy(&db, &before).map_err(|error| CoreError::io("copy", &db, error))?;
+        keep(&db, &before)?;
     }
     let mut opened = attempt(&generation, progress, cache_bytes);
     // sled's snapshot only spares it reading its log, and its `conf` says what is the same in every store: without
@@ -90,7 +90,7 @@ pub(super) fn open(
         tracing::warn!(%error, "the event store cannot be opened as it is");
         // What sled does without them is not always for the better.
         if !before.exists() {
-            fs::copy(&db, &before).map_err(|error| CoreError::io("copy", &db, error))?;
+            keep(&db, &before)?;
         }
     }
     if opened.as_ref().is_err_and(|error| error.code() == Code::StoreCorrupt) && set_aside(&generation) {
@@ -163,6 +163,14 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
         storage.sync()?;
     }
     Ok(storage)
+}
+
+/// Copies sled's file, if there is one: a power cut may have come between sled's first two files.
+fn keep(db: &Path, before: &Path) -> Result<()> {
+    match fs::copy(db, before) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(CoreError::io("copy", db, error)),
+        _ => Ok(()),
+    }
 }
 
 fn set_aside(generation: &Path) -> bool {

@@ -56,6 +56,24 @@ fn nobody_else_reads_a_store_not_even_through_the_folder_that_sled_fills() {
     wait(store.close()).unwrap();
 }
 
+/// sled writes `conf` before it makes `db`, and flushes neither.
+#[test]
+fn a_power_cut_between_the_first_files_of_a_store_leaves_one_that_opens() {
+    for conf in [None, Some(""), Some("\0\0\0\0\0\0\0\0"), Some("segment_size: 5242")] {
+        let folder = tempfile::tempdir().unwrap();
+        let generation = folder.path().join("gen-1");
+        std::fs::create_dir(&generation).unwrap();
+        if let Some(conf) = conf {
+            std::fs::write(generation.join("conf"), conf).unwrap();
+        }
+        let store = open(folder.path());
+        append(&store, "s", 3);
+        sound(&store);
+        wait(store.close()).unwrap();
+        assert_eq!(read(&open(folder.path()), "s").unwrap().len(), 3, "{conf:?}");
+    }
+}
+
 fn sound(store: &EventStore) {
     let verified = store.verify(&CancellationToken::new()).unwrap();
     assert_eq!(verified.problems, []);
