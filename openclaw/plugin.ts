@@ -210,9 +210,12 @@ function registerStart(api: PluginApi, switches: Switches, unmet: string[]): voi
       const core = preloaded();
       const swapped = MODULES.filter(({ attaches, state }) => attaches === "swap" && state === "native");
       const parts = swapped.map(({ name }) => {
-        const mode = switches.mode(name);
+        const runtime = core?.modules.get(name);
+        // What an edit took out of the config is as if it had never been there.
+        if (runtime) runtime.mode = switches.mode(name);
+        const mode = runtime?.mode ?? switches.mode(name);
         if (mode === "off" || mode === "shadow") return `${name} ${mode}`;
-        return `${name} ${core?.modules.has(name) && core.missing(name).length === 0 ? "native" : "TypeScript"}`;
+        return `${name} ${runtime && core?.missing(name).length === 0 ? "native" : "TypeScript"}`;
       });
       api.logger?.info?.(`the preload is ${core ? "active" : "not active"}: ${parts.join(", ")}`);
     },

@@ -1,5 +1,6 @@
 // What becomes of a message that a crash brings again: `finish`, on sessions and transcripts that OpenClaw's own code writes
-// and reads. The crash is that they are older than this process.
+// and reads. The crash is that they are older than this process. And what becomes of a turn whose end OpenClaw could not write:
+// `release`.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -16,11 +17,12 @@ registerHooks({
   resolve: (name, context, next) =>
     next(name, name.startsWith("openclaw/") ? { ...context, parentURL: import.meta.url } : context),
 });
-const { finish, queued } = await import("../../dist/adapters/channel-crash.js");
-const { key } = await import("../../dist/adapters/channel-lane.js");
+const { finish, queued, release } = await import("../../dist/adapters/channel-crash.js");
+const { key, Turns } = await import("../../dist/adapters/channel-lane.js");
 const { PLATFORMS } = await import("../../dist/adapters/channel-table.js");
 const sessions = await import("openclaw/plugin-sdk/session-store-runtime");
 const transcripts = await import("openclaw/plugin-sdk/session-transcript-runtime");
+const harness = await import("openclaw/plugin-sdk/agent-harness-runtime");
 
 const platform = PLATFORMS.find(({ id }) => id === "core-telegram");
 /** A minute before this process. */
@@ -263,5 +265,66 @@ describe("a message that comes again after a crash", () => {
     const large = await crashed({ transcript: (id) => [said("x".repeat(5 << 20)), user(id), said(ANSWER)] });
     assert.equal(await large.look(), "over");
     assert.deepEqual(large.seen.sent, [{ text: ANSWER, key: large.own }]);
+  });
+});
+
+describe("a session that OpenClaw has as running", () => {
+  const mine = () => Math.ceil(performance.timeOrigin) + 10;
+  /** Releases it once `meanwhile` was done; gives what OpenClaw knows of it then. */
+  async function released({ entry, before = () => {}, meanwhile = () => {} }) {
+    const route = { agentId: "main", sessionKey: `agent:main:${platform.id}:direct:${++chats}` };
+    const sessionId = randomUUID();
+    const remember = (entry) =>
+      sessions.upsertSessionEntry({ ...route, entry: { sessionId, updatedAt: Date.now(), ...entry } });
+    const run = { restartRecoveryDeliveryRunId: "run", lifecycleRunId: "run" };
+    await remember({ status: "running", startedAt: mine(), ...run, ...entry });
+    const log = [];
+    const write = (text) => log.push(text);
+    const lane = {
+      ...{ platform, turns: new Turns(), signal: new AbortController().signal },
+      log: { info: write, warn: write, error: write },
+    };
+    before({ lane, route, sessionId });
+    const over = release(lane, route);
+    await meanwhile({ lane, route, sessionId, remember });
+    await over;
+    return { log, entry: sessions.getSessionEntry({ ...route, readConsistency: "latest" }) };
+  }
+
+  test("is ended if nothing runs in it: OpenClaw could not write that", async () => {
+    const receipt = { restartRecoveryDeliveryReceiptState: "terminal-pending" };
+    const { entry, log } = await released({ entry: receipt });
+    assert.equal(entry.status, "done");
+    assert.ok(entry.endedAt >= entry.startedAt);
+    // What OpenClaw refuses the next message for.
+    assert.equal(entry.restartRecoveryDeliveryReceiptState, undefined);
+    assert.equal(entry.lifecycleRunId, undefined);
+    assert.match(log.join(), /could not write the end of a turn/);
+  });
+
+  test("is left alone if something runs, or will", async () => {
+    const left = {
+      "a crash came, and OpenClaw takes it up": { entry: { startedAt: BEGAN } },
+      "a turn of a channel runs": { before: ({ lane, route }) => lane.turns.begin(route.sessionKey) },
+      "a turn of OpenClaw's runs": {
+        before: ({ route, sessionId }) =>
+          harness.setActiveEmbeddedRun(
+            sessionId,
+            { isStreaming: () => true, isCompacting: () => false, abort: () => {}, queueMessage: () => {} },
+            route.sessionKey,
+          ),
+      },
+      "a turn began meanwhile": {
+        meanwhile: ({ remember }) => remember({ status: "running", startedAt: mine() + 1 }),
+      },
+      "its end came late": { meanwhile: ({ remember }) => remember({ status: "failed", startedAt: mine() }) },
+      "it is over": { entry: { status: "timeout" } },
+    };
+    await Promise.all(
+      Object.entries(left).map(async ([why, how]) => {
+        const { entry, log } = await released(how);
+        assert.deepEqual([entry.status === "done", entry.endedAt, log], [false, undefined, []], why);
+      }),
+    );
   });
 });

@@ -8,6 +8,7 @@ import { MODULE_NAMES } from "../../dist/modules.js";
 import { MODES } from "../../dist/switch.js";
 import { createHome, until } from "./fixture.mjs";
 import { installPlugin } from "./installed-plugin.mjs";
+import { stockRoot, stockVersion } from "./stock.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -56,6 +57,30 @@ describe("stock OpenClaw with the packed plugin", () => {
     for (const name of MODULE_NAMES) assert.match(text.stdout, new RegExp(`^${name} `, "m"));
   });
 
+  test("openclaw core schema asks OpenClaw once, and from then on doctor validates the config", async () => {
+    const found = ({ stdout, stderr }) => {
+      assert.ok(stdout, stderr);
+      return JSON.parse(stdout).checks.find(({ name }) => name === "config");
+    };
+    const config = async () => found(await home.openclaw(["core", "doctor", "--json"]));
+    const before = await config();
+    assert.match(before.detail, /openclaw core schema/);
+    const { code, stdout, stderr } = await home.openclaw(["core", "schema"]);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.equal(stdout, `the schema of OpenClaw ${stockVersion} and its plugins is kept\n`);
+    const good = await config();
+    assert.equal(good.ok, true, good.detail);
+    assert.doesNotMatch(good.detail, /openclaw core schema/);
+    const text = readFileSync(home.configPath, "utf8");
+    await home.write("openclaw.json", { ...JSON.parse(text), gateway: { port: "many" } });
+    // With a config like that, OpenClaw runs no command of a plugin.
+    const cli = join(root, "dist/cli.js");
+    const bad = found(await home.node([cli, "doctor", "--json", "--openclaw", stockRoot]));
+    await home.write("openclaw.json", text);
+    assert.equal(bad.ok, false);
+    assert.match(bad.detail, /gateway\.port/);
+  });
+
   test("its config may switch modules, and one with a wrong value is invalid", async () => {
     const set = (value) =>
       home.openclaw(["config", "set", "plugins.entries.core.config.modules.config", value]);
@@ -73,7 +98,7 @@ describe("stock OpenClaw with the packed plugin", () => {
     assert.equal(status.modules.find(({ name }) => name === "config").mode, "shadow");
   });
 
-  test("what its config requires: a gateway does not start without it, commands do, and one that has it says so", async () => {
+  test("what its config requires: a gateway does not start without it, commands do, and one that has it says so, and follows the config", async () => {
     const good = await home.openclaw([
       "config",
       "set",
@@ -98,13 +123,20 @@ describe("stock OpenClaw with the packed plugin", () => {
     );
 
     const gateway = await home.startGateway({ core: { register: fileURLToPath(register.stdout.trim()) } });
-    await until(
-      () => /the preload is active: config native, validation native, providers native/.test(gateway.log()),
-      {
+    const said = (text, times) =>
+      until(() => gateway.log().split(text).length > times, {
         timeoutMs: 60_000,
-        timeoutMessage: () => gateway.log(),
-      },
-    );
+        timeoutMessage: () => `not said ${times} times: ${text}\n${gateway.log()}`,
+      });
+    const native = "the preload is active: config native, validation native, providers native";
+    await said(native, 1);
+    // OpenClaw says that this takes no restart.
+    const off = await home.openclaw(["config", "set", "plugins.entries.core.config.modules.config", "off"]);
+    assert.equal(off.code, 0, off.stderr);
+    await said("the preload is active: config off, validation native, providers native", 1);
+    const unset = await home.openclaw(["config", "unset", "plugins.entries.core.config.modules"]);
+    assert.equal(unset.code, 0, unset.stderr);
+    await said(native, 2);
     await gateway.stop();
   });
 });

@@ -196,6 +196,27 @@ describe("stock OpenClaw with the core", () => {
     assert.ok(sums.parseConfigJson5.native > 0);
   });
 
+  test("leaves OpenClaw as many listeners as Node grants it without a warning", async () => {
+    const package_ = join(scratch, "listeners/openclaw");
+    mkdirSync(join(package_, "dist"), { recursive: true });
+    cpSync(join(stockRoot, "package.json"), join(package_, "package.json"));
+    writeFileSync(
+      join(package_, "main.mjs"),
+      `for (let i = 0; i < Number(process.env.COUNT); i++) process.on("exit", () => {});
+       console.log(Symbol.for("openclaw.core") in globalThis);`,
+    );
+    const warns = async (COUNT, core) => {
+      const { stdout, stderr } = await home.node([join(package_, "main.mjs")], {
+        env: { COUNT, NODE_OPTIONS: core ? `--import=${pathToFileURL(join(root, "dist/register.js"))}` : "" },
+      });
+      assert.equal(stdout, `${core}\n`, stderr);
+      return /MaxListenersExceededWarning/.test(stderr);
+    };
+    for (const core of [false, true]) {
+      assert.deepEqual([await warns("10", core), await warns("11", core)], [false, true], `core: ${core}`);
+    }
+  });
+
   test("a worker thread started without execArgv has it through NODE_OPTIONS", async () => {
     const folder = stats();
     const chunk = readdirSync(join(stockRoot, "dist")).find((name) => name.startsWith("parse-json-compat-"));

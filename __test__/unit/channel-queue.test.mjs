@@ -74,3 +74,37 @@ test("files and several messages have no key in OpenClaw's queue: nothing is sen
     assert.deepEqual([told.status, told.retryable, calls.length], ["unresolved", false, 0]);
   }
 });
+
+test("what the disk does not take is sent when it does, under its key, until OpenClaw gives it up", async () => {
+  const plugin = channelPlugin(telegram, {});
+  const sent = async (more, { refusals, signal }) => {
+    const calls = [];
+    const send = async (message) => {
+      calls.push(message);
+      return (calls.length <= refusals ? failing("IO") : receipt("accepted"))();
+    };
+    const running = new Map([[`${telegram.id}\ndefault`, { channel: { send }, sent: () => {} }]]);
+    globalThis[Symbol.for("openclaw.core.channels")] = { running, turns: new Turns() };
+    const context = { cfg, accountId: "default", to: "7", text: "hello", ...more, ...(signal && { signal }) };
+    const outcome = await plugin.outbound.sendText(context).then(
+      ({ messageId }) => messageId,
+      ({ code }) => code,
+    );
+    return { outcome, keys: calls.map(({ idempotencyKey }) => idempotencyKey) };
+  };
+  try {
+    const given = AbortSignal.abort();
+    const [queue, tool, gone] = await Promise.all([
+      sent({ deliveryQueueId: "q1", deliveryPartIndex: 2 }, { refusals: 1 }),
+      sent({}, { refusals: 1 }),
+      sent({ deliveryQueueId: "q1" }, { refusals: 1, signal: given }),
+    ]);
+    assert.deepEqual(queue, { outcome: "100", keys: ["q1:2", "q1:2"] });
+    assert.equal(tool.outcome, "100");
+    assert.equal(new Set(tool.keys).size, 1);
+    assert.notEqual(tool.keys[0], undefined);
+    assert.deepEqual(gone, { outcome: "IO", keys: ["q1:0"] });
+  } finally {
+    delete globalThis[Symbol.for("openclaw.core.channels")];
+  }
+});

@@ -32,7 +32,10 @@ function run(...args) {
 const offline = (...args) => run(...args, "--offline", "--store", store);
 
 /** The command in this process, on a terminal of the test's own. */
-async function onTerminal(args, { env = {}, columns = 100 } = {}) {
+async function onTerminal(
+  args,
+  { env = {}, columns = 100, refusal = "connect ECONNREFUSED 127.0.0.1:1" } = {},
+) {
   const seen = { stdout: "", stderr: "" };
   const output = (name) => ({
     isTTY: true,
@@ -48,7 +51,7 @@ async function onTerminal(args, { env = {}, columns = 100 } = {}) {
     stderr: output("stderr"),
     signal: new AbortController().signal,
     async gateway() {
-      throw new Error("connect ECONNREFUSED 127.0.0.1:1");
+      throw new Error(refusal);
     },
   });
   return { code, ...seen };
@@ -134,6 +137,29 @@ describe("openclaw-core events", () => {
     );
     assert.match(stdout, /^3 sessions; from a copy of the store as it was just now, /m);
     assert.equal(stderr, "");
+  });
+
+  test("says in a few words why no gateway answered", async () => {
+    // A gateway without the plugin asks for an administrator's scope: what it does not know may be anything.
+    for (const [refusal, said] of [
+      ["connect ECONNREFUSED 127.0.0.1:1", "no gateway is running"],
+      [
+        "unknown method: core.events.status",
+        "the gateway runs without this plugin, or with its module events off",
+      ],
+      [
+        "missing scope: operator.admin",
+        "the gateway runs without this plugin, or with its module events off",
+      ],
+      ["missing scope: operator.read", "no gateway answers: missing scope: operator.read"],
+      ["unauthorized: wrong \u001b[31mtoken", "no gateway answers: unauthorized: wrong "],
+    ]) {
+      const { code, stdout, stderr } = await onTerminal(["list"], { env: { NO_COLOR: "1" }, refusal });
+      assert.equal(code, 0, stderr);
+      const footer = stdout.trimEnd().split("\n").at(-1);
+      assert.ok(footer.includes(said), `${refusal}: ${footer}`);
+      assert.ok(!footer.includes("\u001b"));
+    }
   });
 
   test("list narrows by agent and prefix, orders by key, and stops at a limit", () => {

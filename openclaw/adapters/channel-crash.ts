@@ -1,8 +1,9 @@
-// What a crash left of a message's turn, and the answer that nobody else brings to its chat any more.
+// What a crash or a full disk left of a message's turn, and the answer that nobody else brings to its chat any more.
+import { setTimeout as sleep } from "node:timers/promises";
 import type { InboundMessage } from "../../index.js";
 import { openTranscripts, type Session, type Transcripts } from "../events/host.js";
 import { messageOf, type Route, sdk } from "./channel-host.js";
-import { fullId, key, type Lane } from "./channel-lane.js";
+import { DISK_SECONDS, fullId, key, type Lane, onceTheDiskTakesIt } from "./channel-lane.js";
 
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
@@ -23,8 +24,12 @@ const ENDS = new Set(["stop", "length"]);
 /** Of OpenClaw's entry of a session. */
 interface SessionEntry {
   status?: string;
+  startedAt?: number;
+  endedAt?: number;
+  lifecycleRunId?: string | undefined;
   /** Of the run that has to deliver; another one while OpenClaw takes up what a crash interrupted. */
   restartRecoveryDeliveryRunId?: string;
+  restartRecoveryDeliveryReceiptState?: string;
   /** The answer, from when it is there to when it was delivered. */
   pendingFinalDelivery?: {
     kind: string;
@@ -37,11 +42,13 @@ interface SessionEntry {
 }
 interface SessionStore {
   getSessionEntry(params: Place & { readConsistency: "latest" }): SessionEntry | undefined;
-  patchSessionEntry(
-    params: Place & { update: (entry: SessionEntry) => { pendingFinalDelivery: undefined } | null },
-  ): Promise<unknown>;
+  patchSessionEntry(params: Place & { update: (entry: SessionEntry) => Patch | null }): Promise<unknown>;
 }
+type Patch = { [name in keyof SessionEntry]: SessionEntry[name] | undefined };
 type Place = Pick<Session, "agentId" | "sessionKey">;
+interface Runs {
+  resolveActiveEmbeddedRunSessionId(sessionKey: string): string | undefined;
+}
 interface Sanitizer {
   sanitizeAssistantVisibleText(text: string): string;
   stripInlineDirectiveTagsForDelivery(text: string): { text: string };
@@ -95,9 +102,7 @@ export async function finish(
   const session = sessionOf(transcripts, route);
   if (!session) return "none";
   const find = () => turnOf(transcripts, session, platform.id, fullId(message));
-  const store = await sdk<SessionStore>("session-store-runtime");
-  for (const name of ["getSessionEntry", "patchSessionEntry"] as const)
-    if (typeof store[name] !== "function") throw new Error(`OpenClaw's plugin SDK has no ${name}`);
+  const store = await sessionStore();
   const place: Place = { agentId: session.agentId, sessionKey: session.sessionKey };
   const entry = store.getSessionEntry({ ...place, readConsistency: "latest" }) ?? {};
   const run = entry.restartRecoveryDeliveryRunId;
@@ -167,6 +172,50 @@ export async function finish(
       .catch((error) => log?.warn?.(`${platform.id}: ${place.sessionKey}: ${messageOf(error)}`));
   }
   return "over";
+}
+
+/**
+ * Ends a session's turn that is over and that OpenClaw still has as running. It writes the end of a turn once: if the disk
+ * takes it not, the session takes no message of a channel until the gateway starts again, and then begins that turn anew.
+ */
+export async function release(lane: Lane, { agentId, sessionKey }: Route): Promise<void> {
+  const { log, platform, signal } = lane;
+  const place: Place = { agentId, sessionKey };
+  try {
+    const store = await sessionStore();
+    const seen = await onceTheDiskTakesIt(signal, async () =>
+      store.getSessionEntry({ ...place, readConsistency: "latest" }),
+    );
+    // What a crash left running, OpenClaw takes up.
+    if (seen?.status !== "running" || !isMine(seen.startedAt)) return;
+    // What has just ended may not be written yet.
+    await sleep(DISK_SECONDS * 1000, undefined, { signal });
+    const { resolveActiveEmbeddedRunSessionId } = await sdk<Runs>("agent-harness-runtime");
+    let ended = false;
+    const update = ({ status, startedAt }: SessionEntry): Patch | null => {
+      ended =
+        status === "running" &&
+        startedAt === seen.startedAt &&
+        lane.turns.end(sessionKey) === undefined &&
+        resolveActiveEmbeddedRunSessionId(sessionKey) === undefined;
+      if (!ended) return null;
+      return {
+        ...{ status: "done", endedAt: Date.now(), lifecycleRunId: undefined },
+        restartRecoveryDeliveryReceiptState: undefined,
+      };
+    };
+    await onceTheDiskTakesIt(signal, () => store.patchSessionEntry({ ...place, update }));
+    if (ended) log?.warn?.(`${platform.id}: ${sessionKey}: OpenClaw could not write the end of a turn`);
+  } catch (error) {
+    if (!signal.aborted) log?.warn?.(`${platform.id}: ${sessionKey}: ${messageOf(error)}`);
+  }
+}
+
+async function sessionStore(): Promise<SessionStore> {
+  const store = await sdk<SessionStore>("session-store-runtime");
+  for (const name of ["getSessionEntry", "patchSessionEntry"] as const)
+    if (typeof store[name] !== "function") throw new Error(`OpenClaw's plugin SDK has no ${name}`);
+  return store;
 }
 
 const isMine = (atMs = 0): boolean => atMs >= performance.timeOrigin;

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attachment, InboundMessage } from "../../index.js";
-import { type Aftermath, finish } from "./channel-crash.js";
+import { type Aftermath, finish, release } from "./channel-crash.js";
 import {
   type Conversation,
   type HostConfig,
@@ -12,16 +12,12 @@ import {
   type Route,
   sdk,
 } from "./channel-host.js";
-import { chatOf, fullId, key, type Lane } from "./channel-lane.js";
+import { chatOf, DISK_SECONDS, fullId, isOfTheDisk, key, type Lane } from "./channel-lane.js";
 import type { PlatformRow } from "./channel-table.js";
 
 const MEDIA_MAX_MB = 20;
 /** A turn that could not begin is begun again after so many seconds, and then given up. */
 const RETRY_SECONDS = [1, 5, 30, 120];
-/** For what only its owner can mend, as long as it takes. */
-const DISK_SECONDS = 5;
-/** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
-const SQLITE_OF_THE_DISK = new Set([10, 13]);
 /** Between two times that OpenClaw is asked whether a turn is over which no channel began, at first and at most. */
 const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
 
@@ -115,14 +111,6 @@ async function enter(
       await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
     }
   }
-}
-
-/** Full, or broken: of the core's store, of a file, of OpenClaw's SQLite. */
-function isOfTheDisk(error: unknown): boolean {
-  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
-  return (
-    code === "IO" || code === "ENOSPC" || code === "EIO" || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff)
-  );
 }
 
 /** `taken` once OpenClaw has the turn, or had it before, or none is due; `busy` while another runs in its session. */
@@ -291,6 +279,7 @@ async function attempt(
   }
   if (end) {
     end();
+    void release(lane, route);
     // What a stop interrupted is looked at when it comes again.
     return { taken: failure === undefined || !lane.signal.aborted };
   }
@@ -305,7 +294,10 @@ async function attempt(
   }
   if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
   if (failure === undefined && entrance.withdrawn > 0) failure = new Error("OpenClaw passed it over");
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) {
+    await release(lane, route);
+    throw failure;
+  }
   return {};
 }
 

@@ -1,5 +1,6 @@
 // What the messages of an account share on their way: the lane, the turns of their sessions, and their names.
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { InboundMessage } from "../../index.js";
 import type {
   Account,
@@ -100,6 +101,34 @@ export class Turns {
   /** Resolves once everybody who listens has done what there is to do before OpenClaw knows. */
   async sent(chat: string, text: string): Promise<void> {
     await Promise.all(Array.from(this.#listeners.get(chat) ?? [], (listener) => listener(text)));
+  }
+}
+
+/** For what only its owner can mend, as long as it takes. */
+export const DISK_SECONDS = 5;
+/** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
+const SQLITE_OF_THE_DISK = new Set([10, 13]);
+
+/** Full, or broken: of the core's store, of a file, of OpenClaw's SQLite. */
+export function isOfTheDisk(error: unknown): boolean {
+  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
+  return (
+    code === "IO" || code === "ENOSPC" || code === "EIO" || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff)
+  );
+}
+
+/** Does what may be done twice as soon as the disk takes it. */
+export async function onceTheDiskTakesIt<T>(
+  signal: AbortSignal | undefined,
+  act: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!isOfTheDisk(error) || signal?.aborted) throw error;
+      await sleep(DISK_SECONDS * 1000, undefined, { signal }).catch(() => {});
+    }
   }
 }
 

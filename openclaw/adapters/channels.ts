@@ -1,6 +1,7 @@
 // The channels `core-telegram` and so on: one OpenClaw channel plugin for each platform of the table, around the native
 // adapter. Connections, heartbeats and acknowledgements run on native threads; policy, pairing, sessions and turns are
 // OpenClaw's.
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { EventStore, InboundMessage } from "../../index.js";
 import { type Addon, loadAddon } from "../addon.js";
@@ -23,7 +24,16 @@ import {
   type UnknownSend,
 } from "./channel-host.js";
 import { answered, handle } from "./channel-inbound.js";
-import { chatOf, type Delivered, type Lane, Line, nativeId, Turns } from "./channel-lane.js";
+import {
+  chatOf,
+  type Delivered,
+  key,
+  type Lane,
+  Line,
+  nativeId,
+  onceTheDiskTakesIt,
+  Turns,
+} from "./channel-lane.js";
 import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
@@ -322,7 +332,7 @@ async function loadMedia(url: string, account: Account, access: Record<string, u
 
 /** An answer that is not the last one of its turn, or whose turn OpenClaw's queue does not take. */
 async function deliver(
-  { platform, channel, cfg, log, account }: Lane,
+  { platform, channel, cfg, log, account, signal }: Lane,
   answer: { payload: ReplyPayload; message: InboundMessage; route: Route; id: string },
 ): Promise<Delivered> {
   const { payload, message, route, id } = answer;
@@ -335,14 +345,15 @@ async function deliver(
     for (const url of urls) attachments.push(await loadMedia(url, account, { mediaLocalRoots }));
   }
   const replyToId = answered(platform, message) ?? payload.replyToId;
-  const receipt = await channel.send({
+  const outbound = {
     to: message.chat.id,
     text: payload.text ?? "",
     ...(attachments.length > 0 && { attachments }),
     ...(isText(replyToId) && { replyToId: nativeId(replyToId) }),
     ...(message.threadId !== undefined && { threadId: message.threadId }),
     idempotencyKey: id,
-  });
+  };
+  const receipt = await onceTheDiskTakesIt(signal, () => channel.send(outbound));
   if (receipt.state === "unknown") log?.warn?.(unknown(platform, message.chat.id));
   shared().running.get(keyOf(platform, account.accountId))?.sent();
   return { messageIds: receipt.messageIds, visibleReplySent: true };
@@ -404,17 +415,19 @@ async function send(platform: PlatformRow, context: SendContext) {
   const { replyToId, threadId, silent, signal } = context;
   const to = platform.target(context.to);
   const queue = context.deliveryQueueId;
-  const receipt = await running.channel.send(
-    {
-      to,
-      text: context.text,
-      ...(attachments.length > 0 && { attachments }),
-      ...(isText(replyToId) && { replyToId: nativeId(replyToId) }),
-      ...(threadId !== undefined && threadId !== null && { threadId: String(threadId) }),
-      ...(silent === true && { silent }),
-      ...(queue !== undefined && { idempotencyKey: queued(queue, context.deliveryPartIndex) }),
-    },
-    signal ? { signal } : {},
+  const outbound = {
+    to,
+    text: context.text,
+    ...(attachments.length > 0 && { attachments }),
+    ...(isText(replyToId) && { replyToId: nativeId(replyToId) }),
+    ...(threadId !== undefined && threadId !== null && { threadId: String(threadId) }),
+    ...(silent === true && { silent }),
+    idempotencyKey:
+      queue === undefined ? key("no queue", randomUUID()) : queued(queue, context.deliveryPartIndex),
+  };
+  // OpenClaw gives up what was refused once.
+  const receipt = await onceTheDiskTakesIt(signal, () =>
+    running.channel.send(outbound, signal ? { signal } : {}),
   );
   running.sent();
   await shared().turns.sent(chatOf(platform.id, accountId, to), context.text);
