@@ -122,7 +122,9 @@ describe("stock OpenClaw with the packed plugin", () => {
       /openclaw-core: refusing to start, as required: .*modules\.config is "require" and the preload is not active/,
     );
 
-    const gateway = await home.startGateway({ core: { register: fileURLToPath(register.stdout.trim()) } });
+    // A variable would win over the config.
+    const core = { register: fileURLToPath(register.stdout.trim()), mode: undefined };
+    const gateway = await home.startGateway({ core, env: { OPENCLAW_CORE: "" } });
     const said = (text, times) =>
       until(() => gateway.log().split(text).length > times, {
         timeoutMs: 60_000,
