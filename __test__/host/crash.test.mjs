@@ -18,7 +18,8 @@ registerHooks({
     next(name, name.startsWith("openclaw/") ? { ...context, parentURL: import.meta.url } : context),
 });
 const { finish, queued, release } = await import("../../dist/adapters/channel-crash.js");
-const { key, Turns } = await import("../../dist/adapters/channel-lane.js");
+const { handle } = await import("../../dist/adapters/channel-inbound.js");
+const { chatOf, key, Turns } = await import("../../dist/adapters/channel-lane.js");
 const { PLATFORMS } = await import("../../dist/adapters/channel-table.js");
 const sessions = await import("openclaw/plugin-sdk/session-store-runtime");
 const transcripts = await import("openclaw/plugin-sdk/session-transcript-runtime");
@@ -81,7 +82,17 @@ async function crashed({ transcript, entry = () => ({}), refusal, config = {}, b
   const aftermath = { said: [] };
   const look = () => finish(lane, message, route, aftermath, () => seen.begun++);
   const known = () => sessions.getSessionEntry({ ...route, readConsistency: "latest" });
-  return { seen, look, aftermath, remember, known, own: key(message.id, "after a crash") };
+  return {
+    lane,
+    message,
+    route,
+    seen,
+    look,
+    aftermath,
+    remember,
+    known,
+    own: key(message.id, "after a crash"),
+  };
 }
 
 /** The answer as OpenClaw keeps it until it is delivered. */
@@ -187,6 +198,35 @@ describe("a message that comes again after a crash", () => {
     assert.deepEqual([running.seen.sent.length, running.seen.begun], [1, 1]);
   });
 
+  test("is acknowledged before OpenClaw knows that the answer is out: another crash may come then", async () => {
+    const { lane, message, route, remember, seen } = await crashed({
+      transcript: (id) => [user(id), said(ANSWER)],
+      entry: () => ({ status: "running", restartRecoveryDeliveryRunId: "recovery" }),
+    });
+    const chat = chatOf(platform.id, "default", message.chat.id);
+    let acknowledged = 0;
+    const coming = { ...message, redelivered: true, ack: async () => void acknowledged++ };
+    Object.assign(lane, {
+      turns: new Turns(),
+      signal: new AbortController().signal,
+      runtime: { routing: { resolveAgentRoute: () => route } },
+    });
+    let over = false;
+    const handled = handle(lane, coming, () => {}).then(() => {
+      over = true;
+    });
+    for (const end = performance.now() + 30_000; acknowledged === 0 && performance.now() < end; ) {
+      await lane.turns.sent(chat, "I'm continuing your interrupted request now.");
+      assert.equal(acknowledged, 0);
+      await lane.turns.sent(chat, ANSWER);
+      await new Promise(setImmediate);
+    }
+    assert.deepEqual([acknowledged, over], [1, false]);
+    await remember({ status: "done" });
+    await handled;
+    assert.deepEqual(seen.sent, []);
+  });
+
   test("waits for what this process is about to send", async () => {
     const now = { createdAt: Math.ceil(performance.timeOrigin) };
     const ready = await crashed({
@@ -276,7 +316,7 @@ describe("a session that OpenClaw has as running", () => {
     const sessionId = randomUUID();
     const remember = (entry) =>
       sessions.upsertSessionEntry({ ...route, entry: { sessionId, updatedAt: Date.now(), ...entry } });
-    const run = { restartRecoveryDeliveryRunId: "run", lifecycleRunId: "run" };
+    const run = { restartRecoveryDeliveryRunId: "run" };
     await remember({ status: "running", startedAt: mine(), ...run, ...entry });
     const log = [];
     const write = (text) => log.push(text);
@@ -298,7 +338,6 @@ describe("a session that OpenClaw has as running", () => {
     assert.ok(entry.endedAt >= entry.startedAt);
     // What OpenClaw refuses the next message for.
     assert.equal(entry.restartRecoveryDeliveryReceiptState, undefined);
-    assert.equal(entry.lifecycleRunId, undefined);
     assert.match(log.join(), /could not write the end of a turn/);
   });
 

@@ -26,7 +26,6 @@ interface SessionEntry {
   status?: string;
   startedAt?: number;
   endedAt?: number;
-  lifecycleRunId?: string | undefined;
   /** Of the run that has to deliver; another one while OpenClaw takes up what a crash interrupted. */
   restartRecoveryDeliveryRunId?: string;
   restartRecoveryDeliveryReceiptState?: string;
@@ -79,6 +78,8 @@ export interface Aftermath {
     foundMs: number;
     /** Whether OpenClaw was at it at the last look. */
     busy: boolean;
+    /** Whether something that was said to its chat was the answer to it. */
+    isAnswer(said: string): Promise<boolean>;
   };
 }
 
@@ -114,7 +115,11 @@ export async function finish(
     if (!turn) return "none";
     // Of this process, which brings it to its end.
     if (isMine(turn.atMs)) return "over";
-    aftermath.turn = { run, foundMs: now, busy: false };
+    const isAnswer = async (said: string) => {
+      const answer = withoutMedia(await visible((await find())?.answer));
+      return answer !== "" && isSame(said, answer);
+    };
+    aftermath.turn = { run, foundMs: now, busy: false, isAnswer };
   }
   const known = aftermath.turn;
   const was = known.busy;
@@ -142,7 +147,7 @@ export async function finish(
   if (delivery && !(others.length === 0 ? all("prepared", "queued", "unknown") : all("prepared")))
     return "over";
   const whole = prepared?.kind === "replayable" ? (prepared.text ?? "") : await visible(turn.answer);
-  const text = whole.replace(MEDIA, "").trim();
+  const text = withoutMedia(whole);
   const mediaUrls = Array.from(whole.matchAll(MEDIA), ([, url = ""]) => url.trim());
   // It may have crashed before its model said anything, and before OpenClaw knew it as one that runs.
   if (text === "" && mediaUrls.length === 0) return turn.answered ? "over" : "none";
@@ -200,7 +205,7 @@ export async function release(lane: Lane, { agentId, sessionKey }: Route): Promi
         resolveActiveEmbeddedRunSessionId(sessionKey) === undefined;
       if (!ended) return null;
       return {
-        ...{ status: "done", endedAt: Date.now(), lifecycleRunId: undefined },
+        ...{ status: "done", endedAt: Date.now() },
         restartRecoveryDeliveryReceiptState: undefined,
       };
     };
@@ -219,6 +224,8 @@ async function sessionStore(): Promise<SessionStore> {
 }
 
 const isMine = (atMs = 0): boolean => atMs >= performance.timeOrigin;
+
+const withoutMedia = (text: string): string => text.replace(MEDIA, "").trim();
 
 /** Whether what was said to a chat was an answer, perhaps with a prefix, or a part of it. */
 function isSame(said: string, answer: string): boolean {

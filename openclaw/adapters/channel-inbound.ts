@@ -35,8 +35,18 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
   const aftermath: Aftermath = { said: [] };
   const entrance: Entrance = { again: message.redelivered, aftermath, inLine: false, withdrawn: 0, asked: 0 };
   const chat = chatOf(lane.platform.id, lane.account.accountId, message.chat.id);
+  // Whoever sends the answer waits for this: were it acknowledged only when OpenClaw has ended the turn, another crash until
+  // then would have it sent again.
+  const heard = async (text: string) => {
+    aftermath.said.push(text);
+    if (await aftermath.turn?.isAnswer(text)) await message.ack();
+  };
   const deaf = message.redelivered
-    ? lane.turns.listen(chat, (text) => void aftermath.said.push(text))
+    ? lane.turns.listen(chat, (text) =>
+        heard(text).catch((error) =>
+          lane.log?.warn?.(`${lane.platform.id}: message ${message.id}: ${messageOf(error)}`),
+        ),
+      )
     : undefined;
   try {
     const busy = await enter(lane, message, entrance, begun);
