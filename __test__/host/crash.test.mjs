@@ -68,6 +68,7 @@ async function crashed({ transcript, entry = () => ({}), refusal, config = {}, b
   const log = (text) => seen.log.push(text);
   const lane = {
     ...{ platform, cfg: {}, account: { accountId: "default", config } },
+    ...{ turns: new Turns(), signal: new AbortController().signal },
     log: { info: log, warn: log, error: log },
     deliver: async ({ text, mediaUrls, replyToId }, _message, _route, key) => {
       if (refusal) throw refusal;
@@ -198,6 +199,18 @@ describe("a message that comes again after a crash", () => {
     assert.deepEqual([running.seen.sent.length, running.seen.begun], [1, 1]);
   });
 
+  test("does not wait for a turn of OpenClaw's that is over and whose end it could not write", async () => {
+    const taken = await crashed({
+      transcript: (id) => [user(id), said(ANSWER)],
+      entry: () => ({ status: "running", startedAt: Math.ceil(performance.timeOrigin) + 10 }),
+    });
+    assert.equal(await taken.look(), "busy");
+    assert.equal(taken.known().status, "done");
+    assert.equal(await taken.look(), "busy");
+    assert.equal(await taken.look(), "over");
+    assert.deepEqual(taken.seen.sent, [{ text: ANSWER, key: taken.own }]);
+  });
+
   test("is acknowledged before OpenClaw knows that the answer is out: another crash may come then", async () => {
     const { lane, message, route, remember, seen } = await crashed({
       transcript: (id) => [user(id), said(ANSWER)],
@@ -206,11 +219,7 @@ describe("a message that comes again after a crash", () => {
     const chat = chatOf(platform.id, "default", message.chat.id);
     let acknowledged = 0;
     const coming = { ...message, redelivered: true, ack: async () => void acknowledged++ };
-    Object.assign(lane, {
-      turns: new Turns(),
-      signal: new AbortController().signal,
-      runtime: { routing: { resolveAgentRoute: () => route } },
-    });
+    lane.runtime = { routing: { resolveAgentRoute: () => route } };
     let over = false;
     const handled = handle(lane, coming, () => {}).then(() => {
       over = true;

@@ -129,7 +129,11 @@ export async function finish(
       now < known.foundMs + TURN_MS) ||
     (isMine(pending?.createdAt) && now < (pending?.createdAt ?? 0) + PREPARED_MS);
   // What has just ended may be on its way out.
-  if (known.busy || was) return "busy";
+  if (known.busy || was) {
+    if (entry.status === "running" && !(await activity(lane, session.sessionKey))())
+      await release(lane, place);
+    return "busy";
+  }
   turn ??= await find();
   if (!turn) return "over";
 
@@ -183,7 +187,7 @@ export async function finish(
  * Ends a session's turn that is over and that OpenClaw still has as running. It writes the end of a turn once: if the disk
  * takes it not, the session takes no message of a channel until the gateway starts again, and then begins that turn anew.
  */
-export async function release(lane: Lane, { agentId, sessionKey }: Route): Promise<void> {
+export async function release(lane: Lane, { agentId, sessionKey }: Place): Promise<void> {
   const { log, platform, signal } = lane;
   const place: Place = { agentId, sessionKey };
   try {
@@ -195,14 +199,10 @@ export async function release(lane: Lane, { agentId, sessionKey }: Route): Promi
     if (seen?.status !== "running" || !isMine(seen.startedAt)) return;
     // What has just ended may not be written yet.
     await sleep(DISK_SECONDS * 1000, undefined, { signal });
-    const { resolveActiveEmbeddedRunSessionId } = await sdk<Runs>("agent-harness-runtime");
+    const isActive = await activity(lane, sessionKey);
     let ended = false;
     const update = ({ status, startedAt }: SessionEntry): Patch | null => {
-      ended =
-        status === "running" &&
-        startedAt === seen.startedAt &&
-        lane.turns.end(sessionKey) === undefined &&
-        resolveActiveEmbeddedRunSessionId(sessionKey) === undefined;
+      ended = status === "running" && startedAt === seen.startedAt && !isActive();
       if (!ended) return null;
       return {
         ...{ status: "done", endedAt: Date.now() },
@@ -214,6 +214,13 @@ export async function release(lane: Lane, { agentId, sessionKey }: Route): Promi
   } catch (error) {
     if (!signal.aborted) log?.warn?.(`${platform.id}: ${sessionKey}: ${messageOf(error)}`);
   }
+}
+
+/** Whether a channel or OpenClaw itself is at a turn of a session. */
+async function activity({ turns }: Lane, sessionKey: string): Promise<() => boolean> {
+  const { resolveActiveEmbeddedRunSessionId } = await sdk<Runs>("agent-harness-runtime");
+  return () =>
+    turns.end(sessionKey) !== undefined || resolveActiveEmbeddedRunSessionId(sessionKey) !== undefined;
 }
 
 async function sessionStore(): Promise<SessionStore> {
