@@ -353,6 +353,7 @@ describe("a session that OpenClaw has as running", () => {
   test("is left alone if something runs, or will", async () => {
     const left = {
       "a crash came, and OpenClaw takes it up": { entry: { startedAt: BEGAN } },
+      "a stop came, and OpenClaw takes it up": { entry: { abortedLastRun: true } },
       "a turn of a channel runs": { before: ({ lane, route }) => lane.turns.begin(route.sessionKey) },
       "a turn of OpenClaw's runs": {
         before: ({ route, sessionId }) =>

@@ -24,6 +24,8 @@ const ENDS = new Set(["stop", "length"]);
 /** Of OpenClaw's entry of a session. */
 interface SessionEntry {
   status?: string;
+  /** OpenClaw will take it up. */
+  abortedLastRun?: boolean;
   startedAt?: number;
   endedAt?: number;
   /** Of the run that has to deliver; another one while OpenClaw takes up what a crash interrupted. */
@@ -195,14 +197,14 @@ export async function release(lane: Lane, { agentId, sessionKey }: Place): Promi
     const seen = await onceTheDiskTakesIt(signal, async () =>
       store.getSessionEntry({ ...place, readConsistency: "latest" }),
     );
-    // What a crash left running, OpenClaw takes up.
+    // What a crash left running, OpenClaw takes up, as soon as it has marked it.
     if (seen?.status !== "running" || !isMine(seen.startedAt)) return;
     // What has just ended may not be written yet.
     await sleep(DISK_SECONDS * 1000, undefined, { signal });
     const isActive = await activity(lane, sessionKey);
     let ended = false;
-    const update = ({ status, startedAt }: SessionEntry): Patch | null => {
-      ended = status === "running" && startedAt === seen.startedAt && !isActive();
+    const update = ({ status, startedAt, abortedLastRun }: SessionEntry): Patch | null => {
+      ended = status === "running" && startedAt === seen.startedAt && abortedLastRun !== true && !isActive();
       if (!ended) return null;
       return {
         ...{ status: "done", endedAt: Date.now() },
