@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attachment, InboundMessage } from "../../index.js";
-import { type Aftermath, finish, release } from "./channel-crash.js";
+import { type Aftermath, finish } from "./channel-crash.js";
 import {
   type Conversation,
   type HostConfig,
@@ -289,7 +289,7 @@ async function attempt(
   }
   if (end) {
     end();
-    void release(lane, route);
+    void lane.release(route);
     // What a stop interrupted is looked at when it comes again.
     return { taken: failure === undefined || !lane.signal.aborted };
   }
@@ -305,7 +305,7 @@ async function attempt(
   if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
   if (failure === undefined && entrance.withdrawn > 0) failure = new Error("OpenClaw passed it over");
   if (failure !== undefined) {
-    await release(lane, route);
+    await lane.release(route);
     throw failure;
   }
   return {};

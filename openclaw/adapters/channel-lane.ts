@@ -26,6 +26,8 @@ export interface Lane {
   signal: AbortSignal;
   turns: Turns;
   deliver(payload: ReplyPayload, message: InboundMessage, route: Route, key: string): Promise<Delivered>;
+  /** Ends a turn of a session that is over and whose end OpenClaw could not write; rejects never. */
+  release(route: Route): Promise<void>;
 }
 export interface Delivered {
   messageIds: string[];

@@ -7,7 +7,7 @@ import type { EventStore, InboundMessage } from "../../index.js";
 import { type Addon, loadAddon } from "../addon.js";
 import { GATEWAY_CACHE_BYTES } from "../events/store.js";
 import type { Mode } from "../switch.js";
-import { isRefused, queued } from "./channel-crash.js";
+import { isRefused, queued, release } from "./channel-crash.js";
 import {
   type Account,
   type ActionContext,
@@ -225,6 +225,7 @@ async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"],
         return accountOf(lane.cfg, platform, accountId);
       },
       deliver: (payload, message, route, id) => deliver(lane, { payload, message, route, id }),
+      release: (route) => release(lane, route),
     };
     // Turns begin in the order of their chat's messages; they end whenever they do.
     const chats = new Line();
