@@ -11,7 +11,8 @@ import { after, describe, test } from "node:test";
 
 const state = mkdtempSync(join(tmpdir(), "openclaw-core-crash-"));
 process.env.OPENCLAW_STATE_DIR = state;
-after(() => rmSync(state, { recursive: true, force: true }));
+// OpenClaw writes something when the process ends.
+after(() => process.on("exit", () => rmSync(state, { recursive: true, force: true })));
 // As OpenClaw resolves its SDK for its plugins.
 registerHooks({
   resolve: (name, context, next) =>
