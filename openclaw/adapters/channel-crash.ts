@@ -220,7 +220,8 @@ export async function release(lane: Lane, { agentId, sessionKey }: Place): Promi
 
 /** Whether a channel or OpenClaw itself is at a turn of a session. */
 async function activity({ turns }: Lane, sessionKey: string): Promise<() => boolean> {
-  const { resolveActiveEmbeddedRunSessionId } = await sdk<Runs>("agent-harness-runtime");
+  const { resolveActiveEmbeddedRunSessionId } = await sdk<Partial<Runs>>("agent-harness-runtime");
+  if (resolveActiveEmbeddedRunSessionId === undefined) return () => true;
   return () =>
     turns.end(sessionKey) !== undefined || resolveActiveEmbeddedRunSessionId(sessionKey) !== undefined;
 }
