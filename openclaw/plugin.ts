@@ -209,10 +209,13 @@ function registerStart(api: PluginApi, switches: Switches, unmet: string[]): voi
       running[STARTED] = true;
       const core = preloaded();
       const swapped = MODULES.filter(({ attaches, state }) => attaches === "swap" && state === "native");
+      // What an edit took out of the config is as if it had never been there.
+      for (const { name } of swapped) {
+        const runtime = core?.modules.get(name);
+        if (runtime) runtime.mode = switches.mode(name);
+      }
       const parts = swapped.map(({ name }) => {
         const runtime = core?.modules.get(name);
-        // What an edit took out of the config is as if it had never been there.
-        if (runtime) runtime.mode = switches.mode(name);
         const mode = runtime?.mode ?? switches.mode(name);
         if (mode === "off" || mode === "shadow") return `${name} ${mode}`;
         return `${name} ${runtime && core?.missing(name).length === 0 ? "native" : "TypeScript"}`;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { InboundMessage } from "../../index.js";
 import { openTranscripts, type Session, type Transcripts } from "../events/host.js";
 import { messageOf, type Route, sdk } from "./channel-host.js";
-import { DISK_SECONDS, fullId, key, type Lane, onceTheDiskTakesIt } from "./channel-lane.js";
+import { fullId, key, type Lane, onceTheDiskTakesIt } from "./channel-lane.js";
 
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
@@ -12,6 +12,8 @@ const PAGE_BYTES = 4 << 20;
  * what it prepared is sent.
  */
 const [TURN_MS, PREPARED_MS] = [3_600_000, 60_000];
+/** How long the end of a turn may take to be written. */
+const END_MS = 5000;
 /** What OpenClaw calls what it says to a turn that it takes up. */
 const RECOVERY = "main_session_restart_recovery";
 /** How OpenClaw writes a file of an answer that it keeps as text. */
@@ -200,7 +202,7 @@ export async function release(lane: Lane, { agentId, sessionKey }: Place): Promi
     // What a crash left running, OpenClaw takes up, as soon as it has marked it.
     if (seen?.status !== "running" || !isMine(seen.startedAt)) return;
     // What has just ended may not be written yet.
-    await sleep(DISK_SECONDS * 1000, undefined, { signal });
+    await sleep(END_MS, undefined, { signal });
     const isActive = await activity(lane, sessionKey);
     let ended = false;
     const update = ({ status, startedAt, abortedLastRun }: SessionEntry): Patch | null => {

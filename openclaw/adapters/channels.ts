@@ -27,7 +27,6 @@ import { answered, handle } from "./channel-inbound.js";
 import {
   chatOf,
   type Delivered,
-  key,
   type Lane,
   Line,
   nativeId,
@@ -423,8 +422,7 @@ async function send(platform: PlatformRow, context: SendContext) {
     ...(isText(replyToId) && { replyToId: nativeId(replyToId) }),
     ...(threadId !== undefined && threadId !== null && { threadId: String(threadId) }),
     ...(silent === true && { silent }),
-    idempotencyKey:
-      queue === undefined ? key("no queue", randomUUID()) : queued(queue, context.deliveryPartIndex),
+    idempotencyKey: queue === undefined ? randomUUID() : queued(queue, context.deliveryPartIndex),
   };
   // OpenClaw gives up what was refused once.
   const receipt = await onceTheDiskTakesIt(signal, () =>
