@@ -321,6 +321,35 @@ describe("the mirror", () => {
     assert.equal(said.filter((text) => text.includes("could not be read")).length, 1);
   });
 
+  test("leaves out how far a run has come, and keeps how it went", async () => {
+    const told = [
+      event(1, { stream: "run_status", data: { phase: "preparing_context" } }),
+      lifecycle(2, "start"),
+      event(3, { stream: "run_status", data: { phase: "starting_model" } }),
+      lifecycle(4, "model"),
+      event(5, { stream: "run_status", data: { phase: "retrying", reason: "timeout" } }),
+      event(6, { stream: "usage", data: { outputTokens: 3 } }),
+      lifecycle(7, "finishing"),
+      lifecycle(8, "end"),
+    ];
+    for (const [deltas, kept] of [
+      [false, [2, 5, 6, 8]],
+      [true, [1, 2, 3, 4, 5, 6, 7, 8]],
+    ]) {
+      rmSync(join(folder, "events"), { recursive: true, force: true });
+      const mirror = makeMirror(new Host(1), { deltas });
+      await mirror.start();
+      for (const one of told) mirror.agentEvent(one);
+      await mirror.stop();
+      const found = await contents();
+      assert.deepEqual(
+        found.flatMap(({ kind, data }) => (kind.startsWith("agent_") && data.runId ? [data.seq] : [])),
+        kept,
+      );
+      assert.deepEqual(lostOf(found), []);
+    }
+  });
+
   test("keeps the events of a run that is resumed and counts from 1 again", async () => {
     const mirror = makeMirror(new Host(1));
     await mirror.start();

@@ -512,11 +512,26 @@ export function isId(text: string): boolean {
 
 class ReadError extends Error {}
 
-/** A piece of a message or of a tool's output that comes again, whole, later on. */
+/** What a run says only in passing: pieces of what comes again, whole, later on, and how far it has come. */
 export function isDelta({ stream, data }: AgentEvent): boolean {
-  if (stream === "assistant" || stream === "thinking") return true;
-  if (stream !== "item" && stream !== "tool" && stream !== "command_output") return false;
-  return data?.phase === "update" || data?.phase === "delta";
+  const phase = data?.phase;
+  switch (stream) {
+    case "assistant":
+    case "thinking":
+      return true;
+    case "item":
+    case "tool":
+    case "command_output":
+      return phase === "update" || phase === "delta";
+    case "run_status":
+      // Shown until the model answers. Why a call is tried again is told nowhere else.
+      return phase !== "retrying";
+    case "lifecycle":
+      // Each answer names its model, and the end of the run says what "finishing" does.
+      return phase === "model" || phase === "finishing";
+    default:
+      return false;
+  }
 }
 
 /** A tool's result without its content, which the transcript carries. */
