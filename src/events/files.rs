@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Code, CoreError, Result};
 
-/// The version of the layout that this code writes. 1 was that of development, whose indexes were others.
-pub(super) const FORMAT: u32 = 2;
+/// The version of the layout that this code writes. 1 was that of development, whose indexes were others. The index by
+/// arrival of 2 held every event, as this one's may.
+pub(super) const FORMAT: u32 = 3;
 
 /// The right to write a store, until dropped.
 pub(super) struct Lock {

@@ -9,7 +9,7 @@ use super::derived::read;
 use super::event::{StoredEvent, check_key};
 use super::keys;
 use super::log::{SessionMeta, StoreMeta};
-use super::lookup::{self, Slots};
+use super::lookup::{self, Arrivals, Slots};
 use super::record::Slot;
 use super::storage::Storage;
 use super::store::Shared;
@@ -117,25 +117,23 @@ impl Follow {
 
 /// Events that arrived after `seen`, up to `horizon`, and how far the look went.
 fn step(storage: &dyn Storage, seen: u64, horizon: u64) -> Result<(Vec<StoredEvent>, u64)> {
-    let (from, to) = (keys::arrival(seen + 1), keys::arrival(horizon + 1));
     let (mut events, mut bytes, mut looked) = (Vec::new(), 0, seen.max(horizon));
-    let mut latest: Option<(String, SessionMeta)> = None;
-    for pair in storage.scan(from, to.max(keys::arrival(seen + 1)), false) {
-        let (key, place) = pair?;
-        let (session, seq) = keys::read_place(&place)?;
+    let mut latest: Option<(Arc<str>, SessionMeta)> = None;
+    for arrival in Arrivals::new(storage, seen + 1, horizon + 1) {
+        let arrival = arrival?;
         let meta = match &latest {
-            Some((name, meta)) if name == session => meta,
+            Some((name, meta)) if *name == arrival.session => meta,
             _ => {
-                let meta = read(storage, &keys::meta(session))?.unwrap_or_default();
-                &latest.insert((session.to_owned(), meta)).1
+                let meta = read(storage, &keys::meta(&arrival.session))?.unwrap_or_default();
+                &latest.insert((Arc::clone(&arrival.session), meta)).1
             }
         };
-        if let Some(event) = lookup::event_at(storage, session, seq)?.filter(|event| meta.is_live(event)) {
+        if let Some(event) = arrival.event(storage)?.filter(|event| meta.is_live(event)) {
             bytes += event.data.len();
             events.push(event);
         }
         if events.len() >= STEP_EVENTS || bytes >= STEP_BYTES {
-            looked = keys::trailing_number(&key)?;
+            looked = arrival.arrival;
             break;
         }
     }

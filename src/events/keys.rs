@@ -5,7 +5,7 @@
 //! | `e` session `seq` | the event's record; `e` session `seq` `part` holds what of it does not fit one value |
 //! | `x` replica `n` | the record of an event whose id another event of its session has, and which gave way to it |
 //! | `y` session replica `n` | nothing: the same, by session |
-//! | `a` `arrival` | session, `seq`: all events in the order in which this store took them in |
+//! | `a` `arrival` | session, `seq`: a run of events of one session that this store took in one after the other |
 //! | `o` replica `n` | `arrival`: a run of events of one origin that arrived one after the other |
 //! | `i` hash of id, hash of session | session, `seq`: ids that were given |
 //! | `r` time, session | nothing: sessions by their latest event |

@@ -15,7 +15,9 @@ use super::derived::{put, read};
 use super::event::{Body, NewEvent, Origin, SESSION_DELETED, StoredEvent, invalid};
 use super::files::Tail;
 use super::keys;
-use super::lookup::{Slots, find_by_origin, find_in_session, has_own_id, indexed_arrival};
+use super::lookup::{
+    Run, Slots, find_by_origin, find_in_session, has_own_id, index_arrival, indexed_arrival,
+};
 use super::merge::Incoming;
 use super::projection::{Projection, Register, state_changes};
 use super::record::{self, Slot};
@@ -150,6 +152,8 @@ pub(super) struct Log {
     sessions: HashMap<String, Session>,
     /// For each origin the latest event that arrived: `n` and arrival number.
     runs: HashMap<Arc<str>, (u64, u64)>,
+    /// The run that the next event to arrive may be of.
+    arrived: Option<Run>,
     /// A session whose dead events are being removed, and the number to go on from.
     garbage: Option<(String, u64)>,
     pub(super) mirror: Option<Mirror>,
@@ -174,6 +178,7 @@ impl Log {
             store,
             sessions: HashMap::new(),
             runs: HashMap::new(),
+            arrived: None,
             garbage: None,
             mirror: None,
             latest: None,
@@ -195,6 +200,7 @@ impl Log {
     pub(super) fn reload(&mut self) -> Result<()> {
         self.sessions.clear();
         self.runs.clear();
+        self.arrived = None;
         self.store = read(&*self.storage, keys::STORE)?.unwrap_or_default();
         Ok(())
     }
@@ -287,13 +293,12 @@ impl Log {
         self.store.version.insert(&event.origin.replica, event.n);
         session.meta.follow_chain(event);
         let bytes = record::put(&mut group.batch, keys::event(&event.session_key, event.seq), event, body)?;
-        let place = keys::place(&event.session_key, event.seq);
         if !has_own_id(event) {
             let key = keys::id(&event.session_key, &event.id);
             group.ids.insert(key.clone());
-            group.batch.put(key, place.clone());
+            group.batch.put(key, keys::place(&event.session_key, event.seq));
         }
-        group.batch.put(keys::arrival(event.arrival), place);
+        index_arrival(&mut self.arrived, &mut group.batch, event);
         index_origin(&mut self.runs, &mut group.batch, event);
         group.events += 1;
         group.bytes += bytes;
@@ -668,7 +673,9 @@ impl Log {
         };
         self.load(&name)?;
         let meta = self.sessions.get(&name).map(|session| session.meta.clone()).unwrap_or_default();
-        let mut seen = 0;
+        // What arrives next begins a run of its own: the first of this one may go.
+        self.arrived = None;
+        let (mut seen, mut live) = (0, None);
         for slot in Slots::new(&*self.storage, &name, from, meta.last_seq + 1) {
             let (seq, slot) = slot?;
             seen += 1;
@@ -686,8 +693,14 @@ impl Log {
                         group.batch.remove(id);
                     }
                 }
+                Slot::Event(event) => {
+                    if live.replace(seq) != seq.checked_sub(1) {
+                        // It may be in the run of one that is dead.
+                        group.batch.put(keys::arrival(event.arrival), keys::place(&name, seq));
+                    }
+                }
                 Slot::Removed if seq <= meta.floor => group.batch.remove(keys::event(&name, seq)),
-                _ => {}
+                Slot::Removed => {}
             }
             if seen == GARBAGE_STEP {
                 self.garbage = Some((name.clone(), seq + 1));

@@ -1,11 +1,14 @@
-//! Where an event is: a session's log in order, and the indexes by id and by origin.
+//! Where an event is: a session's log in order, and the indexes by arrival, by id and by origin.
+
+use std::iter::Peekable;
+use std::sync::Arc;
 
 use super::derived::read;
 use super::event::StoredEvent;
 use super::keys;
 use super::log::SessionMeta;
 use super::record::{self, Slot};
-use super::storage::{Pair, Storage};
+use super::storage::{Batch, Pair, Storage};
 use super::version::VersionVector;
 use crate::{CoreError, Result};
 
@@ -83,6 +86,102 @@ pub(super) fn event_at(storage: &dyn Storage, session: &str, seq: u64) -> Result
     }
 }
 
+/// Events of a run of arrivals, at most: so many keys are looked at to find the run that a number is in. Fewer in tests, whose
+/// histories are short.
+const RUN: u64 = if cfg!(test) { 3 } else { 32 };
+
+/// The latest event to arrive: its session, `seq` and arrival number, and the events of its run so far.
+pub(super) struct Run {
+    session: String,
+    seq: u64,
+    arrival: u64,
+    length: u64,
+}
+
+/// Events of one session that arrive one after the other are a run, of which the index holds the first.
+pub(super) fn index_arrival(latest: &mut Option<Run>, batch: &mut Batch, event: &StoredEvent) {
+    if let Some(run) = latest
+        && run.session == event.session_key
+        && (run.seq + 1, run.arrival + 1) == (event.seq, event.arrival)
+        && run.length < RUN
+    {
+        (run.seq, run.arrival, run.length) = (event.seq, event.arrival, run.length + 1);
+        return;
+    }
+    batch.put(keys::arrival(event.arrival), keys::place(&event.session_key, event.seq));
+    let (session, seq, arrival) = (event.session_key.clone(), event.seq, event.arrival);
+    *latest = Some(Run { session, seq, arrival, length: 1 });
+}
+
+/// Where an event is by the index by arrival. If that event is gone, there may be another, or none.
+pub(super) struct Arrival {
+    pub(super) arrival: u64,
+    pub(super) session: Arc<str>,
+    pub(super) seq: u64,
+    /// Whether the index holds this one itself.
+    pub(super) first: bool,
+}
+
+impl Arrival {
+    /// The event that had the number, dead or alive; none if it is gone.
+    pub(super) fn event(&self, storage: &dyn Storage) -> Result<Option<StoredEvent>> {
+        let event = event_at(storage, &self.session, self.seq)?;
+        Ok(event.filter(|event| event.arrival == self.arrival))
+    }
+}
+
+/// Where the events are that arrived with `next <= arrival < to`, in order.
+pub(super) struct Arrivals<'s> {
+    runs: Peekable<Box<dyn Iterator<Item = Result<Pair>> + 's>>,
+    /// Session, `seq` and arrival number of the first of a run, and the number that ends it.
+    run: Option<(Arc<str>, u64, u64, u64)>,
+    next: u64,
+    to: u64,
+}
+
+impl<'s> Arrivals<'s> {
+    pub(super) fn new(storage: &'s dyn Storage, from: u64, to: u64) -> Self {
+        let first = (from + 1).saturating_sub(RUN);
+        let runs = storage.scan(keys::arrival(first), keys::arrival(to.max(first)), false).peekable();
+        Self { runs, run: None, next: from, to }
+    }
+
+    fn next_run(&mut self) -> Option<Result<()>> {
+        let run = self.runs.next()?.and_then(|(key, place)| {
+            let (session, seq) = keys::read_place(&place)?;
+            let first = keys::trailing_number(&key)?;
+            let end = match self.runs.peek() {
+                Some(Ok((key, _))) => keys::trailing_number(key)?,
+                _ => self.to,
+            };
+            self.next = self.next.max(first);
+            self.run = Some((session.into(), seq, first, end.min(first + RUN)));
+            Ok(())
+        });
+        Some(run)
+    }
+}
+
+impl Iterator for Arrivals<'_> {
+    type Item = Result<Arrival>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((session, seq, first, end)) = &self.run
+                && self.next < *end
+            {
+                let arrival = self.next;
+                self.next += 1;
+                let (session, seq) = (Arc::clone(session), seq + (arrival - first));
+                return Some(Ok(Arrival { arrival, session, seq, first: arrival == *first }));
+            }
+            if let Err(error) = self.next_run()? {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
 /// The live event of a session with an id, whose key in the index is `key`.
 pub(super) fn find_in_session(
     storage: &dyn Storage,
@@ -149,10 +248,9 @@ pub(super) fn indexed_arrival(storage: &dyn Storage, replica: &str, n: u64) -> R
 /// Event `n` of a replica, whether it counts or gave way to a twin; none if it is gone.
 pub(super) fn find_by_origin(storage: &dyn Storage, replica: &str, n: u64) -> Result<Option<StoredEvent>> {
     if let Some(arrival) = indexed_arrival(storage, replica, n)?
-        && let Some(place) = storage.get(&keys::arrival(arrival))?
+        && let Some(arrival) = Arrivals::new(storage, arrival, arrival + 1).next()
     {
-        let (session, seq) = keys::read_place(&place)?;
-        let event = event_at(storage, session, seq)?;
+        let event = arrival?.event(storage)?;
         if let Some(event) = event.filter(|event| *event.origin.replica == *replica && event.n == n) {
             return Ok(Some(event));
         }

@@ -16,7 +16,7 @@ use super::event::{SESSION_DELETED, StoredEvent};
 use super::files::{self, Description, FORMAT, Progress};
 use super::keys;
 use super::log::{Fold, SessionMeta, StoreMeta, covers};
-use super::lookup;
+use super::lookup::{self, Arrivals, Run, index_arrival};
 use super::record::{self, PART, RECORD, Slot};
 use super::sled::{Sled, UNSYNCED};
 use super::sled_log;
@@ -145,17 +145,18 @@ fn attempt(generation: &Path, progress: &Progress, cache_bytes: u64) -> Result<A
         return Err(CoreError::new(Code::StoreCorrupt, message).in_file(generation));
     }
     let from = store.arrivals.saturating_sub(if progress.closed { 16 } else { TAIL });
-    for pair in storage.scan(keys::arrival(from + 1), keys::arrival(store.arrivals + 1), false) {
-        let (_, place) = pair?;
-        let (session, seq) = keys::read_place(&place)?;
-        if let Some(event) = lookup::event_at(&*storage, session, seq)?
-            && !record::hash_is_right(&event)
-        {
+    for arrival in Arrivals::new(&*storage, from + 1, store.arrivals + 1) {
+        let arrival = arrival?;
+        let (session, seq) = (&*arrival.session, arrival.seq);
+        let event = arrival.event(&*storage)?;
+        if event.as_ref().is_some_and(|event| !record::hash_is_right(event)) {
             return Err(lookup::at_place(&record::damaged("its hash is wrong"), session, seq));
         }
-        let meta: Option<SessionMeta> = read(&*storage, &keys::meta(session))?;
-        if meta.is_none_or(|meta| meta.last_seq < seq) {
-            return Err(lookup::at_place(&record::damaged("its session is not known"), session, seq));
+        if event.is_some() || arrival.first {
+            let meta: Option<SessionMeta> = read(&*storage, &keys::meta(session))?;
+            if meta.is_none_or(|meta| meta.last_seq < seq) {
+                return Err(lookup::at_place(&record::damaged("its session is not known"), session, seq));
+            }
         }
     }
     if !progress.closed {
@@ -187,7 +188,10 @@ fn set_aside(generation: &Path) -> bool {
 
 /// Brings a store of an older format up to date: a copy first, then everything anew from the records.
 pub(super) fn migrate(folder: &Path, found: &Description) -> Result<()> {
-    if let Some(number) = files::current(folder)? {
+    // What format 2 wrote is read as it is.
+    if found.format < 2
+        && let Some(number) = files::current(folder)?
+    {
         let copy = folder.join(format!("before-format-{FORMAT}"));
         let _ = fs::remove_dir_all(&copy);
         files::copy_folder(&files::generation(folder, number), &copy)?;
@@ -419,7 +423,7 @@ impl Rebuild<'_> {
             store.n = store.n.max(before.n);
         }
         store.arrivals = store.arrivals.max(self.progress.arrivals);
-        let mut out = Out { target: self.target, batch: Batch::default() };
+        let mut out = Out { target: self.target, batch: Batch::default(), arrived: None };
         let mut lost = 0;
         // First what deletions cover: it decides which events count.
         let mut covered = self.deletions()?;
@@ -611,6 +615,7 @@ impl Rebuild<'_> {
 struct Out<'t> {
     target: &'t dyn Storage,
     batch: Batch,
+    arrived: Option<Run>,
 }
 
 impl Out<'_> {
@@ -618,12 +623,11 @@ impl Out<'_> {
         debug_assert!(store.arrivals >= event.arrival);
         let body = record::encode(&event.body())?;
         let bytes = record::put(&mut self.batch, keys::event(&session.name, event.seq), event, &body)?;
-        let place = keys::place(&session.name, event.seq);
-        self.batch.put(keys::arrival(event.arrival), place.clone());
+        index_arrival(&mut self.arrived, &mut self.batch, event);
         self.batch.put(keys::origin(&event.origin.replica, event.n), event.arrival.to_be_bytes().to_vec());
         if session.meta.is_live(event) {
             if !lookup::has_own_id(event) {
-                self.batch.put(keys::id(&session.name, &event.id), place);
+                self.batch.put(keys::id(&session.name, &event.id), keys::place(&session.name, event.seq));
             }
             session.fold.add(event, bytes);
         } else {

@@ -11,7 +11,7 @@ use super::clock::PhysicalTime;
 use super::event::{NewEvent, SESSION_DELETED, StoredEvent};
 use super::keys;
 use super::log::{Appended, Group, Log};
-use super::lookup::Slots;
+use super::lookup::{Arrivals, Slots};
 use super::memory::Memory;
 use super::merge::{self, Incoming};
 use super::record::Slot;
@@ -106,8 +106,26 @@ impl Replica {
         found
     }
 
+    /// The same, found by their arrival.
+    fn arrived(&self) -> BTreeSet<(String, String, String, u64, [u8; 32])> {
+        let all = Arrivals::new(&*self.storage, 1, self.log.store.arrivals + 1);
+        let events = all.filter_map(|arrival| arrival.unwrap().event(&*self.storage).unwrap());
+        let live = events.filter(|event| {
+            let meta = super::derived::read(&*self.storage, &keys::meta(&event.session_key)).unwrap();
+            meta.is_some_and(|meta: super::log::SessionMeta| meta.is_live(event))
+        });
+        let mut found = BTreeSet::new();
+        for event in live {
+            let replica = event.origin.replica.to_string();
+            let new = found.insert((event.session_key, event.id, replica, event.n, event.hash));
+            assert!(new, "an event arrived once");
+        }
+        found
+    }
+
     fn sound(&self) {
         assert_eq!(verify_storage(&*self.storage).problems, []);
+        assert_eq!(self.arrived(), self.events());
         let live: u64 = self.views().iter().map(|view| view.projection.events).sum();
         assert_eq!((self.log.store.events, self.log.store.sessions), (live, self.views().len() as u64));
         let reopened = Log::open(

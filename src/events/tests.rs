@@ -258,6 +258,18 @@ fn a_store_of_an_older_format_is_copied_and_brought_up_to_date_and_a_newer_one_i
     sound(&store);
     assert!(folder.path().join(format!("before-format-{}", files::FORMAT)).join("db").exists());
     assert_eq!(append(&store, "s", 1)[0].seq, 51);
+
+    // Of format 2 nothing is written anew: it is read as it is.
+    store.close_blocking().unwrap();
+    std::fs::remove_dir_all(folder.path().join(format!("before-format-{}", files::FORMAT))).unwrap();
+    std::fs::write(&description, at(2)).unwrap();
+    let store = open(folder.path());
+    assert_eq!(read(&store, "s").unwrap().len(), 51);
+    sound(&store);
+    store.close_blocking().unwrap();
+    assert!(!folder.path().join(format!("before-format-{}", files::FORMAT)).exists());
+    let described = std::fs::read_to_string(&description).unwrap();
+    assert!(described.contains(&format!("\"format\":{}", files::FORMAT)), "{described}");
 }
 
 #[test]

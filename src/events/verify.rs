@@ -8,7 +8,7 @@ use super::derived::{read, unsealed};
 use super::event::SESSION_DELETED;
 use super::keys;
 use super::log::{Fold, SessionMeta};
-use super::lookup::{Slots, find_by_origin, has_own_id};
+use super::lookup::{Arrivals, Slots, find_by_origin, has_own_id};
 use super::projection::{Projection, Register};
 use super::record::{self, Slot};
 use super::storage::Storage;
@@ -213,9 +213,11 @@ impl Session<'_> {
                 continue;
             }
             fold.add(&event, record::bytes(&event)?);
-            self.index(&keys::arrival(event.arrival), seq, "arrival");
+            let place = Arrivals::new(self.storage, event.arrival, event.arrival + 1).next().transpose();
+            let place = place.map(|place| place.map(|place| keys::place(&place.session, place.seq)));
+            self.index(place, seq, "arrival");
             if !has_own_id(&event) {
-                self.index(&keys::id(self.name, &event.id), seq, "id");
+                self.index(self.storage.get(&keys::id(self.name, &event.id)), seq, "id");
             }
         }
         for lost in next..(meta.last_seq + 1).min(next + 10_000) {
@@ -226,8 +228,8 @@ impl Session<'_> {
     }
 
     /// An index must lead to the event. One that cannot be read hides no event.
-    fn index(&mut self, key: &[u8], seq: u64, name: &str) {
-        let problem = match self.storage.get(key) {
+    fn index(&mut self, place: Result<Option<Vec<u8>>>, seq: u64, name: &str) {
+        let problem = match place {
             Ok(Some(place)) if place == keys::place(self.name, seq) => return,
             Ok(_) => format!("the index by {name} does not have the event"),
             Err(error) => format!("the index by {name} cannot be read: {}", error.message()),
