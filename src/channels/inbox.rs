@@ -25,9 +25,9 @@ use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use self::queue::{Seen, Spilled, State, Waiting, delivery};
+use self::queue::{Spilled, State, Waiting, delivery};
 use super::Boxed;
-use super::log::{Journal, Line, Log, damaged};
+use super::log::{Digest, Journal, Line, Log, damaged, digest};
 use super::message::InboundMessage;
 use crate::{Code, CoreError, Result};
 
@@ -152,7 +152,7 @@ impl Inbox {
         let mut state = State::default();
         let mut items: BTreeMap<u64, Item> = BTreeMap::new();
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut ids: HashMap<[u8; 16], u64> = HashMap::new();
+        let mut ids: HashMap<Digest, u64> = HashMap::new();
         let mut held = 0;
         for segment in segments {
             given.insert(segment, 0);
@@ -171,7 +171,7 @@ impl Inbox {
                             let id = Head::read(json).ok_or_else(wrong)?.id;
                             state.seen.add(&id);
                             // An append that was said to have failed, and was repeated in the next segment.
-                            let before = ids.insert(Seen::hash(&id), line.n);
+                            let before = ids.insert(digest(&id), line.n);
                             let before = before.and_then(|before| items.remove(&before));
                             held -= before.and_then(|item| item.json).map_or(0, |json| json.len());
                             state.next = state.next.max(line.n + 1);

@@ -33,6 +33,14 @@ impl Line {
 /// A line in its place: the position, which grows, the kind and the data.
 pub type Placed = (u64, String, String);
 
+/// By what one of thousands of ids or keys is remembered: the first half of its BLAKE3.
+pub type Digest = [u8; 16];
+
+/// The digest of an id or a key.
+pub fn digest(id: &str) -> Digest {
+    blake3::hash(id.as_bytes()).as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
 /// A durable log, as far as channels need one.
 pub trait Log: Send + Sync + 'static {
     /// Appends lines to a session, all or none; they have their place in the order of appends when this returns, and are

@@ -33,7 +33,7 @@ use self::room::{call_size, parts_size};
 use self::turn::{Turn, Waits};
 use super::backoff::Backoff;
 use super::governor::{Class, Governor, Verdict};
-use super::log::{Journal, Log};
+use super::log::{Digest, Journal, Log, digest};
 use super::message::{OutboundMessage, Part, SendReceipt, SendState};
 use super::platform::{Call, Failed, Fate, Platform};
 use super::{Boxed, Surroundings};
@@ -151,12 +151,19 @@ pub struct Outbox {
 #[derive(Default)]
 struct State {
     next: u64,
-    keys: HashMap<String, Known>,
+    /// By the key's digest.
+    keys: HashMap<Digest, Box<Known>>,
     /// For each chat what waits; a chat that is here has a task.
     lanes: HashMap<String, VecDeque<Job>>,
     queued: usize,
     /// Edits that wait, by chat and message: a newer one takes an older one's place.
     edits: HashMap<(String, String), u64>,
+}
+
+impl State {
+    fn know(&mut self, key: &str, n: u64, segment: u64, state: Progress) {
+        self.keys.insert(digest(key), Box::new(Known { n, segment, state }));
+    }
 }
 
 impl Outbox {
@@ -241,7 +248,7 @@ impl Outbox {
         }
         let mut state = self.lock();
         if let Some(outcome) = outcome {
-            state.keys.insert(line.key, Known { n, segment, state: Progress::Ended(outcome) });
+            state.know(&line.key, n, segment, Progress::Ended(outcome));
             return None;
         }
         let parts = self.platform.render(&message).unwrap_or_default();
@@ -252,12 +259,12 @@ impl Outbox {
         let blind = maybe_sent && (self.is_old(line.at_ms) || !self.platform.knows_keys());
         if blind || (!same && (maybe_sent || accepted > 0)) || parts.is_empty() {
             let outcome = receipt(&ids, SendState::Unknown);
-            state.keys.insert(line.key, Known { n, segment, state: Progress::Ended(outcome) });
+            state.know(&line.key, n, segment, Progress::Ended(outcome));
             return Some(n);
         }
         let (outcome, underway) = Underway::new();
         let cancelled = underway.cancelled.clone();
-        state.keys.insert(line.key.clone(), Known { n, segment, state: Progress::Underway(underway) });
+        state.know(&line.key, n, segment, Progress::Underway(underway));
         *open.entry(segment).or_default() += 1;
         state.queued += 1;
         let job = Job {
@@ -311,7 +318,7 @@ impl Outbox {
         key: Option<String>,
         cancel: &CancellationToken,
     ) -> Result<SendReceipt> {
-        let known = key.as_ref().and_then(|key| Some(self.lock().keys.get(key)?.state.clone()));
+        let known = key.as_ref().and_then(|key| Some(self.lock().keys.get(&digest(key))?.state.clone()));
         let known = match known {
             Some(known) => known,
             None => self.queue(message, key)?,
@@ -349,7 +356,7 @@ impl Outbox {
         let (fresh, known) = {
             let mut state = self.lock();
             // Two calls with one key at the same time.
-            if let Some(known) = key.as_ref().and_then(|key| state.keys.get(key)) {
+            if let Some(known) = key.as_ref().and_then(|key| state.keys.get(&digest(key))) {
                 return Ok(known.state.clone());
             }
             let held = self.room.enter(size(&message) + parts_size(&parts))?;
@@ -375,7 +382,7 @@ impl Outbox {
             let (outcome, underway) = Underway::new();
             let cancelled = underway.cancelled.clone();
             let known = Progress::Underway(underway);
-            state.keys.insert(key.clone(), Known { n, segment, state: known.clone() });
+            state.know(&key, n, segment, known.clone());
             state.queued += 1;
             let message = Arc::new(message);
             let job = Job {
@@ -481,7 +488,7 @@ impl Outbox {
             }
             Err(error) => {
                 // The disk: nothing can be promised any more.
-                self.lock().keys.remove(&job.key);
+                self.lock().keys.remove(&digest(&job.key));
                 // If the disk takes this, it is not sent after a restart either.
                 _ = self.journal.note(ended(n, Some(error.code()), error.message())).await;
                 let failed = Outcome::Failed(error.code(), error.message().to_owned(), None);
@@ -497,7 +504,7 @@ impl Outbox {
             let mut state = self.lock();
             state.queued -= 1;
             // The key may have been free again, and taken by another.
-            if let Some(known) = state.keys.get_mut(&job.key).filter(|known| known.n == job.n) {
+            if let Some(known) = state.keys.get_mut(&digest(&job.key)).filter(|known| known.n == job.n) {
                 known.state = Progress::Ended(outcome.clone());
             }
         }
@@ -541,7 +548,7 @@ impl Outbox {
                 if job.cancelled.is_cancelled() && !job.begun && attempts == 0 {
                     turn.give_back();
                     // Nothing was sent, and never will be: who wants it after all may use the key again.
-                    self.lock().keys.remove(&job.key);
+                    self.lock().keys.remove(&digest(&job.key));
                     return Ok(Some(Outcome::Failed(Code::ChannelSend, ABORTED.into(), None)));
                 }
                 if uncertain && self.is_old(job.queued_at_ms) {

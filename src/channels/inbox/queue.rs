@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::super::log::{Digest, digest};
 use super::{Delivery, FLYING, Head, KEPT, SEGMENT};
 
 /// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
@@ -232,23 +233,17 @@ impl State {
 /// The ids of the latest messages, by their hashes.
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) order: VecDeque<[u8; 16]>,
-    pub(super) set: HashSet<[u8; 16]>,
+    pub(super) order: VecDeque<Digest>,
+    pub(super) set: HashSet<Digest>,
 }
 
 impl Seen {
-    pub(super) fn hash(id: &str) -> [u8; 16] {
-        let mut short = [0; 16];
-        short.copy_from_slice(blake3::hash(id.as_bytes()).as_bytes().get(..16).unwrap_or(&[0; 16]));
-        short
-    }
-
     pub(super) fn has(&self, id: &str) -> bool {
-        self.set.contains(&Self::hash(id))
+        self.set.contains(&digest(id))
     }
 
     pub(super) fn add(&mut self, id: &str) {
-        let hash = Self::hash(id);
+        let hash = digest(id);
         if self.set.insert(hash) {
             self.order.push_back(hash);
         }
