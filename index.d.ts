@@ -1100,7 +1100,7 @@ export interface EventStoreOptions {
   durability?: 'always' | 'interval'
   /** Milliseconds, with "interval". Default: 100. */
   flushMs?: number
-  /** Bytes that the database may use as a cache. Default: 32 MiB. */
+  /** Bytes that the database may use as a cache, at least 256 KiB. Default: 32 MiB. */
   cacheBytes?: number
   /**
    * Bytes of one event's data as JSON, beyond which it is refused with `EVENT_TOO_LARGE`. Default: 16 MiB; at most

@@ -41,7 +41,7 @@ function addon(): Addon {
  * A gateway writes much and reads little: what it wants to know again, the kernel's own cache has. Beyond this sled holds a
  * page in each of its 256 shards, until the store's sweep of each minute.
  */
-export const GATEWAY_CACHE_BYTES = 1 << 20;
+export const GATEWAY_CACHE_BYTES = 256 << 10;
 
 /** Opens the store at `path`. */
 export function openStore(path: string, options: EventStoreOptions = {}): Promise<EventStore> {

@@ -167,7 +167,7 @@ pub struct EventStoreOptions<'env> {
     /// Milliseconds, with "interval". Default: 100.
     #[napi(ts_type = "number")]
     pub flush_ms: Option<Unknown<'env>>,
-    /// Bytes that the database may use as a cache. Default: 32 MiB.
+    /// Bytes that the database may use as a cache, at least 256 KiB. Default: 32 MiB.
     #[napi(ts_type = "number")]
     pub cache_bytes: Option<Unknown<'env>>,
     /// Bytes of one event's data as JSON, beyond which it is refused with `EVENT_TOO_LARGE`. Default: 16 MiB; at most

@@ -617,7 +617,7 @@ fn read_options(env: &Env, options: Option<EventStoreOptions<'_>>) -> napi::Resu
     let kinds =
         [("always", Durability::Always), ("interval", Durability::Interval(Duration::from_millis(flush)))];
     read.durability = word(env, "durability", options.durability, &kinds)?.unwrap_or_default();
-    read.cache_bytes = count(env, "cacheBytes", options.cache_bytes, 1 << 20)?.unwrap_or(read.cache_bytes);
+    read.cache_bytes = count(env, "cacheBytes", options.cache_bytes, 256 << 10)?.unwrap_or(read.cache_bytes);
     if let Some(most) = count(env, "maxEventBytes", options.max_event_bytes, 1)? {
         read.max_event_bytes = usize::try_from(most).unwrap_or(usize::MAX);
     }
