@@ -51,6 +51,13 @@ impl Replica {
         stored
     }
 
+    /// An append whose commit fails.
+    fn fail(&mut self, events: Vec<NewEvent>) {
+        let mut group = Group::default();
+        let Ok(Appended::Done(_)) = self.log.append(&mut group, events) else { panic!("not appended") };
+        self.log.reload().unwrap();
+    }
+
     fn delete(&mut self, session: &str) {
         let mut group = Group::default();
         self.log.delete(&mut group, session).unwrap();
@@ -147,6 +154,11 @@ enum Step {
         id: Option<usize>,
         time: i64,
     },
+    /// An event that is not committed.
+    Fail {
+        at: usize,
+        session: usize,
+    },
     Delete {
         at: usize,
         session: usize,
@@ -175,6 +187,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..REPLICAS, 0..3_usize, 0..5_usize, 0..4_usize, prop::option::weighted(0.5, 0..4_usize), 0_i64..5)
             .prop_map(|(at, session, kind, data, id, time)| Step::Append { at, session, kind, data, id, time }),
+        1 => (0..REPLICAS, 0..3_usize).prop_map(|(at, session)| Step::Fail { at, session }),
         1 => (0..REPLICAS, 0..3_usize).prop_map(|(at, session)| Step::Delete { at, session }),
         4 => (0..REPLICAS, 0..REPLICAS, any::<u64>(), 0..7_usize)
             .prop_map(|(to, from, keep, turn)| Step::Pull { to, from, keep, turn }),
@@ -194,6 +207,7 @@ fn run(steps: &[Step]) -> Vec<Replica> {
             Step::Append { at, session, kind, data, id, time } => {
                 replicas[at].append(vec![new_event(session, kind, data, id, time)]);
             }
+            Step::Fail { at, session } => replicas[at].fail(vec![new_event(session, 0, 0, None, 0)]),
             Step::Delete { at, session } => replicas[at].delete(SESSIONS[session]),
             Step::Pull { to, from, keep, turn } => {
                 let mut some: Vec<Incoming> = replicas[from]
@@ -336,6 +350,7 @@ proptest! {
                         model.entry(name).or_default().push((*seq, event));
                     }
                 }
+                Step::Fail { session, .. } => store.fail(vec![new_event(session, 0, 0, None, 0)]),
                 Step::Delete { session, .. } => {
                     store.delete(SESSIONS[session]);
                     if model.remove(SESSIONS[session]).is_some() {

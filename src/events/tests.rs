@@ -175,8 +175,17 @@ fn compaction_keeps_everything_that_lives() {
     let store = open(folder.path());
     assert_eq!(read(&store, "s").unwrap().len(), 3001);
     sound(&store);
+    for _ in 0..8 {
+        append(&store, "s", 1);
+        append(&store, "u", 2);
+    }
+    store.close_blocking().unwrap();
+    let store = open(folder.path());
+    append(&store, "u", 1);
     wait(store.rebuild()).unwrap();
-    assert_eq!(read(&store, "s").unwrap().len(), 3001);
+    assert_eq!(read(&store, "s").unwrap().len(), 3009);
+    sound(&store);
+    append(&store, "u", 4);
     sound(&store);
 }
 
