@@ -133,7 +133,7 @@ fn step(storage: &dyn Storage, seen: u64, horizon: u64) -> Result<(Vec<StoredEve
             events.push(event);
         }
         if events.len() >= STEP_EVENTS || bytes >= STEP_BYTES {
-            looked = arrival.arrival;
+            looked = arrival.number;
             break;
         }
     }

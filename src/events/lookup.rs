@@ -115,7 +115,7 @@ pub(super) fn index_arrival(latest: &mut Option<Run>, batch: &mut Batch, event: 
 
 /// Where an event is by the index by arrival. If that event is gone, there may be another, or none.
 pub(super) struct Arrival {
-    pub(super) arrival: u64,
+    pub(super) number: u64,
     pub(super) session: Arc<str>,
     pub(super) seq: u64,
     /// Whether the index holds this one itself.
@@ -126,7 +126,7 @@ impl Arrival {
     /// The event that had the number, dead or alive; none if it is gone.
     pub(super) fn event(&self, storage: &dyn Storage) -> Result<Option<StoredEvent>> {
         let event = event_at(storage, &self.session, self.seq)?;
-        Ok(event.filter(|event| event.arrival == self.arrival))
+        Ok(event.filter(|event| event.arrival == self.number))
     }
 }
 
@@ -170,10 +170,10 @@ impl Iterator for Arrivals<'_> {
             if let Some((session, seq, first, end)) = &self.run
                 && self.next < *end
             {
-                let arrival = self.next;
+                let number = self.next;
                 self.next += 1;
-                let (session, seq) = (Arc::clone(session), seq + (arrival - first));
-                return Some(Ok(Arrival { arrival, session, seq, first: arrival == *first }));
+                let (session, seq) = (Arc::clone(session), seq + (number - first));
+                return Some(Ok(Arrival { number, session, seq, first: number == *first }));
             }
             if let Err(error) = self.next_run()? {
                 return Some(Err(error));
