@@ -181,7 +181,16 @@ function lostOf(all, runId) {
   );
 }
 
-/** Each event that OpenClaw told of is in the store, or is a piece of a message, or is said to be lost. */
+/** What the mirror leaves out: pieces of what comes again, and how far a run has come. */
+function isPassing({ stream, data: { phase } }) {
+  if (["assistant", "thinking"].includes(stream) || phase === "update") return true;
+  return (
+    (stream === "run_status" && phase !== "retrying") ||
+    (stream === "lifecycle" && ["model", "finishing"].includes(phase))
+  );
+}
+
+/** Each event that OpenClaw told of is in the store, or left out, or is said to be lost. */
 function assertAccounted(all, runId) {
   const told = probed()
     .flatMap(({ event }) => (event?.runId === runId ? [event] : []))
@@ -196,7 +205,11 @@ function assertAccounted(all, runId) {
   let kept = 0;
   for (const { seq, stream, data, sessionKey } of told) {
     assert.equal(sessionKey, SESSION);
-    if (lost.has(seq) || ["assistant", "thinking"].includes(stream) || data.phase === "update") continue;
+    if (isPassing({ stream, data })) {
+      assert.ok(!ids.has(`run:${runId}:${seq}`), `event ${seq} (${stream}) is in the store`);
+      continue;
+    }
+    if (lost.has(seq)) continue;
     if (stream === "tool" && data.phase === "start") {
       const call = all.filter(
         ({ kind, data: { toolCallId } }) => kind === "tool_called" && toolCallId === data.toolCallId,
