@@ -16,7 +16,7 @@ use super::event::{Body, NewEvent, Origin, SESSION_DELETED, StoredEvent, invalid
 use super::files::Tail;
 use super::keys;
 use super::lookup::{
-    Run, Slots, find_by_origin, find_in_session, has_own_id, index_arrival, indexed_arrival,
+    RUN, Run, Slots, find_by_origin, find_in_session, has_own_id, index_arrival, indexed_arrival,
 };
 use super::merge::Incoming;
 use super::projection::{Projection, Register, state_changes};
@@ -28,8 +28,8 @@ use crate::{Code, CoreError, Result};
 /// Sessions that the writer keeps at hand.
 const CACHED_SESSIONS: usize = 256;
 
-/// Events that one step of the removal of a session's events looks at.
-const GARBAGE_STEP: usize = 256;
+/// Events that one step of the removal of a session's events looks at. Fewer in tests, whose histories are short.
+const GARBAGE_STEP: usize = if cfg!(test) { 4 } else { 256 };
 
 /// What the store knows of itself: the value of [`keys::STORE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,9 @@ struct Session {
 /// Writes that will be applied together.
 #[derive(Default)]
 pub(super) struct Group {
+    /// Applied before the batch: a reader, who sees a batch key by key, must find these before others go. They do no harm
+    /// without it.
+    first: Batch,
     batch: Batch,
     touched: Vec<String>,
     dirty: Vec<String>,
@@ -98,7 +101,7 @@ pub(super) struct Group {
 impl Group {
     /// Whether there is anything to commit.
     pub(super) fn is_empty(&self) -> bool {
-        self.batch.0.is_empty() && self.touched.is_empty() && self.events == 0
+        self.batch.0.is_empty() && self.first.0.is_empty() && self.touched.is_empty() && self.events == 0
     }
 
     /// Adds writes beside the log.
@@ -560,11 +563,10 @@ impl Log {
             })
             .collect();
         put(&mut group.batch, keys::STORE.to_vec(), &self.store)?;
-        if let Some(mirror) = self.mirror.as_mut().filter(|mirror| mirror.failed.is_none()) {
-            let copied = group.batch.0.iter().filter(|(key, _)| *key < mirror.copied).cloned().collect();
-            mirror.failed = mirror.target.commit(Batch(copied)).err();
+        if !group.first.0.is_empty() {
+            self.apply(group.first)?;
         }
-        self.storage.commit(group.batch)?;
+        self.apply(group.batch)?;
         if let Some((name, tail)) = ends.last() {
             self.latest = Some((name.clone(), tail.last_seq));
         }
@@ -576,6 +578,14 @@ impl Log {
             self.sessions.clear();
         }
         Ok(())
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<()> {
+        if let Some(mirror) = self.mirror.as_mut().filter(|mirror| mirror.failed.is_none()) {
+            let copied = batch.0.iter().filter(|(key, _)| *key < mirror.copied).cloned().collect();
+            mirror.failed = mirror.target.commit(Batch(copied)).err();
+        }
+        self.storage.commit(batch)
     }
 
     /// Events of a session that gave way to a twin which is now dead come back.
@@ -675,7 +685,18 @@ impl Log {
         let meta = self.sessions.get(&name).map(|session| session.meta.clone()).unwrap_or_default();
         // What arrives next begins a run of its own: the first of this one may go.
         self.arrived = None;
-        let (mut seen, mut live) = (0, None);
+        let reach = Slots::new(&*self.storage, &name, from, meta.last_seq + 1).take(GARBAGE_STEP + RUN);
+        let mut live = None;
+        for slot in reach {
+            if let (seq, Slot::Event(event)) = slot?
+                && meta.is_live(&event)
+                && live.replace(seq) != seq.checked_sub(1)
+            {
+                // It may be in the run of one that goes now.
+                group.first.put(keys::arrival(event.arrival), keys::place(&name, seq));
+            }
+        }
+        let mut seen = 0;
         for slot in Slots::new(&*self.storage, &name, from, meta.last_seq + 1) {
             let (seq, slot) = slot?;
             seen += 1;
@@ -693,14 +714,8 @@ impl Log {
                         group.batch.remove(id);
                     }
                 }
-                Slot::Event(event) => {
-                    if live.replace(seq) != seq.checked_sub(1) {
-                        // It may be in the run of one that is dead.
-                        group.batch.put(keys::arrival(event.arrival), keys::place(&name, seq));
-                    }
-                }
                 Slot::Removed if seq <= meta.floor => group.batch.remove(keys::event(&name, seq)),
-                Slot::Removed => {}
+                _ => {}
             }
             if seen == GARBAGE_STEP {
                 self.garbage = Some((name.clone(), seq + 1));

@@ -88,14 +88,14 @@ pub(super) fn event_at(storage: &dyn Storage, session: &str, seq: u64) -> Result
 
 /// Events of a run of arrivals, at most: so many keys are looked at to find the run that a number is in. Fewer in tests, whose
 /// histories are short.
-const RUN: u64 = if cfg!(test) { 3 } else { 32 };
+pub(super) const RUN: usize = if cfg!(test) { 3 } else { 32 };
 
 /// The latest event to arrive: its session, `seq` and arrival number, and the events of its run so far.
 pub(super) struct Run {
     session: String,
     seq: u64,
     arrival: u64,
-    length: u64,
+    length: usize,
 }
 
 /// Events of one session that arrive one after the other are a run, of which the index holds the first.
@@ -141,7 +141,7 @@ pub(super) struct Arrivals<'s> {
 
 impl<'s> Arrivals<'s> {
     pub(super) fn new(storage: &'s dyn Storage, from: u64, to: u64) -> Self {
-        let first = (from + 1).saturating_sub(RUN);
+        let first = (from + 1).saturating_sub(RUN as u64);
         let runs = storage.scan(keys::arrival(first), keys::arrival(to.max(first)), false).peekable();
         Self { runs, run: None, next: from, to }
     }
@@ -155,7 +155,7 @@ impl<'s> Arrivals<'s> {
                 _ => self.to,
             };
             self.next = self.next.max(first);
-            self.run = Some((session.into(), seq, first, end.min(first + RUN)));
+            self.run = Some((session.into(), seq, first, end.min(first + RUN as u64)));
             Ok(())
         });
         Some(run)

@@ -27,6 +27,10 @@ impl Storage for Memory {
     }
 
     fn commit(&self, batch: Batch) -> Result<()> {
+        // Readers see a batch of sled's key by key: they must find a run's new first event before the old one goes.
+        let moves =
+            |put: bool| batch.0.iter().any(|(key, value)| key.starts_with(b"a") && value.is_some() == put);
+        assert!(!(moves(true) && moves(false)), "a batch that moves the first of a run");
         let mut pairs = self.pairs();
         for (key, value) in batch.0 {
             match value {

@@ -68,6 +68,7 @@ impl Replica {
         let mut group = Group::default();
         while self.log.collect_garbage(&mut group).unwrap() {
             self.log.commit(&mut group).unwrap();
+            assert_eq!(self.arrived(), self.events());
         }
         self.log.commit(&mut group).unwrap();
     }
