@@ -130,7 +130,7 @@ impl Arrival {
     }
 }
 
-/// Where the events are that arrived with `next <= arrival < to`, in order.
+/// Where the events are that arrived with `from <= arrival < to`, in order.
 pub(super) struct Arrivals<'s> {
     runs: Peekable<Box<dyn Iterator<Item = Result<Pair>> + 's>>,
     /// Session, `seq` and arrival number of the first of a run, and the number that ends it.
