@@ -20,6 +20,7 @@ mod queue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -27,13 +28,13 @@ use tokio::time::Instant;
 
 use self::queue::{Spilled, State, Waiting, delivery};
 use super::Boxed;
-use super::log::{Digest, Journal, Line, Log, damaged, digest};
+use super::log::{Digest, Found, Journal, Line, Log, damaged, digest};
 use super::message::InboundMessage;
 use crate::{Code, CoreError, Result};
 
-/// Messages of a segment, and done segments that are kept: by their ids it is known what was received before.
-const SEGMENT: u32 = 1024;
-const KEPT: usize = 8;
+/// Messages of a segment, and segments whose ids are remembered: what was received before is passed over.
+const SEGMENT: u32 = if cfg!(test) { 4 } else { 64 };
+const KEPT: u64 = if cfg!(test) { 8 } else { 128 };
 /// After so many deliveries that the process did not outlive, there is no other. More than two: a message may only have waited
 /// for its turn each time.
 const DELIVERIES: u32 = 4;
@@ -85,6 +86,17 @@ struct Numbers {
     n: Vec<u64>,
 }
 
+/// What is known of a segment that is gone.
+#[derive(Serialize, Deserialize)]
+struct Past {
+    /// The number of the next message.
+    next: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// The digests of its messages' ids, one after the other, in base64.
+    ids: String,
+}
+
 #[derive(Serialize, Deserialize)]
 struct CursorLine {
     cursor: String,
@@ -131,11 +143,21 @@ struct Batch {
 /// What [`Journal::append`] gives.
 type Append = Boxed<'static, Result<Vec<String>>>;
 
+enum Begun {
+    Append(Batch, Append),
+    /// There is nothing to write.
+    Nothing,
+    /// Another call is writing one of the messages: it has arrived once that is on the disk, and if it fails, comes again.
+    Elsewhere,
+}
+
 /// See the module.
 pub struct Inbox {
     journal: Journal,
     state: Mutex<State>,
     filled: Notify,
+    /// What was on the way to the disk is there, or is not.
+    settled: Notify,
     /// What was released and is on the way to the disk.
     releasing: Arc<watch::Sender<usize>>,
 }
@@ -148,8 +170,17 @@ impl Inbox {
             marks: u32,
             json: Option<Arc<str>>,
         }
-        let (journal, segments) = Journal::open(log, &format!("{name}:in"), SEGMENT, KEPT).await?;
+        let (journal, Found { pasts, segments }) =
+            Journal::open(log, &format!("{name}:in"), SEGMENT, KEPT).await?;
         let mut state = State::default();
+        for (segment, data) in pasts {
+            let wrong = || damaged("channel_past", &data);
+            let Past { next, cursor, ids } = serde_json::from_str(&data).map_err(|_| wrong())?;
+            let ids = BASE64.decode(ids.as_bytes()).map_err(|_| wrong())?;
+            state.seen.extend(ids.as_chunks().0.iter().map(|id: &Digest| (*id, segment)));
+            state.next = state.next.max(next);
+            state.cursor = cursor.or(state.cursor);
+        }
         let mut items: BTreeMap<u64, Item> = BTreeMap::new();
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
         let mut ids: HashMap<Digest, u64> = HashMap::new();
@@ -169,7 +200,7 @@ impl Inbox {
                             let line: Received<'_> = serde_json::from_str(&data).map_err(|_| wrong())?;
                             let json = line.m.get();
                             let id = Head::read(json).ok_or_else(wrong)?.id;
-                            state.seen.add(&id);
+                            state.seen.insert(digest(&id), segment);
                             // An append that was said to have failed, and was repeated in the next segment.
                             let before = ids.insert(digest(&id), line.n);
                             let before = before.and_then(|before| items.remove(&before));
@@ -233,7 +264,13 @@ impl Inbox {
             );
             journal.note(Line::new(ACKED, numbers(aside))).await?;
         }
-        Ok(Self { journal, state: Mutex::new(state), filled: Notify::new(), releasing: Arc::default() })
+        Ok(Self {
+            journal,
+            state: Mutex::new(state),
+            filled: Notify::new(),
+            settled: Notify::new(),
+            releasing: Arc::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -263,25 +300,51 @@ impl Inbox {
     }
 
     /// Writes messages to the disk, with the cursor. What was received before is passed over.
-    pub async fn spool(&self, messages: Vec<Incoming>, cursor: Option<String>) -> Result<()> {
-        let Some((batch, append)) = self.begin(messages, cursor.as_ref()) else { return Ok(()) };
+    pub async fn spool(&self, mut messages: Vec<Incoming>, cursor: Option<String>) -> Result<()> {
+        let (batch, append) = loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // Before looking: what is settled in between counts.
+            settled.as_mut().enable();
+            match self.begin(&mut messages, cursor.as_ref()) {
+                Begun::Append(batch, append) => break (batch, append),
+                Begun::Nothing => return Ok(()),
+                Begun::Elsewhere => settled.await,
+            }
+        };
         let outcome = append.await;
         let dropped = self.settle(&batch, &outcome, cursor);
         self.filled.notify_one();
         if dropped > 0 {
-            self.journal.done(batch.segment, dropped).await?;
+            self.done(batch.segment, dropped).await;
         }
         outcome.map(drop)
     }
 
-    /// Gives messages their places, in memory and on the way to the disk. None if there is nothing to write.
-    fn begin(&self, messages: Vec<Incoming>, cursor: Option<&String>) -> Option<(Batch, Append)> {
+    /// So many messages of a segment are of no more use.
+    async fn done(&self, segment: u64, messages: u32) {
+        let past = |segment| {
+            let state = self.lock();
+            let ids = state.seen.iter().filter(|(_, of)| **of == segment);
+            let ids: Vec<u8> = ids.flat_map(|(id, _)| *id).collect();
+            Past { next: state.next, cursor: state.cursor.clone(), ids: BASE64.encode(&ids) }
+        };
+        self.journal.done(segment, messages, past).await;
+    }
+
+    /// Gives messages their places, in memory and on the way to the disk.
+    fn begin(&self, messages: &mut Vec<Incoming>, cursor: Option<&String>) -> Begun {
         let mut state = self.lock();
+        if messages.iter().any(|message| state.storing.contains(&digest(&message.id))) {
+            return Begun::Elsewhere;
+        }
         let mut lines = Vec::new();
         let mut mine: Vec<u64> = Vec::new();
         let mut fresh: Vec<Incoming> = Vec::new();
-        for message in messages {
-            if state.seen.has(&message.id) || fresh.iter().any(|other| other.id == message.id) {
+        for message in std::mem::take(messages) {
+            if state.seen.contains_key(&digest(&message.id))
+                || fresh.iter().any(|other| other.id == message.id)
+            {
                 continue;
             }
             let number = state.next;
@@ -295,9 +358,12 @@ impl Inbox {
             fresh.push(message);
         }
         if lines.is_empty() && (cursor.is_none() || cursor == state.cursor.as_ref()) {
-            return None;
+            return Begun::Nothing;
         }
         let (segment, new) = self.journal.place(u32::try_from(mine.len()).unwrap_or(u32::MAX));
+        if new {
+            state.seen.retain(|_, of| *of + KEPT >= segment);
+        }
         let heads: Vec<Option<Head>> = fresh.iter().map(|message| Head::read(&message.json)).collect();
         let bytes: usize = fresh.iter().map(|message| message.json.len()).sum();
         let spilled = !state.spilled.is_empty() || state.held + bytes > HELD;
@@ -325,6 +391,7 @@ impl Inbox {
         }
         let now = Instant::now();
         let mut ids = Vec::with_capacity(fresh.len());
+        state.storing.extend(fresh.iter().map(|message| digest(&message.id)));
         for (at, ((number, message), head)) in mine.iter().zip(fresh).zip(heads).enumerate() {
             let Incoming { id, json } = message;
             ids.push(id);
@@ -354,15 +421,19 @@ impl Inbox {
         // Within the lock, so that what waits and what is written have one order.
         let data: Vec<String> = lines.iter().map(|line| line.data.clone()).collect();
         let append = self.journal.append(segment, lines);
-        Some((Batch { segment, numbers: mine, ids, data, spilled }, append))
+        Begun::Append(Batch { segment, numbers: mine, ids, data, spilled }, append)
     }
 
     /// A batch is on the disk, or is not; how many of its messages are of no use.
     fn settle(&self, batch: &Batch, outcome: &Result<Vec<String>>, cursor: Option<String>) -> u32 {
         let Batch { segment, numbers, ids, data, spilled } = batch;
         let mut state = self.lock();
-        // Another line has the id of one of these. Either it came twice at the same time, or an append that was said
-        // to have failed is on the disk all the same: then it is delivered under the number that it has there.
+        for id in ids {
+            state.storing.remove(&digest(id));
+        }
+        self.settled.notify_waiters();
+        // Another line has the id of one of these: an append that was said to have failed is on the disk all the same, and
+        // it is delivered under the number that it has there.
         let mut twins: Vec<u64> = Vec::new();
         let mut found: Vec<(u64, Arc<str>)> = Vec::new();
         match outcome {
@@ -374,7 +445,8 @@ impl Inbox {
                     };
                     twins.push(*number);
                     let line = serde_json::from_str::<Received<'_>>(held).ok();
-                    let lost = |line: &Received<'_>| !state.seen.has(id) && !state.has(line.n);
+                    let lost =
+                        |line: &Received<'_>| !state.seen.contains_key(&digest(id)) && !state.has(line.n);
                     if let Some(line) = line.filter(lost) {
                         found.push((line.n, line.m.get().into()));
                     }
@@ -400,9 +472,7 @@ impl Inbox {
             state.insert(Waiting { number, segment: *segment, redelivered, stored, marked, album, json });
         }
         if outcome.is_ok() {
-            for id in ids {
-                state.seen.add(id);
-            }
+            state.seen.extend(ids.iter().map(|id| (digest(id), *segment)));
             if cursor.is_some() {
                 state.cursor = cursor;
             }
@@ -577,7 +647,7 @@ impl Inbox {
         }
         self.filled.notify_one();
         for (segment, items) in segments {
-            self.journal.done(segment, items).await?;
+            self.done(segment, items).await;
         }
         Ok(())
     }

@@ -1,11 +1,15 @@
-//! What the inbox and the outbox write to: the event store, in segments that are deleted once they are of no use.
+//! What the inbox and the outbox write to: the event store, in segments that are deleted once all in them is done.
 //!
 //! A journal is a row of sessions of the store, `<prefix><number>`. What belongs to an item (its marks, its outcome) may
 //! stand in a later segment than the item, never in an earlier one; segments are deleted from the oldest on, so that what
-//! is left is always whole.
+//! is left is always whole. What is to be known of their items all the same is a line for each segment, its *past*, which
+//! is on the disk before the segment goes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Boxed;
 use crate::events::{EventStore, NewEvent, Order, Range, SessionsQuery};
@@ -75,6 +79,9 @@ pub trait Log: Send + Sync + 'static {
 const AGENT: &str = "channel";
 /// Between a journal's prefix and an item's number.
 const SIDE: &str = "files:";
+/// Between a journal's prefix and the number of a volume of pasts.
+const PAST_SIDE: &str = "past:";
+const PAST: &str = "channel_past";
 /// Events that are read at once.
 const PAGE: usize = 4096;
 
@@ -137,10 +144,12 @@ fn events(session: &str, lines: Vec<Line>) -> Vec<NewEvent> {
 pub struct Journal {
     log: Arc<dyn Log>,
     prefix: String,
-    /// Items of a segment, and done segments that are kept to know what was there.
+    /// Items of a segment, and segments whose past is kept at least.
     size: u32,
-    kept: usize,
+    kept: u64,
     state: Mutex<State>,
+    /// One segment goes after the other.
+    putting_away: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -152,15 +161,51 @@ struct State {
     open: BTreeMap<u64, u32>,
 }
 
+/// What a journal holds when it is opened.
+pub struct Found {
+    /// The pasts, with the numbers of their segments.
+    pub pasts: Vec<(u64, String)>,
+    /// The numbers of the segments.
+    pub segments: Vec<u64>,
+}
+
+/// The line of a segment's past.
+#[derive(Serialize, Deserialize)]
+struct PastLine<'a> {
+    segment: u64,
+    #[serde(borrow)]
+    past: &'a RawValue,
+}
+
 impl Journal {
-    /// Opens the journal `name` of an account; with the numbers of its segments.
-    pub async fn open(log: Arc<dyn Log>, name: &str, size: u32, kept: usize) -> Result<(Self, Vec<u64>)> {
+    /// Opens the journal `name` of an account.
+    pub async fn open(log: Arc<dyn Log>, name: &str, size: u32, kept: u64) -> Result<(Self, Found)> {
         let prefix = format!("channel:{name}:{}:", log.writer());
-        let sessions = log.sessions(&prefix).await?;
+        let (state, putting_away) = (Mutex::default(), tokio::sync::Mutex::default());
+        let journal = Self { log, prefix, size, kept, state, putting_away };
+        let segments = journal.numbered("").await?;
+        let mut pasts = Vec::new();
+        for volume in journal.numbered(PAST_SIDE).await? {
+            for (kind, data) in journal.whole(&journal.volume(volume)).await? {
+                let line: PastLine<'_> = serde_json::from_str(&data).map_err(|_| damaged(&kind, &data))?;
+                pasts.push((line.segment, line.past.get().to_owned()));
+            }
+        }
+        // A number is used once: what is said of it is said of one segment.
+        if let Some(last) = pasts.iter().map(|(segment, _)| *segment).max() {
+            journal.lock().current = last + 1;
+        }
+        Ok((journal, Found { pasts, segments }))
+    }
+
+    /// The numbers that sessions of one sort have, in order.
+    async fn numbered(&self, sort: &str) -> Result<Vec<u64>> {
+        let prefix = format!("{}{sort}", self.prefix);
+        let sessions = self.log.sessions(&prefix).await?;
         let number = |session: &String| session.strip_prefix(&prefix)?.parse().ok();
         let mut found: Vec<u64> = sessions.iter().filter_map(number).collect();
         found.sort_unstable();
-        Ok((Self { log, prefix, size, kept, state: Mutex::default() }, found))
+        Ok(found)
     }
 
     /// At most so many lines of a segment, from behind this position on.
@@ -255,31 +300,65 @@ impl Journal {
 
     /// Items that have something beside the segments.
     pub async fn sides(&self) -> Result<Vec<u64>> {
-        let prefix = format!("{}{SIDE}", self.prefix);
-        let sessions = self.log.sessions(&prefix).await?;
-        Ok(sessions.iter().filter_map(|session| session.strip_prefix(&prefix)?.parse().ok()).collect())
+        self.numbered(SIDE).await
     }
 
-    /// So many items of a segment are done. Deletes the segments that are of no use any more.
-    pub async fn done(&self, segment: u64, items: u32) -> Result<()> {
-        let mut useless = Vec::new();
-        {
-            let mut state = self.lock();
-            if let Some(open) = state.open.get_mut(&segment) {
-                *open = open.saturating_sub(items);
+    /// So many pasts are a volume, and deleted together.
+    fn volume(&self, number: u64) -> String {
+        format!("{}{PAST_SIDE}{number:010}", self.prefix)
+    }
+
+    /// So many items of a segment are done. Where all of a segment's are, its past takes its place; if the disk does not take
+    /// that, the next time. The segments that are gone.
+    pub async fn done<P: Serialize>(&self, segment: u64, items: u32, past: impl Fn(u64) -> P) -> Vec<u64> {
+        if let Some(open) = self.lock().open.get_mut(&segment) {
+            *open = open.saturating_sub(items);
+        }
+        let mut gone = Vec::new();
+        if self.oldest_done().is_none() {
+            return gone;
+        }
+        let _turn = self.putting_away.lock().await;
+        while let Some(segment) = self.oldest_done() {
+            if let Err(error) = self.put_away(segment, past(segment)).await {
+                tracing::warn!(journal = self.prefix, segment, %error, "cannot delete what is done");
+                break;
             }
-            while state.open.len() > self.kept {
-                let Some(oldest) = state.open.first_entry() else { break };
-                if *oldest.get() > 0 {
-                    break;
-                }
-                useless.push(oldest.remove_entry().0);
+            self.lock().open.remove(&segment);
+            gone.push(segment);
+        }
+        gone
+    }
+
+    fn oldest_done(&self) -> Option<u64> {
+        let state = self.lock();
+        let (oldest, open) = state.open.first_key_value()?;
+        (*open == 0 && *oldest < state.current).then_some(*oldest)
+    }
+
+    async fn put_away(&self, segment: u64, past: impl Serialize) -> Result<()> {
+        let volume = segment / self.kept;
+        let (kind, id) = (PAST, Some(segment.to_string()));
+        let json = serde_json::value::to_raw_value(&past)
+            .and_then(|past| serde_json::to_string(&PastLine { segment, past: &past }));
+        let data = json.map_err(|error| CoreError::new(Code::Internal, format!("no JSON form: {error}")))?;
+        self.log.append(self.volume(volume), vec![Line { kind, data, id }]).await?;
+        // Before the segment goes: as long as it is there, all of this is done again.
+        if segment % self.kept == 0 && volume >= 2 {
+            self.log.delete(self.volume(volume - 2)).await?;
+        }
+        self.log.delete(self.session(segment)).await.map(drop)
+    }
+
+    /// What was said of a segment when it went.
+    pub async fn past(&self, segment: u64) -> Result<Option<String>> {
+        for (kind, data) in self.whole(&self.volume(segment / self.kept)).await? {
+            let line: PastLine<'_> = serde_json::from_str(&data).map_err(|_| damaged(&kind, &data))?;
+            if line.segment == segment {
+                return Ok(Some(line.past.get().to_owned()));
             }
         }
-        for segment in useless {
-            self.log.delete(self.session(segment)).await?;
-        }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -307,12 +386,13 @@ pub(crate) mod memory {
     #[derive(Clone, Default)]
     struct Lines {
         sessions: BTreeMap<String, Vec<(Line, String)>>,
-        /// Appends so far, and after how many the power goes.
+        /// Appends and deletions so far, and after how many the power goes.
         appends: usize,
         ends_after: Option<usize>,
         /// Appends are written, and said to have failed.
         unsure: bool,
         full: bool,
+        refuses_pasts: bool,
     }
 
     impl MemoryLog {
@@ -329,6 +409,11 @@ pub(crate) mod memory {
         /// Whether the disk is full: nothing is written, and every append says so.
         pub(crate) fn fill(&self, yes: bool) {
             self.state.lock().unwrap().full = yes;
+        }
+
+        /// Whether no past is written.
+        pub(crate) fn refuse_pasts(&self, yes: bool) {
+            self.state.lock().unwrap().refuses_pasts = yes;
         }
 
         pub(crate) fn appends(&self) -> usize {
@@ -358,7 +443,7 @@ pub(crate) mod memory {
             if state.ends_after.is_some_and(|end| state.appends >= end) {
                 return Box::pin(async { Err(gone()) });
             }
-            if state.full {
+            if state.full || (state.refuses_pasts && lines.iter().any(|line| line.kind == PAST)) {
                 return Box::pin(async { Err(CoreError::new(Code::Io, "no space left on device")) });
             }
             state.appends += 1;
@@ -401,9 +486,11 @@ pub(crate) mod memory {
 
         fn delete(&self, session: String) -> Boxed<'static, Result<()>> {
             let mut state = self.state.lock().unwrap();
-            if state.ends_after.is_none_or(|end| state.appends < end) {
-                state.sessions.remove(&session);
+            if state.ends_after.is_some_and(|end| state.appends >= end) {
+                return Box::pin(async { Err(gone()) });
             }
+            state.appends += 1;
+            state.sessions.remove(&session);
             Box::pin(async { Ok(()) })
         }
 

@@ -26,24 +26,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{
-    ACCEPTED, EndedLine, FileHead, Restored, STARTED, UNSENT, ended, files, lines, read, step,
+    ACCEPTED, EndedLine, FileHead, Past, Restored, STARTED, Sent, UNSENT, ended, files, lines, read, step,
 };
 pub use self::room::{Held, Room, size};
 use self::room::{call_size, parts_size};
 use self::turn::{Turn, Waits};
 use super::backoff::Backoff;
 use super::governor::{Class, Governor, Verdict};
-use super::log::{Digest, Journal, Log, digest};
+use super::log::{Digest, Found, Journal, Log, digest};
 use super::message::{OutboundMessage, Part, SendReceipt, SendState};
 use super::platform::{Call, Failed, Fate, Platform};
 use super::{Boxed, Surroundings};
 use crate::memory::{Owner, owned};
 use crate::{Code, CoreError, Result};
 
-/// Messages of a segment, and done segments that are kept, for their keys.
-pub const SEGMENT: u32 = 256;
+/// Messages of a segment, and segments whose keys are remembered.
+pub const SEGMENT: u32 = if cfg!(test) { 4 } else { 64 };
 /// See [`SEGMENT`].
-pub const KEPT: usize = 8;
+pub const KEPT: u64 = if cfg!(test) { 4 } else { 32 };
 /// The most bytes of messages that wait in memory, files included.
 pub const WAITING_BYTES: usize = 64 << 20;
 /// A message that the platform could not be given for so long is given up.
@@ -105,30 +105,32 @@ struct Job {
     turn: Option<Turn>,
 }
 
-/// What is known of a key. Thousands are remembered: of a message that has ended, no more than how.
+/// What is known of a key. Thousands are remembered: most are `Past`, and that takes no memory of its own.
 struct Known {
-    n: u64,
     segment: u64,
     state: Progress,
 }
 
 #[derive(Clone)]
 enum Progress {
-    Underway(Underway),
-    Ended(Outcome),
+    Underway(Box<Underway>),
+    Ended(Box<Outcome>),
+    /// It ended in a segment that is gone. How is in what is said of that.
+    Past,
 }
 
 /// What those who wait for a message have of it.
 #[derive(Clone)]
 struct Underway {
+    n: u64,
     outcome: watch::Receiver<Option<Outcome>>,
     cancelled: CancellationToken,
 }
 
 impl Underway {
-    fn new() -> (watch::Sender<Option<Outcome>>, Self) {
+    fn new(n: u64) -> (watch::Sender<Option<Outcome>>, Box<Self>) {
         let (sender, outcome) = watch::channel(None);
-        (sender, Self { outcome, cancelled: CancellationToken::new() })
+        (sender, Box::new(Self { n, outcome, cancelled: CancellationToken::new() }))
     }
 }
 
@@ -152,7 +154,7 @@ pub struct Outbox {
 struct State {
     next: u64,
     /// By the key's digest.
-    keys: HashMap<Digest, Box<Known>>,
+    keys: HashMap<Digest, Known>,
     /// For each chat what waits; a chat that is here has a task.
     lanes: HashMap<String, VecDeque<Job>>,
     queued: usize,
@@ -161,8 +163,8 @@ struct State {
 }
 
 impl State {
-    fn know(&mut self, key: &str, n: u64, segment: u64, state: Progress) {
-        self.keys.insert(digest(key), Box::new(Known { n, segment, state }));
+    fn know(&mut self, key: &str, segment: u64, state: Progress) {
+        self.keys.insert(digest(key), Known { segment, state });
     }
 }
 
@@ -176,7 +178,16 @@ impl Outbox {
         closing: CancellationToken,
         room: Room,
     ) -> Result<Arc<Self>> {
-        let (journal, segments) = Journal::open(log, &format!("{name}:out"), SEGMENT, KEPT).await?;
+        let (journal, Found { pasts, segments }) =
+            Journal::open(log, &format!("{name}:out"), SEGMENT, KEPT).await?;
+        let mut state = State::default();
+        for (segment, data) in pasts {
+            let past = Past::read(&data)?;
+            state.next = state.next.max(past.next);
+            for sent in past.sent {
+                state.keys.insert(sent.key()?, Known { segment, state: Progress::Past });
+            }
+        }
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
         let mut items: BTreeMap<u64, Restored> = BTreeMap::new();
         for segment in segments {
@@ -199,7 +210,7 @@ impl Outbox {
             governor: Mutex::new(Governor::new(platform.limits())),
             platform,
             surroundings,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             room,
             freed: Notify::new(),
             closing,
@@ -208,7 +219,8 @@ impl Outbox {
         let mut open: BTreeMap<u64, u32> = BTreeMap::new();
         let mut unknown = Vec::new();
         for (n, restored) in items {
-            outbox.lock().next = n + 1;
+            let next = outbox.lock().next.max(n + 1);
+            outbox.lock().next = next;
             let mut restored = restored;
             if sides.contains(&n) {
                 // For its parts alone: those of all messages together may be more than there is memory.
@@ -248,7 +260,7 @@ impl Outbox {
         }
         let mut state = self.lock();
         if let Some(outcome) = outcome {
-            state.know(&line.key, n, segment, Progress::Ended(outcome));
+            state.know(&line.key, segment, Progress::Ended(Box::new(outcome)));
             return None;
         }
         let parts = self.platform.render(&message).unwrap_or_default();
@@ -259,12 +271,12 @@ impl Outbox {
         let blind = maybe_sent && (self.is_old(line.at_ms) || !self.platform.knows_keys());
         if blind || (!same && (maybe_sent || accepted > 0)) || parts.is_empty() {
             let outcome = receipt(&ids, SendState::Unknown);
-            state.know(&line.key, n, segment, Progress::Ended(outcome));
+            state.know(&line.key, segment, Progress::Ended(Box::new(outcome)));
             return Some(n);
         }
-        let (outcome, underway) = Underway::new();
+        let (outcome, underway) = Underway::new(n);
         let cancelled = underway.cancelled.clone();
-        state.know(&line.key, n, segment, Progress::Underway(underway));
+        state.know(&line.key, segment, Progress::Underway(underway));
         *open.entry(segment).or_default() += 1;
         state.queued += 1;
         let job = Job {
@@ -318,14 +330,16 @@ impl Outbox {
         key: Option<String>,
         cancel: &CancellationToken,
     ) -> Result<SendReceipt> {
-        let known = key.as_ref().and_then(|key| Some(self.lock().keys.get(&digest(key))?.state.clone()));
+        let digest = key.as_deref().map(digest);
+        let known = digest.and_then(|key| Some(self.lock().keys.get(&key)?.state.clone()));
         let known = match known {
             Some(known) => known,
             None => self.queue(message, key)?,
         };
-        let Underway { mut outcome, cancelled } = match known {
-            Progress::Underway(underway) => underway,
+        let Underway { mut outcome, cancelled, .. } = match known {
+            Progress::Underway(underway) => *underway,
             Progress::Ended(outcome) => return outcome.result(),
+            Progress::Past => return self.past(digest.unwrap_or_default()).await?.result(),
         };
         let closed = || CoreError::new(Code::ChannelClosed, format!("the channel {} was closed", self.name));
         tokio::select! {
@@ -339,6 +353,44 @@ impl Outbox {
                 Err(CoreError::new(Code::ChannelSend, ABORTED))
             }
             () = async { self.closing.cancelled().await; self.ended().await } => Err(closed()),
+        }
+    }
+
+    /// How a message ended whose segment is gone.
+    async fn past(&self, key: Digest) -> Result<Outcome> {
+        let segment = self.lock().keys.get(&key).map(|known| known.segment);
+        let past = match segment {
+            Some(segment) => self.journal.past(segment).await?,
+            None => None,
+        };
+        let sent = past.map(|past| Past::read(&past)).transpose()?.and_then(|past| past.outcome(key));
+        sent.ok_or_else(|| {
+            let message =
+                "a message with this key was sent, but what became of it is not on the disk any more";
+            CoreError::new(Code::StoreCorrupt, message)
+        })
+    }
+
+    /// A message of a segment has ended.
+    async fn done(&self, segment: u64) {
+        let past = |segment| {
+            let state = self.lock();
+            let known = state.keys.iter().filter(|(_, known)| known.segment == segment);
+            let sent = known.filter_map(|(key, known)| match &known.state {
+                Progress::Ended(outcome) => Some(Sent::new(key, outcome)),
+                Progress::Underway(_) | Progress::Past => None,
+            });
+            Past { next: state.next, sent: sent.collect() }
+        };
+        let gone = self.journal.done(segment, 1, past).await;
+        if gone.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for known in state.keys.values_mut().filter(|known| gone.contains(&known.segment)) {
+            if matches!(known.state, Progress::Ended(_)) {
+                known.state = Progress::Past;
+            }
         }
     }
 
@@ -363,7 +415,11 @@ impl Outbox {
             let n = state.next;
             state.next += 1;
             let key = key.unwrap_or_else(|| format!("-{n}-{at_ms}"));
-            let (segment, _) = self.journal.place(1);
+            let (segment, new) = self.journal.place(1);
+            if new {
+                let latest = |known: &Known| known.segment + KEPT >= segment;
+                state.keys.retain(|_, known| latest(known) || matches!(known.state, Progress::Underway(_)));
+            }
             let (pieces, line) = lines(n, &key, parts.len(), at_ms, &message)?;
             let mut lines = vec![line];
             let turn = if state.lanes.contains_key(&message.to) { None } else { self.turn_now(&message.to) };
@@ -379,10 +435,10 @@ impl Outbox {
                 }
                 queued.await
             });
-            let (outcome, underway) = Underway::new();
+            let (outcome, underway) = Underway::new(n);
             let cancelled = underway.cancelled.clone();
             let known = Progress::Underway(underway);
-            state.know(&key, n, segment, known.clone());
+            state.know(&key, segment, known.clone());
             state.queued += 1;
             let message = Arc::new(message);
             let job = Job {
@@ -470,10 +526,7 @@ impl Outbox {
                 if has_files && let Err(error) = self.journal.delete_side(n).await {
                     tracing::warn!(channel = self.name, %error, "cannot delete files that were sent");
                 }
-                if let Err(error) = self.journal.done(segment, 1).await {
-                    tracing::warn!(channel = self.name, %error, "cannot delete what was sent");
-                }
-                self.forget(segment);
+                self.done(segment).await;
             }
             // It stays queued, for the next time.
             Ok(None) => {}
@@ -484,7 +537,7 @@ impl Outbox {
                 let message_ids = std::mem::take(&mut job.ids);
                 let receipt = SendReceipt { message_ids, state: SendState::Unknown, attempts: 1 };
                 self.settle(&job, Outcome::Receipt(receipt));
-                _ = self.journal.done(segment, 1).await;
+                self.done(segment).await;
             }
             Err(error) => {
                 // The disk: nothing can be promised any more.
@@ -493,7 +546,7 @@ impl Outbox {
                 _ = self.journal.note(ended(n, Some(error.code()), error.message())).await;
                 let failed = Outcome::Failed(error.code(), error.message().to_owned(), None);
                 self.settle(&job, failed);
-                _ = self.journal.done(segment, 1).await;
+                self.done(segment).await;
             }
         }
     }
@@ -504,22 +557,13 @@ impl Outbox {
             let mut state = self.lock();
             state.queued -= 1;
             // The key may have been free again, and taken by another.
-            if let Some(known) = state.keys.get_mut(&digest(&job.key)).filter(|known| known.n == job.n) {
-                known.state = Progress::Ended(outcome.clone());
+            if let Some(known) = state.keys.get_mut(&digest(&job.key))
+                && matches!(&known.state, Progress::Underway(underway) if underway.n == job.n)
+            {
+                known.state = Progress::Ended(Box::new(outcome.clone()));
             }
         }
         job.outcome.send_replace(Some(outcome));
-    }
-
-    /// Forgets the keys of segments that are long gone.
-    fn forget(&self, current: u64) {
-        let mut state = self.lock();
-        if state.keys.len() > 2 * KEPT * SEGMENT as usize {
-            let oldest = current.saturating_sub(KEPT as u64);
-            state
-                .keys
-                .retain(|_, known| known.segment >= oldest || matches!(known.state, Progress::Underway(_)));
-        }
     }
 
     /// Sends what is left of a message. None if the channel closes first.

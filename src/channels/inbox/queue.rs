@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::super::log::{Digest, digest};
-use super::{Delivery, FLYING, Head, KEPT, SEGMENT};
+use super::super::log::Digest;
+use super::{Delivery, FLYING, Head};
 
 /// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
 pub(super) const ALBUM: Duration = Duration::from_millis(500);
@@ -38,7 +38,10 @@ pub(super) struct State {
     pub(super) marking: usize,
     /// How many messages somebody waits for; 0 once some are on the way.
     pub(super) wanted: usize,
-    pub(super) seen: Seen,
+    /// The segments of the latest messages, by their ids' digests.
+    pub(super) seen: HashMap<Digest, u64>,
+    /// Messages on their way to the disk, by the same.
+    pub(super) storing: HashSet<Digest>,
     pub(super) cursor: Option<String>,
 }
 
@@ -227,31 +230,6 @@ impl State {
             taken.push(album);
         }
         if taken.is_empty() { Err(until) } else { Ok(taken) }
-    }
-}
-
-/// The ids of the latest messages, by their hashes.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) order: VecDeque<Digest>,
-    pub(super) set: HashSet<Digest>,
-}
-
-impl Seen {
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.set.contains(&digest(id))
-    }
-
-    pub(super) fn add(&mut self, id: &str) {
-        let hash = digest(id);
-        if self.set.insert(hash) {
-            self.order.push_back(hash);
-        }
-        while self.order.len() > SEGMENT as usize * KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.set.remove(&oldest);
-            }
-        }
     }
 }
 

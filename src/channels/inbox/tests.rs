@@ -128,18 +128,55 @@ async fn the_cursor_outlives_a_restart_and_the_segments() {
     let log = MemoryLog::default();
     let inbox = open(&log).await.unwrap();
     inbox.spool(vec![message("first")], Some("7".into())).await.unwrap();
-    for n in 0..SEGMENT * u32::try_from(KEPT + 3).unwrap() {
+    let messages = u64::from(SEGMENT) * 4 * KEPT;
+    for n in 0..messages {
         inbox.spool(vec![message(&n.to_string())], None).await.unwrap();
         let taken = inbox.take(10).await.unwrap();
         inbox.ack(&taken.iter().map(|d| d.number).collect::<Vec<_>>()).await.unwrap();
     }
-    assert!(log.sessions_now() <= KEPT + 1, "{} segments are left", log.sessions_now());
-    let again = open(&log.reboot()).await.unwrap();
+    // The segment that is filled, and two volumes of pasts.
+    assert!(log.sessions_now() <= 4, "{} sessions are left", log.sessions_now());
+    let log = log.reboot();
+    let again = open(&log).await.unwrap();
     assert_eq!(again.cursor().as_deref(), Some("7"));
     assert_eq!(again.waiting(), 0);
-    // What came lately is known.
-    again.spool(vec![message("9000"), message("new")], None).await.unwrap();
-    assert_eq!(drain(&again).await.iter().map(id).collect::<Vec<_>>(), ["new"]);
+    // What came lately is known, by what was said of the segments that are gone.
+    let known = u64::from(SEGMENT) * (KEPT - 1);
+    let lately = (messages - known..messages).map(|n| message(&n.to_string()));
+    again.spool(lately.chain([message("new")]).collect(), None).await.unwrap();
+    let new = drain(&again).await;
+    assert_eq!(new.iter().map(id).collect::<Vec<_>>(), ["new"]);
+    // No number is given twice: what an acknowledgement on the disk means is one message.
+    assert!(new[0].number > messages, "{}", new[0].number);
+}
+
+#[tokio::test]
+async fn a_segment_goes_when_the_disk_takes_its_past_and_not_before_an_older_one() {
+    let log = MemoryLog::default();
+    let inbox = open(&log).await.unwrap();
+    let mut taken = Vec::new();
+    for n in 0..3 * SEGMENT {
+        inbox.spool(vec![message(&n.to_string())], Some(n.to_string())).await.unwrap();
+        taken.extend(inbox.take(10).await.unwrap().iter().map(|d| d.number));
+    }
+    assert_eq!(log.sessions_now(), 3);
+    // All but the first: what says so may stand in the segments behind it.
+    inbox.ack(&taken[1..]).await.unwrap();
+    assert_eq!(log.sessions_now(), 3);
+    log.refuse_pasts(true);
+    inbox.ack(&taken[..1]).await.unwrap();
+    assert_eq!(log.sessions_now(), 3);
+    assert_eq!(open(&log.reboot()).await.unwrap().waiting(), 0);
+    log.refuse_pasts(false);
+    // The next that is done. Two segments go; one is filled, one is new, and there is a volume of pasts.
+    inbox.spool(vec![message("last")], None).await.unwrap();
+    let last = inbox.take(1).await.unwrap();
+    inbox.ack(&[last[0].number]).await.unwrap();
+    assert_eq!(log.sessions_now(), 2);
+    let again = open(&log.reboot()).await.unwrap();
+    assert_eq!(again.cursor(), Some((3 * SEGMENT - 1).to_string()));
+    again.spool((0..3 * SEGMENT).map(|n| message(&n.to_string())).collect(), None).await.unwrap();
+    assert_eq!(again.waiting(), 0);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::channels::log::{Journal, Line, damaged};
-use crate::channels::message::{OutboundFile, OutboundMessage};
+use super::Outcome;
+use crate::channels::log::{Digest, Journal, Line, damaged};
+use crate::channels::message::{OutboundFile, OutboundMessage, SendReceipt, SendState};
 use crate::{Code, CoreError, Result};
 
 /// Bytes of a file in one line, before base64.
@@ -62,6 +63,82 @@ pub(super) struct EndedLine {
     pub(super) code: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) message: String,
+}
+
+/// What is known of a segment that is gone.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Past {
+    /// The number of the next message.
+    pub(super) next: u64,
+    pub(super) sent: Vec<Sent>,
+}
+
+impl Past {
+    pub(super) fn read(data: &str) -> Result<Self> {
+        serde_json::from_str(data).map_err(|_| damaged("channel_past", data))
+    }
+
+    /// How the message with a key ended.
+    pub(super) fn outcome(self, key: Digest) -> Option<Outcome> {
+        let sent = self.sent.into_iter().find(|sent| sent.key().is_ok_and(|other| other == key))?;
+        Some(match sent.failed {
+            Some(Failed { code, message, status }) => {
+                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code);
+                Outcome::Failed(code.unwrap_or(Code::ChannelSend), message, status)
+            }
+            None => {
+                let state = if sent.unknown { SendState::Unknown } else { SendState::Accepted };
+                Outcome::Receipt(SendReceipt { message_ids: sent.ids, state, attempts: sent.attempts })
+            }
+        })
+    }
+}
+
+/// How one of its messages ended.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Sent {
+    /// The digest of its key, in base64.
+    key: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ids: Vec<String>,
+    attempts: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unknown: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<Failed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    code: String,
+    message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+}
+
+impl Sent {
+    pub(super) fn new(key: &Digest, outcome: &Outcome) -> Self {
+        let key = BASE64.encode(key);
+        match outcome {
+            Outcome::Receipt(SendReceipt { message_ids, state, attempts }) => Self {
+                key,
+                ids: message_ids.clone(),
+                attempts: *attempts,
+                unknown: *state == SendState::Unknown,
+                failed: None,
+            },
+            Outcome::Failed(code, message, status) => {
+                let failed =
+                    Failed { code: code.as_str().to_owned(), message: message.clone(), status: *status };
+                Self { key, ids: Vec::new(), attempts: 0, unknown: false, failed: Some(failed) }
+            }
+        }
+    }
+
+    pub(super) fn key(&self) -> Result<Digest> {
+        let key = BASE64.decode(self.key.as_bytes()).ok().and_then(|key| key.try_into().ok());
+        key.ok_or_else(|| damaged("channel_past", &self.key))
+    }
 }
 
 /// Of a message that was found on the disk.

@@ -60,6 +60,54 @@ async fn one_key_is_one_message_also_at_the_same_time_and_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_the_latest_messages_ended_is_known_also_when_their_segments_are_gone() {
+    let (log, platform) = (MemoryLog::default(), Scripted::default());
+    let (outbox, closing) = open(&log, &platform).await.unwrap();
+    let send = async |outbox: &Arc<Outbox>, n: u64| {
+        outbox.send(message("a", &format!("{n}|{n}")), Some(n.to_string()), &never()).await
+    };
+    let segments = 3 * KEPT;
+    let messages = segments * u64::from(SEGMENT);
+    let mut ended = Vec::new();
+    for n in 0..messages {
+        let ends = match n % 3 {
+            0 => [Answer::Taken, Answer::Taken],
+            1 => [Answer::Taken, Answer::Refused],
+            _ => [Answer::Taken, Answer::Lost],
+        };
+        platform.world.lock().unwrap().answers.extend(ends);
+        ended.push(send(&outbox, n).await);
+        assert!(outbox.lock().keys.len() as u64 <= (KEPT + 2) * u64::from(SEGMENT));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The segment that is filled, and two volumes of pasts.
+    assert!(log.sessions_now() <= 4, "{} sessions are left", log.sessions_now());
+    closing.cancel();
+    let called = platform.calls().len();
+    let (again, _) = open(&log.reboot(), &platform).await.unwrap();
+    for outbox in [&outbox, &again] {
+        for n in messages - (KEPT - 1) * u64::from(SEGMENT)..messages {
+            let (before, after) = (&ended[usize::try_from(n).unwrap()], send(outbox, n).await);
+            match (before, after) {
+                // What was in the last segment is read from its lines, which do not tell the attempts.
+                (Ok(before), Ok(after)) => {
+                    assert_eq!((&before.message_ids, before.state), (&after.message_ids, after.state), "{n}");
+                }
+                (Err(before), Err(after)) => {
+                    assert_eq!((before.code(), before.message()), (after.code(), after.message()), "{n}");
+                }
+                other => panic!("{n}: {other:?}"),
+            }
+        }
+    }
+    assert_eq!(platform.calls().len(), called);
+    // No number is given twice: what a line says is said of one message.
+    assert!(again.lock().next >= messages);
+    platform.world.lock().unwrap().answers.clear();
+    assert_eq!(send(&again, messages).await.unwrap().state, SendState::Accepted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_fate_is_reported_and_never_repeated_unless_the_platform_knows_keys() {
     for (answer, shown) in [(Answer::Lost, 1), (Answer::Vanished, 0)] {
         let platform = Scripted::default();
@@ -151,7 +199,8 @@ async fn day(log: &MemoryLog, platform: &Scripted, texts: &[&str]) -> Vec<Result
 
 #[tokio::test(start_paused = true)]
 async fn wherever_the_power_goes_nothing_queued_is_lost_and_nothing_unknown_is_repeated() {
-    let texts = ["a1|a2|a3", "b1", "a4|a5", "b2|b3"];
+    // More than a segment: the first goes while the second is sent.
+    let texts = ["a1|a2|a3", "b1", "a4|a5", "b2|b3", "a6", "b4"];
     let whole = MemoryLog::default();
     day(&whole, &Scripted::default(), &texts).await;
     let appends = whole.appends();
