@@ -392,6 +392,7 @@ pub(crate) mod memory {
         /// Appends are written, and said to have failed.
         unsure: bool,
         full: bool,
+        fails_next: bool,
         refuses_pasts: bool,
     }
 
@@ -409,6 +410,11 @@ pub(crate) mod memory {
         /// Whether the disk is full: nothing is written, and every append says so.
         pub(crate) fn fill(&self, yes: bool) {
             self.state.lock().unwrap().full = yes;
+        }
+
+        /// The next append fails, and writes nothing.
+        pub(crate) fn fail_next(&self) {
+            self.state.lock().unwrap().fails_next = true;
         }
 
         /// Whether no past is written.
@@ -443,7 +449,8 @@ pub(crate) mod memory {
             if state.ends_after.is_some_and(|end| state.appends >= end) {
                 return Box::pin(async { Err(gone()) });
             }
-            if state.full || (state.refuses_pasts && lines.iter().any(|line| line.kind == PAST)) {
+            let fails = std::mem::take(&mut state.fails_next) || state.full;
+            if fails || (state.refuses_pasts && lines.iter().any(|line| line.kind == PAST)) {
                 return Box::pin(async { Err(CoreError::new(Code::Io, "no space left on device")) });
             }
             state.appends += 1;
