@@ -33,8 +33,8 @@ use super::message::InboundMessage;
 use crate::{Code, CoreError, Result};
 
 /// Messages of a segment, and segments whose ids are remembered: what was received before is passed over.
-const SEGMENT: u32 = if cfg!(test) { 4 } else { 64 };
-const KEPT: u64 = if cfg!(test) { 8 } else { 128 };
+const SEGMENT: u32 = if cfg!(test) { 4 } else { 128 };
+const KEPT: u64 = if cfg!(test) { 8 } else { 64 };
 /// After so many deliveries that the process did not outlive, there is no other. More than two: a message may only have waited
 /// for its turn each time.
 const DELIVERIES: u32 = 4;
@@ -89,7 +89,7 @@ struct Numbers {
 /// What is known of a segment that is gone.
 #[derive(Serialize, Deserialize)]
 struct Past {
-    /// The number of the next message.
+    /// The number of the next message: what later segments say of earlier numbers is said of other messages.
     next: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
@@ -177,7 +177,8 @@ impl Inbox {
             let wrong = || damaged("channel_past", &data);
             let Past { next, cursor, ids } = serde_json::from_str(&data).map_err(|_| wrong())?;
             let ids = BASE64.decode(ids.as_bytes()).map_err(|_| wrong())?;
-            state.seen.extend(ids.as_chunks().0.iter().map(|id: &Digest| (*id, segment)));
+            let (ids, []) = ids.as_chunks() else { return Err(wrong()) };
+            state.seen.extend(ids.iter().map(|id: &Digest| (*id, segment)));
             state.next = state.next.max(next);
             state.cursor = cursor.or(state.cursor);
         }
@@ -315,13 +316,16 @@ impl Inbox {
         let outcome = append.await;
         let dropped = self.settle(&batch, &outcome, cursor);
         self.filled.notify_one();
+        if outcome.is_err() {
+            self.journal.give_back(batch.segment, dropped);
+        }
         if dropped > 0 {
             self.done(batch.segment, dropped).await;
         }
         outcome.map(drop)
     }
 
-    /// So many messages of a segment are of no more use.
+    /// So many messages of a segment are acknowledged, or were not stored.
     async fn done(&self, segment: u64, messages: u32) {
         let past = |segment| {
             let state = self.lock();
@@ -383,9 +387,7 @@ impl Inbox {
             let numbered = mine.iter().take(marked).copied().collect();
             lines.push(Line::new(MARKED, numbers(numbered)));
         }
-        // A segment's own cursor: the one before it may be deleted.
-        let cursor_now = cursor.cloned().or_else(|| state.cursor.clone().filter(|_| new));
-        if let Some(cursor) = cursor_now {
+        if let Some(cursor) = cursor.cloned() {
             let line = serde_json::to_string(&CursorLine { cursor }).unwrap_or_default();
             lines.push(Line::new(CURSOR, line));
         }

@@ -1,9 +1,11 @@
 //! What the inbox and the outbox write to: the event store, in segments that are deleted once all in them is done.
 //!
-//! A journal is a row of sessions of the store, `<prefix><number>`. What belongs to an item (its marks, its outcome) may
-//! stand in a later segment than the item, never in an earlier one; segments are deleted from the oldest on, so that what
-//! is left is always whole. What is to be known of their items all the same is a line for each segment, its *past*, which
-//! is on the disk before the segment goes.
+//! A journal is a row of sessions of the store, its *segments*, `<prefix><number>`. What belongs to an item (its marks, its
+//! outcome) may stand in a later segment than the item, never in an earlier one; segments are deleted from the oldest on,
+//! so that what is left is always whole. What is to be known of their items all the same is a line for each segment, its
+//! *past*, which is on the disk before the segment goes. As many pasts as are remembered are a *volume*,
+//! `<prefix>past:<number>`, another session; there are two, or three for a moment, and what is older goes as a whole. What is
+//! large is beside the segments, in a session for each item, `<prefix>files:<number>`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,6 +84,8 @@ const SIDE: &str = "files:";
 /// Between a journal's prefix and the number of a volume of pasts.
 const PAST_SIDE: &str = "past:";
 const PAST: &str = "channel_past";
+/// Segments that one call puts away at most: whoever ends the item that held up thousands does not wait for all of them.
+const AT_ONCE: usize = 4;
 /// Events that are read at once.
 const PAGE: usize = 4096;
 
@@ -144,11 +148,12 @@ fn events(session: &str, lines: Vec<Line>) -> Vec<NewEvent> {
 pub struct Journal {
     log: Arc<dyn Log>,
     prefix: String,
-    /// Items of a segment, and segments whose past is kept at least.
+    /// Items of a segment.
     size: u32,
+    /// Segments whose past is kept at least; pasts of a volume.
     kept: u64,
     state: Mutex<State>,
-    /// One segment goes after the other.
+    /// One segment goes after the other: only then is none left whose acknowledgements are gone.
     putting_away: tokio::sync::Mutex<()>,
 }
 
@@ -159,6 +164,8 @@ struct State {
     given: u32,
     /// For each segment the items that are not done.
     open: BTreeMap<u64, u32>,
+    /// The disk did not take the latest past, and the log says so.
+    refused: bool,
 }
 
 /// What a journal holds when it is opened.
@@ -184,17 +191,24 @@ impl Journal {
         let (state, putting_away) = (Mutex::default(), tokio::sync::Mutex::default());
         let journal = Self { log, prefix, size, kept, state, putting_away };
         let segments = journal.numbered("").await?;
+        let volumes = journal.numbered(PAST_SIDE).await?;
         let mut pasts = Vec::new();
-        for volume in journal.numbered(PAST_SIDE).await? {
-            for (kind, data) in journal.whole(&journal.volume(volume)).await? {
+        for volume in &volumes {
+            if volumes.last().is_some_and(|last| volume + 1 < *last) {
+                journal.log.delete(journal.volume(*volume)).await?;
+                continue;
+            }
+            for (kind, data) in journal.whole(&journal.volume(*volume)).await? {
                 let line: PastLine<'_> = serde_json::from_str(&data).map_err(|_| damaged(&kind, &data))?;
                 pasts.push((line.segment, line.past.get().to_owned()));
             }
         }
-        // A number is used once: what is said of it is said of one segment.
-        if let Some(last) = pasts.iter().map(|(segment, _)| *segment).max() {
-            journal.lock().current = last + 1;
-        }
+        // A segment whose past is there is not begun again, also where the disk took nothing of those after it: a past is
+        // found by the number of its segment.
+        let last = pasts.iter().map(|(segment, _)| segment + 1).chain(segments.last().copied()).max();
+        let current = last.unwrap_or_default();
+        journal.lock().current = current;
+        pasts.retain(|(segment, _)| segment + kept >= current);
         Ok((journal, Found { pasts, segments }))
     }
 
@@ -260,6 +274,14 @@ impl Journal {
         (current, full)
     }
 
+    /// Items of a segment that were not written after all have no room in it.
+    pub fn give_back(&self, segment: u64, items: u32) {
+        let mut state = self.lock();
+        if segment == state.current {
+            state.given = state.given.saturating_sub(items);
+        }
+    }
+
     /// Appends lines to a segment; in order when this returns, on the disk when the future is done.
     pub fn append(&self, segment: u64, lines: Vec<Line>) -> Boxed<'static, Result<Vec<String>>> {
         self.log.append(self.session(segment), lines)
@@ -308,23 +330,28 @@ impl Journal {
         format!("{}{PAST_SIDE}{number:010}", self.prefix)
     }
 
-    /// So many items of a segment are done. Where all of a segment's are, its past takes its place; if the disk does not take
-    /// that, the next time. The segments that are gone.
+    /// So many items of a segment are done. Where all of a segment's are, and of those before it, its past takes its place: now,
+    /// or with one of the next calls if the disk does not take it, another call is at it, or many are due. The segments that
+    /// are gone.
     pub async fn done<P: Serialize>(&self, segment: u64, items: u32, past: impl Fn(u64) -> P) -> Vec<u64> {
         if let Some(open) = self.lock().open.get_mut(&segment) {
             *open = open.saturating_sub(items);
         }
         let mut gone = Vec::new();
-        if self.oldest_done().is_none() {
-            return gone;
-        }
-        let _turn = self.putting_away.lock().await;
-        while let Some(segment) = self.oldest_done() {
-            if let Err(error) = self.put_away(segment, past(segment)).await {
-                tracing::warn!(journal = self.prefix, segment, %error, "cannot delete what is done");
+        let Ok(_turn) = self.putting_away.try_lock() else { return gone };
+        while gone.len() < AT_ONCE
+            && let Some(segment) = self.oldest_done()
+        {
+            let outcome = self.put_away(segment, past(segment)).await;
+            let mut state = self.lock();
+            let refused = std::mem::replace(&mut state.refused, outcome.is_err());
+            if let Err(error) = outcome {
+                if !refused {
+                    tracing::warn!(journal = self.prefix, segment, %error, "cannot delete what is done");
+                }
                 break;
             }
-            self.lock().open.remove(&segment);
+            state.open.remove(&segment);
             gone.push(segment);
         }
         gone
@@ -338,11 +365,10 @@ impl Journal {
 
     async fn put_away(&self, segment: u64, past: impl Serialize) -> Result<()> {
         let volume = segment / self.kept;
-        let (kind, id) = (PAST, Some(segment.to_string()));
         let json = serde_json::value::to_raw_value(&past)
             .and_then(|past| serde_json::to_string(&PastLine { segment, past: &past }));
         let data = json.map_err(|error| CoreError::new(Code::Internal, format!("no JSON form: {error}")))?;
-        self.log.append(self.volume(volume), vec![Line { kind, data, id }]).await?;
+        self.log.append(self.volume(volume), vec![Line::new(PAST, data)]).await?;
         // Before the segment goes: as long as it is there, all of this is done again.
         if segment % self.kept == 0 && volume >= 2 {
             self.log.delete(self.volume(volume - 2)).await?;
@@ -350,15 +376,17 @@ impl Journal {
         self.log.delete(self.session(segment)).await.map(drop)
     }
 
-    /// What was said of a segment when it went.
+    /// The past of a segment that is gone.
     pub async fn past(&self, segment: u64) -> Result<Option<String>> {
+        let mut past = None;
         for (kind, data) in self.whole(&self.volume(segment / self.kept)).await? {
             let line: PastLine<'_> = serde_json::from_str(&data).map_err(|_| damaged(&kind, &data))?;
             if line.segment == segment {
-                return Ok(Some(line.past.get().to_owned()));
+                // Where the process ended in between, it was written again.
+                past = Some(line.past.get().to_owned());
             }
         }
-        Ok(None)
+        Ok(past)
     }
 }
 

@@ -41,9 +41,9 @@ use crate::memory::{Owner, owned};
 use crate::{Code, CoreError, Result};
 
 /// Messages of a segment, and segments whose keys are remembered.
-pub const SEGMENT: u32 = if cfg!(test) { 4 } else { 64 };
+pub const SEGMENT: u32 = if cfg!(test) { 4 } else { 128 };
 /// See [`SEGMENT`].
-pub const KEPT: u64 = if cfg!(test) { 4 } else { 32 };
+pub const KEPT: u64 = if cfg!(test) { 4 } else { 16 };
 /// The most bytes of messages that wait in memory, files included.
 pub const WAITING_BYTES: usize = 64 << 20;
 /// A message that the platform could not be given for so long is given up.
@@ -99,6 +99,7 @@ struct Job {
     outcome: watch::Sender<Option<Outcome>>,
     /// Its way to the disk, if it is not there yet.
     storing: Option<Boxed<'static, Result<Vec<String>>>>,
+    stored: bool,
     /// Whoever queued it no longer wants it; counts until its first part is started.
     cancelled: CancellationToken,
     /// Its turn has come already; that it is started is written down with it.
@@ -115,8 +116,8 @@ struct Known {
 enum Progress {
     Underway(Box<Underway>),
     Ended(Box<Outcome>),
-    /// It ended in a segment that is gone. How is in what is said of that.
-    Past,
+    /// Its outcome is in the past of this segment.
+    Past(u64),
 }
 
 /// What those who wait for a message have of it.
@@ -185,7 +186,7 @@ impl Outbox {
             let past = Past::read(&data)?;
             state.next = state.next.max(past.next);
             for sent in past.sent {
-                state.keys.insert(sent.key()?, Known { segment, state: Progress::Past });
+                state.keys.insert(sent.key()?, Known { segment, state: Progress::Past(segment) });
             }
         }
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
@@ -260,7 +261,9 @@ impl Outbox {
         }
         let mut state = self.lock();
         if let Some(outcome) = outcome {
-            state.know(&line.key, segment, Progress::Ended(Box::new(outcome)));
+            if line.key != nobodys_key(n, line.at_ms) {
+                state.know(&line.key, segment, Progress::Ended(Box::new(outcome)));
+            }
             return None;
         }
         let parts = self.platform.render(&message).unwrap_or_default();
@@ -292,6 +295,7 @@ impl Outbox {
             ids,
             queued_at_ms: line.at_ms,
             storing: None,
+            stored: true,
             outcome,
             cancelled,
             turn: None,
@@ -339,7 +343,9 @@ impl Outbox {
         let Underway { mut outcome, cancelled, .. } = match known {
             Progress::Underway(underway) => *underway,
             Progress::Ended(outcome) => return outcome.result(),
-            Progress::Past => return self.past(digest.unwrap_or_default()).await?.result(),
+            Progress::Past(segment) => {
+                return self.past(segment, digest.unwrap_or_default()).await?.result();
+            }
         };
         let closed = || CoreError::new(Code::ChannelClosed, format!("the channel {} was closed", self.name));
         tokio::select! {
@@ -357,18 +363,12 @@ impl Outbox {
     }
 
     /// How a message ended whose segment is gone.
-    async fn past(&self, key: Digest) -> Result<Outcome> {
-        let segment = self.lock().keys.get(&key).map(|known| known.segment);
-        let past = match segment {
-            Some(segment) => self.journal.past(segment).await?,
-            None => None,
-        };
-        let sent = past.map(|past| Past::read(&past)).transpose()?.and_then(|past| past.outcome(key));
-        sent.ok_or_else(|| {
-            let message =
-                "a message with this key was sent, but what became of it is not on the disk any more";
-            CoreError::new(Code::StoreCorrupt, message)
-        })
+    async fn past(&self, segment: u64, key: Digest) -> Result<Outcome> {
+        let past = self.journal.past(segment).await?;
+        let outcome = past.map(|past| Past::read(&past)).transpose()?.and_then(|past| past.outcome(key));
+        // It was given to the platform, or refused by it; whoever prunes the store knows no more either.
+        let unknown = SendReceipt { message_ids: Vec::new(), state: SendState::Unknown, attempts: 0 };
+        Ok(outcome.unwrap_or(Outcome::Receipt(unknown)))
     }
 
     /// A message of a segment has ended.
@@ -378,7 +378,7 @@ impl Outbox {
             let known = state.keys.iter().filter(|(_, known)| known.segment == segment);
             let sent = known.filter_map(|(key, known)| match &known.state {
                 Progress::Ended(outcome) => Some(Sent::new(key, outcome)),
-                Progress::Underway(_) | Progress::Past => None,
+                Progress::Underway(_) | Progress::Past(_) => None,
             });
             Past { next: state.next, sent: sent.collect() }
         };
@@ -389,7 +389,7 @@ impl Outbox {
         let mut state = self.lock();
         for known in state.keys.values_mut().filter(|known| gone.contains(&known.segment)) {
             if matches!(known.state, Progress::Ended(_)) {
-                known.state = Progress::Past;
+                known.state = Progress::Past(known.segment);
             }
         }
     }
@@ -414,13 +414,14 @@ impl Outbox {
             let held = self.room.enter(size(&message) + parts_size(&parts))?;
             let n = state.next;
             state.next += 1;
-            let key = key.unwrap_or_else(|| format!("-{n}-{at_ms}"));
+            let keyed = key.is_some();
+            let key = key.unwrap_or_else(|| nobodys_key(n, at_ms));
+            let (pieces, line) = lines(n, &key, parts.len(), at_ms, &message)?;
             let (segment, new) = self.journal.place(1);
             if new {
                 let latest = |known: &Known| known.segment + KEPT >= segment;
                 state.keys.retain(|_, known| latest(known) || matches!(known.state, Progress::Underway(_)));
             }
-            let (pieces, line) = lines(n, &key, parts.len(), at_ms, &message)?;
             let mut lines = vec![line];
             let turn = if state.lanes.contains_key(&message.to) { None } else { self.turn_now(&message.to) };
             if turn.is_some() {
@@ -438,7 +439,9 @@ impl Outbox {
             let (outcome, underway) = Underway::new(n);
             let cancelled = underway.cancelled.clone();
             let known = Progress::Underway(underway);
-            state.know(&key, segment, known.clone());
+            if keyed {
+                state.know(&key, segment, known.clone());
+            }
             state.queued += 1;
             let message = Arc::new(message);
             let job = Job {
@@ -455,6 +458,7 @@ impl Outbox {
                 ids: Vec::new(),
                 queued_at_ms: at_ms,
                 storing: Some(storing),
+                stored: false,
                 outcome,
                 cancelled,
                 turn,
@@ -521,7 +525,7 @@ impl Outbox {
                 {
                     tracing::warn!(channel = self.name, %error, "cannot write what became of a message");
                 }
-                // Fewer keys than the disk holds are never known, and more not for long.
+                // Before its segment may go: what is known here is what the past says.
                 self.settle(&job, outcome);
                 if has_files && let Err(error) = self.journal.delete_side(n).await {
                     tracing::warn!(channel = self.name, %error, "cannot delete files that were sent");
@@ -541,6 +545,9 @@ impl Outbox {
             }
             Err(error) => {
                 // The disk: nothing can be promised any more.
+                if !job.stored {
+                    self.journal.give_back(segment, 1);
+                }
                 self.lock().keys.remove(&digest(&job.key));
                 // If the disk takes this, it is not sent after a restart either.
                 _ = self.journal.note(ended(n, Some(error.code()), error.message())).await;
@@ -571,6 +578,7 @@ impl Outbox {
         if let Some(storing) = job.storing.take() {
             storing.await?;
         }
+        job.stored = true;
         let mut attempts = 0;
         while job.next < job.parts.len() {
             let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -799,6 +807,11 @@ impl Outbox {
         let hash = blake3::hash(format!("{}\0{key}\0{queued_at_ms}\0{part}", self.name).as_bytes());
         HEXLOWER.encode(hash.as_bytes().get(..16).unwrap_or_default())
     }
+}
+
+/// The key of a message that was given none: it tells its parts apart for the platform, and nobody asks for it.
+fn nobodys_key(n: u64, at_ms: u64) -> String {
+    format!("-{n}-{at_ms}")
 }
 
 /// A task that sends, until it is dropped.

@@ -179,6 +179,48 @@ async fn a_segment_goes_when_the_disk_takes_its_past_and_not_before_an_older_one
 }
 
 #[tokio::test]
+async fn an_id_is_not_forgotten_for_messages_that_a_full_disk_did_not_take() {
+    let log = MemoryLog::default();
+    let inbox = open(&log).await.unwrap();
+    inbox.spool(vec![message("first")], None).await.unwrap();
+    let taken = drain(&inbox).await;
+    inbox.ack(&[taken[0].number]).await.unwrap();
+    log.fill(true);
+    for n in 0..u64::from(SEGMENT) * 3 * KEPT {
+        inbox.spool(vec![message(&n.to_string())], None).await.unwrap_err();
+    }
+    log.fill(false);
+    for inbox in [&inbox, &open(&log.reboot()).await.unwrap()] {
+        inbox.spool(vec![message("first")], None).await.unwrap();
+        assert_eq!(inbox.waiting(), 0);
+    }
+}
+
+#[tokio::test]
+async fn whoever_ends_the_message_that_held_up_many_segments_does_not_wait_for_all_of_them() {
+    let log = MemoryLog::default();
+    let inbox = open(&log).await.unwrap();
+    let mut taken = Vec::new();
+    for n in 0..20 * SEGMENT {
+        inbox.spool(vec![message(&n.to_string())], None).await.unwrap();
+        taken.extend(inbox.take(10).await.unwrap().iter().map(|d| d.number));
+    }
+    inbox.ack(&taken[1..]).await.unwrap();
+    let before = log.appends();
+    inbox.ack(&taken[..1]).await.unwrap();
+    let appends = log.appends() - before;
+    assert!((3..20).contains(&appends), "{appends} writes for one acknowledgement");
+    // What is left goes with those that come.
+    for n in 0..2 * SEGMENT {
+        inbox.spool(vec![message(&format!("later {n}"))], None).await.unwrap();
+        let later = inbox.take(1).await.unwrap();
+        inbox.ack(&[later[0].number]).await.unwrap();
+    }
+    // One that is filled, one that is full, and two volumes of pasts.
+    assert!(log.sessions_now() <= 5, "{}", log.sessions_now());
+}
+
+#[tokio::test]
 async fn numbers_and_the_cursor_go_on_where_the_disk_was_full_when_a_segment_was_begun() {
     let log = MemoryLog::default();
     let inbox = open(&log).await.unwrap();
@@ -555,6 +597,8 @@ async fn what_two_segments_hold_comes_once_after_a_restart() {
     log.unsure(true);
     inbox.spool(vec![message("a")], None).await.unwrap_err();
     log.unsure(false);
+    // The last that the segment has room for.
+    inbox.spool(vec![message("b")], None).await.unwrap();
     inbox.spool(vec![message("a")], None).await.unwrap();
     assert_eq!(log.sessions_now(), 2);
     let log = log.reboot();

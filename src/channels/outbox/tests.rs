@@ -104,6 +104,35 @@ async fn how_the_latest_messages_ended_is_known_also_when_their_segments_are_gon
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_is_not_forgotten_for_messages_that_a_full_disk_did_not_take_or_that_have_no_key() {
+    let (log, platform) = (MemoryLog::default(), Scripted::default());
+    let (outbox, closing) = open(&log, &platform).await.unwrap();
+    let (key, cancel) = (|| Some("key".to_owned()), never());
+    let first = outbox.send(message("a", "one"), key(), &cancel).await.unwrap();
+    log.fill(true);
+    let more = u64::from(SEGMENT) * (3 * KEPT);
+    for n in 0..more {
+        outbox.send(message("a", "two"), Some(n.to_string()), &cancel).await.unwrap_err();
+    }
+    log.fill(false);
+    for outbox in [&outbox, &open(&log.reboot(), &platform).await.unwrap().0] {
+        assert_eq!(outbox.send(message("a", "one"), key(), &cancel).await.unwrap().state, first.state);
+    }
+    assert_eq!(platform.shown(), ["one"]);
+    for _ in 0..u64::from(SEGMENT) * KEPT - 1 {
+        outbox.send(message("a", "two"), None, &cancel).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    closing.cancel();
+    let (again, _) = open(&log.reboot(), &platform).await.unwrap();
+    for outbox in [&outbox, &again] {
+        assert_eq!(outbox.lock().keys.len(), 1);
+        assert_eq!(outbox.send(message("a", "one"), key(), &cancel).await.unwrap().state, first.state);
+    }
+    assert_eq!(platform.shown().iter().filter(|text| *text == "one").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn numbers_go_on_where_the_disk_was_full_when_a_segment_was_begun() {
     let (log, platform) = (MemoryLog::default(), Scripted::default());
     let (outbox, closing) = open(&log, &platform).await.unwrap();
