@@ -20,7 +20,6 @@ mod queue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -84,17 +83,6 @@ struct Received<'a> {
 #[derive(Serialize, Deserialize)]
 struct Numbers {
     n: Vec<u64>,
-}
-
-/// What is known of a segment that is gone.
-#[derive(Serialize, Deserialize)]
-struct Past {
-    /// The number of the next message: what later segments say of earlier numbers is said of other messages.
-    next: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
-    /// The digests of its messages' ids, one after the other, in base64.
-    ids: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,13 +162,7 @@ impl Inbox {
             Journal::open(log, &format!("{name}:in"), SEGMENT, KEPT).await?;
         let mut state = State::default();
         for (segment, data) in pasts {
-            let wrong = || damaged("channel_past", &data);
-            let Past { next, cursor, ids } = serde_json::from_str(&data).map_err(|_| wrong())?;
-            let ids = BASE64.decode(ids.as_bytes()).map_err(|_| wrong())?;
-            let (ids, []) = ids.as_chunks() else { return Err(wrong()) };
-            state.seen.extend(ids.iter().map(|id: &Digest| (*id, segment)));
-            state.next = state.next.max(next);
-            state.cursor = cursor.or(state.cursor);
+            state.recall(segment, &data)?;
         }
         let mut items: BTreeMap<u64, Item> = BTreeMap::new();
         let mut given: BTreeMap<u64, u32> = BTreeMap::new();
@@ -265,13 +247,8 @@ impl Inbox {
             );
             journal.note(Line::new(ACKED, numbers(aside))).await?;
         }
-        Ok(Self {
-            journal,
-            state: Mutex::new(state),
-            filled: Notify::new(),
-            settled: Notify::new(),
-            releasing: Arc::default(),
-        })
+        let (filled, settled) = (Notify::new(), Notify::new());
+        Ok(Self { journal, state: Mutex::new(state), filled, settled, releasing: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -327,12 +304,7 @@ impl Inbox {
 
     /// So many messages of a segment are acknowledged, or were not stored.
     async fn done(&self, segment: u64, messages: u32) {
-        let past = |segment| {
-            let state = self.lock();
-            let ids = state.seen.iter().filter(|(_, of)| **of == segment);
-            let ids: Vec<u8> = ids.flat_map(|(id, _)| *id).collect();
-            Past { next: state.next, cursor: state.cursor.clone(), ids: BASE64.encode(&ids) }
-        };
+        let past = |segment| self.lock().past(segment);
         self.journal.done(segment, messages, past).await;
     }
 

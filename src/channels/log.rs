@@ -370,7 +370,7 @@ impl Journal {
         let data = json.map_err(|error| CoreError::new(Code::Internal, format!("no JSON form: {error}")))?;
         self.log.append(self.volume(volume), vec![Line::new(PAST, data)]).await?;
         // Before the segment goes: as long as it is there, all of this is done again.
-        if segment % self.kept == 0 && volume >= 2 {
+        if segment.is_multiple_of(self.kept) && volume >= 2 {
             self.log.delete(self.volume(volume - 2)).await?;
         }
         self.log.delete(self.session(segment)).await.map(drop)
@@ -419,9 +419,17 @@ pub(crate) mod memory {
         ends_after: Option<usize>,
         /// Appends are written, and said to have failed.
         unsure: bool,
-        full: bool,
-        fails_next: bool,
-        refuses_pasts: bool,
+        takes: Takes,
+    }
+
+    /// What there is room for.
+    #[derive(Clone, Copy, Default, PartialEq)]
+    enum Takes {
+        #[default]
+        Everything,
+        AllButTheNext,
+        AllButPasts,
+        Nothing,
     }
 
     impl MemoryLog {
@@ -437,17 +445,17 @@ pub(crate) mod memory {
 
         /// Whether the disk is full: nothing is written, and every append says so.
         pub(crate) fn fill(&self, yes: bool) {
-            self.state.lock().unwrap().full = yes;
+            self.state.lock().unwrap().takes = if yes { Takes::Nothing } else { Takes::Everything };
         }
 
         /// The next append fails, and writes nothing.
         pub(crate) fn fail_next(&self) {
-            self.state.lock().unwrap().fails_next = true;
+            self.state.lock().unwrap().takes = Takes::AllButTheNext;
         }
 
         /// Whether no past is written.
         pub(crate) fn refuse_pasts(&self, yes: bool) {
-            self.state.lock().unwrap().refuses_pasts = yes;
+            self.state.lock().unwrap().takes = if yes { Takes::AllButPasts } else { Takes::Everything };
         }
 
         pub(crate) fn appends(&self) -> usize {
@@ -477,8 +485,15 @@ pub(crate) mod memory {
             if state.ends_after.is_some_and(|end| state.appends >= end) {
                 return Box::pin(async { Err(gone()) });
             }
-            let fails = std::mem::take(&mut state.fails_next) || state.full;
-            if fails || (state.refuses_pasts && lines.iter().any(|line| line.kind == PAST)) {
+            let refused = match state.takes {
+                Takes::Everything => false,
+                Takes::AllButPasts => lines.iter().any(|line| line.kind == PAST),
+                Takes::AllButTheNext | Takes::Nothing => true,
+            };
+            if state.takes == Takes::AllButTheNext {
+                state.takes = Takes::Everything;
+            }
+            if refused {
                 return Box::pin(async { Err(CoreError::new(Code::Io, "no space left on device")) });
             }
             state.appends += 1;

@@ -26,7 +26,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{
-    ACCEPTED, EndedLine, FileHead, Past, Restored, STARTED, Sent, UNSENT, ended, files, lines, read, step,
+    ACCEPTED, EndedLine, FileHead, Past, Restored, STARTED, Sent, UNSENT, code_of, ended, files, lines, read,
+    step,
 };
 pub use self::room::{Held, Room, size};
 use self::room::{call_size, parts_size};
@@ -99,11 +100,21 @@ struct Job {
     outcome: watch::Sender<Option<Outcome>>,
     /// Its way to the disk, if it is not there yet.
     storing: Option<Boxed<'static, Result<Vec<String>>>>,
-    stored: bool,
     /// Whoever queued it no longer wants it; counts until its first part is started.
     cancelled: CancellationToken,
     /// Its turn has come already; that it is started is written down with it.
     turn: Option<Turn>,
+}
+
+impl Job {
+    /// Waits until it is on the disk.
+    async fn store(&mut self) -> Result<()> {
+        if let Some(storing) = &mut self.storing {
+            storing.await?;
+        }
+        self.storing = None;
+        Ok(())
+    }
 }
 
 /// What is known of a key. Thousands are remembered: most are `Past`, and that takes no memory of its own.
@@ -249,8 +260,7 @@ impl Outbox {
         };
         let outcome = match ended {
             Some(EndedLine { code: Some(code), message, .. }) => {
-                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code);
-                Some(Outcome::Failed(code.unwrap_or(Code::ChannelSend), message, None))
+                Some(Outcome::Failed(code_of(&code), message, None))
             }
             Some(_) => Some(receipt(&ids, SendState::Unknown)),
             None if accepted >= line.parts => Some(receipt(&ids, SendState::Accepted)),
@@ -295,7 +305,6 @@ impl Outbox {
             ids,
             queued_at_ms: line.at_ms,
             storing: None,
-            stored: true,
             outcome,
             cancelled,
             turn: None,
@@ -458,7 +467,6 @@ impl Outbox {
                 ids: Vec::new(),
                 queued_at_ms: at_ms,
                 storing: Some(storing),
-                stored: false,
                 outcome,
                 cancelled,
                 turn,
@@ -510,7 +518,10 @@ impl Outbox {
     async fn work(self: &Arc<Self>, mut job: Job) {
         let (segment, n) = (job.segment, job.n);
         let has_files = !job.message.files.is_empty() || !job.unread.is_empty();
-        let delivered = self.deliver(&mut job).await;
+        let delivered = match job.store().await {
+            Ok(()) => self.deliver(&mut job).await,
+            Err(error) => Err(error),
+        };
         // Whoever hears of the end may send the next.
         job.held = None;
         match delivered {
@@ -545,7 +556,7 @@ impl Outbox {
             }
             Err(error) => {
                 // The disk: nothing can be promised any more.
-                if !job.stored {
+                if job.storing.is_some() {
                     self.journal.give_back(segment, 1);
                 }
                 self.lock().keys.remove(&digest(&job.key));
@@ -575,10 +586,6 @@ impl Outbox {
 
     /// Sends what is left of a message. None if the channel closes first.
     async fn deliver(self: &Arc<Self>, job: &mut Job) -> Result<Option<Outcome>> {
-        if let Some(storing) = job.storing.take() {
-            storing.await?;
-        }
-        job.stored = true;
         let mut attempts = 0;
         while job.next < job.parts.len() {
             let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));

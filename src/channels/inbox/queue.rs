@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::super::log::Digest;
+use super::super::log::{Digest, damaged};
 use super::{Delivery, FLYING, Head};
+use crate::Result;
 
 /// An album is whole if nothing has come to it for so long (OpenClaw's window), or if it has so many items.
 pub(super) const ALBUM: Duration = Duration::from_millis(500);
@@ -58,6 +60,17 @@ pub(super) struct Waiting {
     pub(super) json: Arc<str>,
 }
 
+/// What is known of a segment that is gone.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Past {
+    /// The number of the next message: what later segments say of earlier numbers is said of other messages.
+    next: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// The digests of its messages' ids, one after the other, in base64.
+    ids: String,
+}
+
 /// Messages of one segment, one after the other.
 pub(super) struct Spilled {
     pub(super) segment: u64,
@@ -74,6 +87,25 @@ pub(super) struct OpenAlbum {
 }
 
 impl State {
+    /// Takes up the past of a segment; the latest comes last.
+    pub(super) fn recall(&mut self, segment: u64, data: &str) -> Result<()> {
+        let wrong = || damaged("channel_past", data);
+        let Past { next, cursor, ids } = serde_json::from_str(data).map_err(|_| wrong())?;
+        let ids = BASE64.decode(ids.as_bytes()).map_err(|_| wrong())?;
+        let (ids, []) = ids.as_chunks() else { return Err(wrong()) };
+        self.seen.extend(ids.iter().map(|id: &Digest| (*id, segment)));
+        self.next = self.next.max(next);
+        self.cursor = cursor.or(self.cursor.take());
+        Ok(())
+    }
+
+    /// The past of a segment.
+    pub(super) fn past(&self, segment: u64) -> Past {
+        let ids = self.seen.iter().filter(|(_, of)| **of == segment);
+        let ids: Vec<u8> = ids.flat_map(|(id, _)| *id).collect();
+        Past { next: self.next, cursor: self.cursor.clone(), ids: BASE64.encode(&ids) }
+    }
+
     pub(super) fn push(&mut self, waiting: Waiting) {
         self.held += waiting.json.len();
         self.waiting.push_back(waiting);

@@ -81,17 +81,17 @@ impl Past {
     /// How the message with a key ended.
     pub(super) fn outcome(self, key: Digest) -> Option<Outcome> {
         let sent = self.sent.into_iter().find(|sent| sent.key().is_ok_and(|other| other == key))?;
-        Some(match sent.failed {
-            Some(Failed { code, message, status }) => {
-                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code);
-                Outcome::Failed(code.unwrap_or(Code::ChannelSend), message, status)
-            }
-            None => {
-                let state = if sent.unknown { SendState::Unknown } else { SendState::Accepted };
-                Outcome::Receipt(SendReceipt { message_ids: sent.ids, state, attempts: sent.attempts })
-            }
-        })
+        if let Some(Failed { code, message, status }) = sent.failed {
+            return Some(Outcome::Failed(code_of(&code), message, status));
+        }
+        let state = if sent.unknown { SendState::Unknown } else { SendState::Accepted };
+        Some(Outcome::Receipt(SendReceipt { message_ids: sent.ids, state, attempts: sent.attempts }))
     }
+}
+
+/// The code that a line tells.
+pub(super) fn code_of(name: &str) -> Code {
+    Code::ALL.iter().copied().find(|code| code.as_str() == name).unwrap_or(Code::ChannelSend)
 }
 
 /// How one of its messages ended.
