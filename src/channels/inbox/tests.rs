@@ -220,6 +220,52 @@ async fn whoever_ends_the_message_that_held_up_many_segments_does_not_wait_for_a
     assert!(log.sessions_now() <= 5, "{}", log.sessions_now());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_several_write_at_the_same_time_comes_once_while_segments_go() {
+    const MESSAGES: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let store = crate::events::EventStore::open(folder.path(), crate::events::Options::default()).unwrap();
+    let log: Arc<dyn Log> = Arc::new(store);
+    let inbox = Arc::new(Inbox::open(Arc::clone(&log), "telegram:default").await.unwrap());
+    let spooling = Arc::clone(&inbox);
+    // Each message by up to three at a time.
+    let writer = tokio::spawn(async move {
+        for round in 0..MESSAGES / 10 {
+            let calls = (0..4).map(|call| {
+                let mine = (0..10).filter(|n| n % 4 == call || n / 2 % 4 == call || n / 3 == call);
+                let messages = mine.map(|n| message(&(round * 10 + n).to_string())).collect();
+                let inbox = Arc::clone(&spooling);
+                tokio::spawn(async move { inbox.spool(messages, Some(round.to_string())).await.unwrap() })
+            });
+            for call in calls.collect::<Vec<_>>() {
+                call.await.unwrap();
+            }
+        }
+    });
+    let mut got = Vec::new();
+    let mut acks = tokio::task::JoinSet::new();
+    while got.len() < MESSAGES {
+        let taken = inbox.take(7).await.unwrap();
+        got.extend(taken.iter().map(|delivery| id(delivery).parse::<usize>().unwrap()));
+        let inbox = Arc::clone(&inbox);
+        acks.spawn(async move {
+            for delivery in taken.into_iter().rev() {
+                inbox.ack(&[delivery.number]).await.unwrap();
+            }
+        });
+    }
+    writer.await.unwrap();
+    acks.join_all().await;
+    got.sort_unstable();
+    assert_eq!(got, (0..MESSAGES).collect::<Vec<_>>());
+    assert_eq!(inbox.waiting(), 0);
+    drop(inbox);
+    let prefix = format!("channel:telegram:default:in:{}:", log.writer());
+    assert!(log.sessions(&prefix).await.unwrap().len() < MESSAGES / SEGMENT as usize / 2);
+    let again = Inbox::open(log, "telegram:default").await.unwrap();
+    assert_eq!(again.waiting(), 0);
+}
+
 #[tokio::test]
 async fn numbers_and_the_cursor_go_on_where_the_disk_was_full_when_a_segment_was_begun() {
     let log = MemoryLog::default();
