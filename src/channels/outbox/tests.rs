@@ -104,6 +104,23 @@ async fn how_the_latest_messages_ended_is_known_also_when_their_segments_are_gon
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_sent_and_whose_past_is_gone_is_unknown_and_not_sent_again() {
+    let (log, platform) = (MemoryLog::default(), Scripted::default());
+    let (outbox, _) = open(&log, &platform).await.unwrap();
+    let cancel = never();
+    for n in 0..=SEGMENT {
+        outbox.send(message("a", "one"), Some(n.to_string()), &cancel).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pasts = log.sessions("channel:scripted:default:out:memory:past:").await.unwrap();
+    assert_eq!(pasts.len(), 1);
+    log.delete(pasts[0].clone()).await.unwrap();
+    let again = outbox.send(message("a", "one"), Some("0".into()), &cancel).await.unwrap();
+    assert_eq!((again.state, again.message_ids), (SendState::Unknown, Vec::new()));
+    assert_eq!(platform.shown().len(), SEGMENT as usize + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_is_not_forgotten_for_messages_that_a_full_disk_did_not_take_or_that_have_no_key() {
     let (log, platform) = (MemoryLog::default(), Scripted::default());
     let (outbox, closing) = open(&log, &platform).await.unwrap();
