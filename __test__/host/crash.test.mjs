@@ -21,6 +21,7 @@ registerHooks({
 const { finish, queued, release } = await import("../../dist/adapters/channel-crash.js");
 const { handle } = await import("../../dist/adapters/channel-inbound.js");
 const { chatOf, key, Turns } = await import("../../dist/adapters/channel-lane.js");
+const { Outcome } = await import("../../dist/adapters/channel-outcome.js");
 const { PLATFORMS } = await import("../../dist/adapters/channel-table.js");
 const sessions = await import("openclaw/plugin-sdk/session-store-runtime");
 const transcripts = await import("openclaw/plugin-sdk/session-transcript-runtime");
@@ -46,7 +47,7 @@ const said = (text, stopReason = "stop") => ({
  * A chat whose message 1 comes again. `transcript` are the messages of its session, a second apart, `entry` is what OpenClaw
  * knows of it, both given the message's full id and the chat.
  */
-async function crashed({ transcript, entry = () => ({}), refusal, config = {}, beganMs = BEGAN }) {
+async function crashed({ transcript, entry = () => ({}), refusal, config = {}, failed, beganMs = BEGAN }) {
   const chat = String(++chats);
   const route = { agentId: "main", sessionKey: `agent:main:${platform.id}:direct:${chat}` };
   const message = {
@@ -82,6 +83,7 @@ async function crashed({ transcript, entry = () => ({}), refusal, config = {}, b
     },
   };
   const aftermath = { said: [] };
+  if (failed) aftermath.failed = Object.assign(new Outcome(route.sessionKey), { sinceMs: beganMs }, failed);
   const look = () => finish(lane, message, route, aftermath, () => seen.begun++);
   const known = () => sessions.getSessionEntry({ ...route, readConsistency: "latest" });
   return {
@@ -315,6 +317,67 @@ describe("a message that comes again after a crash", () => {
     const large = await crashed({ transcript: (id) => [said("x".repeat(5 << 20)), user(id), said(ANSWER)] });
     assert.equal(await large.look(), "over");
     assert.deepEqual(large.seen.sent, [{ text: ANSWER, key: large.own }]);
+  });
+});
+
+describe("a message whose turn failed for want of a disk, in this process", () => {
+  const beganMs = Math.ceil(performance.timeOrigin) + 100;
+  const given = (rest) => crashed({ beganMs, failed: {}, ...rest });
+
+  test("has a turn to come where the transcript has no word of the model", async () => {
+    for (const transcript of [undefined, () => [user("7#99")], (id) => [user(id)]])
+      assert.equal(await (await given({ transcript: transcript ?? (() => []) })).look(), "none");
+  });
+
+  test("is answered with what the model had said", async () => {
+    const lost = await given({ transcript: (id) => [user(id), said(ANSWER)] });
+    assert.equal(await lost.look(), "over");
+    assert.deepEqual(lost.seen.sent, [{ text: ANSWER, key: lost.own }]);
+  });
+
+  test("is answered by its last turn, if there were several", async () => {
+    const twice = await given({
+      transcript: (id) => [
+        user(id),
+        user("7#99"),
+        said("Later."),
+        user(`${id}#again-1`),
+        said(ANSWER),
+        user("7#100"),
+      ],
+    });
+    assert.equal(await twice.look(), "over");
+    assert.deepEqual(twice.seen.sent, [{ text: ANSWER, key: twice.own }]);
+  });
+
+  test("does not have it again once the model acted, but what OpenClaw had to say", async () => {
+    const payload = { text: "Something went wrong.", isError: true };
+    for (const transcript of [() => [], (id) => [user(id), said("I will look.", "toolUse")]]) {
+      const acted = await given({ transcript, failed: { acted: true, excuse: payload } });
+      assert.equal(await acted.look(), "over");
+      assert.deepEqual(acted.seen.sent, [{ text: payload.text, key: acted.own }]);
+    }
+  });
+
+  test("is answered under the key that OpenClaw's queue has, and without waiting for it", async () => {
+    for (const state of ["prepared", "queued", "unknown"]) {
+      const held = await given({
+        transcript: (id) => [user(id), said("As the model said it.")],
+        entry: (chat) => pending(chat, { createdAt: beganMs + 500, ...deliveries(state) }),
+      });
+      assert.equal(await held.look(), "over");
+      assert.deepEqual(held.seen.sent, [{ text: ANSWER, key: queued("queued-0") }]);
+      assert.equal(held.known().pendingFinalDelivery, undefined);
+    }
+  });
+
+  test("does not have what was held back as its answer", async () => {
+    const held = await given({
+      transcript: (id) => [user(id)],
+      entry: (chat) => pending(chat, { createdAt: beganMs + 500, ...deliveries("suppressed") }),
+    });
+    assert.equal(await held.look(), "none");
+    assert.deepEqual(held.seen.sent, []);
   });
 });
 

@@ -1,16 +1,18 @@
 // When a message of a channel is acknowledged, whatever OpenClaw does with its turn.
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { handle } from "../../dist/adapters/channel-inbound.js";
 import { chatOf, nativeId, Turns } from "../../dist/adapters/channel-lane.js";
+import { Outcome } from "../../dist/adapters/channel-outcome.js";
 import { PLATFORMS } from "../../dist/adapters/channel-table.js";
 
 /** A message, and a lane on which OpenClaw admits everything and does `dispatch` with the turn; the first acks fail. */
 function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
   const stop = new AbortController();
-  const seen = { acks: 0, begun: 0, released: 0, ids: [], modes: [], warned: [] };
+  const seen = { acks: 0, begun: 0, released: 0, ids: [], modes: [], warned: [], sent: [] };
+  const listeners = new Set();
   const message = {
     ...{ id: "m1", messageId: "1", kind: "message", text: "hello", redelivered: false, attachments: [] },
     ...{ sender: { id: "7" }, chat: { id: "7", kind: "direct" } },
@@ -28,6 +30,15 @@ function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
     channel: {},
     signal: stop.signal,
     turns,
+    core: {
+      events: {
+        onAgentEvent: (listener) => {
+          listeners.add(listener);
+          return () => listeners.delete(listener);
+        },
+      },
+    },
+    deliver: async ({ text }) => void seen.sent.push(text),
     release: async () => void seen.released++,
     log: { warn: (text) => seen.warned.push(text), error: (text) => seen.warned.push(text) },
     runtime: {
@@ -47,9 +58,13 @@ function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
           seen.ids.push(messageId);
           return {};
         },
-        dispatch: ({ turnAdoptionLifecycle, replyOptions }) => {
+        dispatch: (turn) => {
+          const { turnAdoptionLifecycle, replyOptions } = turn;
           seen.modes.push(replyOptions.queueModeOverride);
-          return dispatch(turnAdoptionLifecycle, seen);
+          const tell = (event) => {
+            for (const listener of listeners) listener({ sessionKey: "agent:main:main", ...event });
+          };
+          return dispatch(turnAdoptionLifecycle, seen, { ...turn, tell });
         },
       },
     },
@@ -57,7 +72,7 @@ function meet(dispatch, failures = [], turns = new Turns(), cfg = {}) {
   const done = handle(lane, message, () => {
     seen.begun++;
   });
-  return { seen, done, stop };
+  return { seen, done, stop, listeners };
 }
 
 test("a turn that ends is acknowledged then", async () => {
@@ -301,4 +316,156 @@ test("a full disk is waited for", async () => {
   stop.abort();
   await done;
   assert.equal(seen.acks, 0);
+});
+
+const FULL = { stream: "lifecycle", data: { phase: "error", error: "database or disk is full" } };
+const EXCUSE = { text: "Something went wrong. Please try again.", isError: true };
+
+test("a turn that failed for want of a disk is not over: OpenClaw's excuse is held back, and nobody overtakes", async () => {
+  const turns = new Turns();
+  let said;
+  const { seen, done, stop, listeners } = meet(
+    async (lifecycle, _seen, { tell, replyPipeline }) => {
+      await lifecycle.onAdopted();
+      tell(FULL);
+      said = replyPipeline.transformReplyPayload(EXCUSE);
+    },
+    [],
+    turns,
+  );
+  while (seen.warned.length === 0) await turn();
+  assert.equal(said, null);
+  assert.match(seen.warned[0], /the turn of m1 came to nothing: database or disk is full; again in 5 s/);
+  assert.deepEqual([seen.acks, seen.released, listeners.size], [0, 1, 0]);
+  // It began in its chat; its session waits for it.
+  assert.equal(seen.begun, 1);
+  const next = meet(async (lifecycle) => lifecycle.onAdopted(), [], turns);
+  await settle();
+  assert.deepEqual([next.seen.ids, next.seen.begun], [[], 1]);
+  stop.abort();
+  await done;
+  assert.equal(seen.acks, 0);
+  await next.done;
+  assert.equal(next.seen.ids.length, 1);
+  assert.equal(turns.held("agent:main:main"), undefined);
+});
+
+test("what fails while it is in OpenClaw's queue is out of it", async () => {
+  const signals = [];
+  const { seen, done, stop } = meet(async (lifecycle) => {
+    signals.push(lifecycle.abortSignal);
+    lifecycle.onDeferred();
+    throw new Error("the queue failed");
+  });
+  while (seen.warned.length === 0) await turn();
+  assert.match(seen.warned[0], /the queue failed; again in 1 s/);
+  assert.equal(signals[0].aborted, true);
+  stop.abort();
+  await done;
+  assert.equal(seen.acks, 0);
+});
+
+test("a turn that failed for want of a disk while the channel stops is left to the next start", async () => {
+  const { seen, done, stop } = meet(async (lifecycle, _seen, { tell, replyPipeline }) => {
+    await lifecycle.onAdopted();
+    tell(FULL);
+    replyPipeline.transformReplyPayload(EXCUSE);
+    stop.abort();
+  });
+  await done;
+  assert.deepEqual([seen.acks, seen.sent], [0, []]);
+});
+
+test("whom OpenClaw lets in before one whose turn failed gives way, and comes under another id", async () => {
+  const turns = new Turns();
+  let over;
+  const { seen, done } = meet(
+    async (lifecycle, seen) => {
+      if (seen.ids.length > 1) return lifecycle.onAdopted();
+      over = turns.hold("agent:main:main");
+      await assert.rejects(async () => lifecycle.onAdopted(), /not the next/);
+    },
+    [],
+    turns,
+  );
+  await settle();
+  assert.deepEqual([seen.ids, seen.acks], [["1"], 0]);
+  over();
+  await done;
+  assert.deepEqual(seen.ids, ["1", "7#1#1"]);
+  assert.ok(seen.acks > 0);
+});
+
+test("an excuse that was held back is said after all, if there was an answer", async () => {
+  const turns = new Turns();
+  const { seen, done } = meet(
+    async (lifecycle, _seen, { tell, replyPipeline }) => {
+      await lifecycle.onAdopted();
+      tell(FULL);
+      assert.equal(replyPipeline.transformReplyPayload(EXCUSE), null);
+      assert.ok(replyPipeline.transformReplyPayload({ text: "An answer." }));
+      await turns.sent(chatOf("core-telegram", "default", "7"), "An answer.");
+    },
+    [],
+    turns,
+  );
+  await done;
+  assert.deepEqual(seen.sent, [EXCUSE.text]);
+  assert.ok(seen.acks > 0);
+});
+
+describe("what a turn comes to", () => {
+  const session = "agent:main:Main";
+  const event = (data, rest = {}) => ({ sessionKey: "agent:main:main", stream: "lifecycle", data, ...rest });
+  const ended = { phase: "end", terminalReply: { disposition: "visible", text: "The answer." } };
+  const full = Object.assign(new Error("could not publish"), { cause: { errcode: 13 } });
+  const cases = {
+    "an excuse for a model that is down": { events: [{ phase: "error", error: "overloaded" }] },
+    "an excuse for another session's disk": { events: [FULL.data], of: { sessionKey: "agent:main:other" } },
+    "an excuse without a reason": { events: [{ phase: "end" }] },
+    "an excuse for a full disk": { events: [FULL.data], held: true },
+    "an excuse while OpenClaw does not read its database": {
+      events: [{ phase: "error", error: "OpenClaw state database read admission changed" }],
+      held: true,
+    },
+    "an excuse of a run that ended well": { events: [ended], held: true, payload: { text: "The answer." } },
+    "an excuse behind an answer": { events: [FULL.data], before: { text: "The answer." } },
+    "an excuse behind an answer that is out": {
+      events: [FULL.data],
+      before: { text: "The answer." },
+      out: true,
+    },
+    "an answer": { say: { text: "The answer." }, events: [] },
+    "that there is no answer, where it could not be sent for want of a disk": {
+      ...{ say: { text: "No reply." }, events: [], before: { text: "The answer." } },
+      ...{ failure: full, held: true, payload: { text: "The answer." } },
+    },
+    "that there is no answer, where the platform refused it": {
+      ...{ say: { text: "No reply." }, events: [], before: { text: "The answer." } },
+      failure: Object.assign(new Error("chat not found"), { code: "CHANNEL_SEND" }),
+    },
+  };
+  for (const [
+    what,
+    { say = EXCUSE, events, of, before, out, failure, held = false, payload },
+  ] of Object.entries(cases))
+    test(`${what} is ${held ? "held back" : "said"}`, () => {
+      const outcome = new Outcome(session);
+      for (const data of events) outcome.observe(event(data, of));
+      outcome.heard();
+      if (before) outcome.say(before);
+      if (out) outcome.heard();
+      outcome.failure = failure;
+      assert.equal(outcome.say(say), held ? null : say);
+      assert.deepEqual([outcome.isLost, outcome.isOut], [held, out === true]);
+      assert.deepEqual(outcome.payload, payload ?? (held ? EXCUSE : say));
+    });
+
+  test("the model acted if it said something, or used a tool", () => {
+    const outcome = new Outcome(session);
+    outcome.observe(event({ phase: "start" }));
+    assert.equal(outcome.acted, false);
+    outcome.observe(event({}, { stream: "tool" }));
+    assert.equal(outcome.acted, true);
+  });
 });

@@ -4,6 +4,7 @@ import type { InboundMessage } from "../../index.js";
 import { openTranscripts, type Session, type Transcripts } from "../events/host.js";
 import { messageOf, type Route, sdk } from "./channel-host.js";
 import { fullId, key, type Lane, onceTheDiskTakesIt } from "./channel-lane.js";
+import type { Outcome } from "./channel-outcome.js";
 
 /** Of a transcript, at a time. */
 const PAGE_BYTES = 4 << 20;
@@ -20,6 +21,8 @@ const RECOVERY = "main_session_restart_recovery";
 const MEDIA = /^MEDIA:(.*)$/gm;
 /** What is shorter is a part of an answer by chance. */
 const PART_CHARS = 40;
+/** What stands behind the id of a message in the turns for it after the first. */
+export const AGAIN = "again-";
 /** Why a model stopped when it had said all. */
 const ENDS = new Set(["stop", "length"]);
 
@@ -76,15 +79,19 @@ export interface Aftermath {
   /** What OpenClaw sent to its chat. */
   said: string[];
   /** There once its turn was found. */
-  turn?: {
-    /** Of this run, which has crashed. */
-    run: string | undefined;
-    foundMs: number;
-    /** Whether OpenClaw was at it at the last look. */
-    busy: boolean;
-    /** Whether something that was said to its chat was the answer to it. */
-    isAnswer(said: string): Promise<boolean>;
-  };
+  turn?:
+    | {
+        /** Of this run, which has crashed. */
+        run: string | undefined;
+        foundMs: number;
+        /** Whether OpenClaw was at it at the last look. */
+        busy: boolean;
+        /** Whether something that was said to its chat was the answer to it. */
+        isAnswer(said: string): Promise<boolean>;
+      }
+    | undefined;
+  /** There if the turn was this process's, and failed for want of a disk: nobody else brings it to its end. */
+  failed?: Outcome | undefined;
 }
 
 /**
@@ -106,7 +113,10 @@ export async function finish(
   const transcripts = await openTranscripts(lane.cfg);
   const session = sessionOf(transcripts, route);
   if (!session) return "none";
-  const find = () => turnOf(transcripts, session, platform.id, fullId(message));
+  const { failed } = aftermath;
+  const find = async (): Promise<Turn | undefined> =>
+    (await turnOf(transcripts, session, platform.id, fullId(message))) ??
+    (failed?.acted ? { atMs: failed.sinceMs, nextMs: Number.POSITIVE_INFINITY, answered: true } : undefined);
   const store = await sessionStore();
   const place: Place = { agentId: session.agentId, sessionKey: session.sessionKey };
   const entry = store.getSessionEntry({ ...place, readConsistency: "latest" }) ?? {};
@@ -118,7 +128,7 @@ export async function finish(
     turn = await find();
     if (!turn) return "none";
     // Of this process, which brings it to its end.
-    if (isMine(turn.atMs)) return "over";
+    if (isMine(turn.atMs) && !failed) return "over";
     const isAnswer = async (said: string) => {
       const answer = withoutMedia(await visible((await find())?.answer));
       return answer !== "" && isSame(said, answer);
@@ -127,11 +137,13 @@ export async function finish(
   }
   const known = aftermath.turn;
   const was = known.busy;
-  const pending = entry.pendingFinalDelivery;
+  const pending = isHeldBack(entry.pendingFinalDelivery) ? undefined : entry.pendingFinalDelivery;
   known.busy =
     ((entry.status === "running" || (run !== undefined && run !== known.run)) &&
       now < known.foundMs + TURN_MS) ||
-    (isMine(pending?.createdAt) && now < (pending?.createdAt ?? 0) + PREPARED_MS);
+    (isMine(pending?.createdAt) &&
+      now < (pending?.createdAt ?? 0) + PREPARED_MS &&
+      !(failed && (pending?.createdAt ?? 0) >= failed.sinceMs));
   // What has just ended may be on its way out.
   if (known.busy || was) {
     if (entry.status === "running" && !(await activity(lane, session.sessionKey))())
@@ -146,7 +158,8 @@ export async function finish(
     context?.channel === platform.id &&
     platform.target(context.to ?? "") === message.chat.id &&
     (context.accountId ?? account.accountId) === account.accountId;
-  const isOfTurn = (atMs: number) => atMs >= turn.atMs && atMs < turn.nextMs && !isMine(atMs);
+  const isOfTurn = (atMs: number) =>
+    atMs >= turn.atMs && atMs < turn.nextMs && (failed !== undefined || !isMine(atMs));
   const prepared = pending && isOfChat && isOfTurn(pending.createdAt) ? pending : undefined;
   const deliveries = prepared?.deliveries ?? [];
   const [delivery, ...others] = deliveries;
@@ -154,9 +167,11 @@ export async function finish(
   // Of several OpenClaw knows what became of which, and of the text only that of all.
   if (delivery && !(others.length === 0 ? all("prepared", "queued", "unknown") : all("prepared")))
     return "over";
-  const whole = prepared?.kind === "replayable" ? (prepared.text ?? "") : await visible(turn.answer);
+  const own = prepared?.kind === "replayable" ? (prepared.text ?? "") : await visible(turn.answer);
+  const last = own === "" && (turn.answered || failed?.acted) ? failed?.payload : undefined;
+  const whole = last?.text ?? own;
   const text = withoutMedia(whole);
-  const mediaUrls = Array.from(whole.matchAll(MEDIA), ([, url = ""]) => url.trim());
+  const mediaUrls = last?.mediaUrls ?? Array.from(whole.matchAll(MEDIA), ([, url = ""]) => url.trim());
   // It may have crashed before its model said anything, and before OpenClaw knew it as one that runs.
   if (text === "" && mediaUrls.length === 0) return turn.answered ? "over" : "none";
   // With files it has no key in OpenClaw's queue.
@@ -172,7 +187,8 @@ export async function finish(
   begun();
   try {
     await sending;
-    log?.info?.(`${platform.id}: the answer to ${message.id}, which a crash had held up, was sent`);
+    const what = failed ? "a full disk" : "a crash";
+    log?.info?.(`${platform.id}: the answer to ${message.id}, which ${what} had held up, was sent`);
   } catch (error) {
     if (!isRefused(error)) throw error;
     log?.error?.(`${platform.id}: the answer to ${message.id} was refused: ${messageOf(error)}`);
@@ -235,6 +251,11 @@ async function sessionStore(): Promise<SessionStore> {
   return store;
 }
 
+/** Whether it goes nowhere any more. */
+const isHeldBack = (pending: SessionEntry["pendingFinalDelivery"]): boolean =>
+  (pending?.deliveries?.length ?? 0) > 0 &&
+  pending?.deliveries?.every(({ state }) => state === "suppressed") === true;
+
 const isMine = (atMs = 0): boolean => atMs >= performance.timeOrigin;
 
 const withoutMedia = (text: string): string => text.replace(MEDIA, "").trim();
@@ -279,6 +300,9 @@ interface TranscriptEntry {
   };
 }
 
+const isTurnOf = (messageId: string | undefined, id: string): boolean =>
+  messageId === id || messageId?.startsWith(`${id}#${AGAIN}`) === true;
+
 /** Whether a transcript has a message as a turn: OpenClaw then answers it, or did. */
 async function turnOf(
   transcripts: Transcripts,
@@ -287,6 +311,7 @@ async function turnOf(
   id: string,
 ): Promise<Turn | undefined> {
   let turn: Turn | undefined;
+  let isOpen = false;
   let cursor: string | undefined;
   let bytes = PAGE_BYTES;
   for (;;) {
@@ -297,10 +322,15 @@ async function turnOf(
       if (message?.role === "user") {
         const transport = message.__openclaw?.transport;
         const atMs = Date.parse(entry.timestamp ?? "");
-        if (transport?.channel === channel && transport.messageId === id)
+        // The last, if it was begun again.
+        if (transport?.channel === channel && isTurnOf(transport.messageId, id)) {
           turn = { atMs, nextMs: Number.POSITIVE_INFINITY, answered: false };
-        else if (turn && message.provenance?.sourceTool !== RECOVERY) return { ...turn, nextMs: atMs };
-      } else if (message?.role === "assistant" && turn) {
+          isOpen = true;
+        } else if (turn && isOpen && message.provenance?.sourceTool !== RECOVERY) {
+          turn.nextMs = atMs;
+          isOpen = false;
+        }
+      } else if (message?.role === "assistant" && turn && isOpen) {
         turn.answered = true;
         const { content = "", stopReason = "stop" } = message;
         // What was said before a tool was called, or broke off, is no answer.

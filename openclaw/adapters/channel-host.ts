@@ -76,11 +76,31 @@ export interface Ingress {
   activationAccess: { effectiveWasMentioned?: boolean };
 }
 
+/** `api.runtime`; OpenClaw's pairing helper wants the whole. */
+export interface HostRuntime {
+  state?: { resolveStateDir?(env: NodeJS.ProcessEnv): string };
+  config?: { current?(): HostConfig };
+  events?: { onAgentEvent?(listener: (event: AgentEvent) => void): () => void };
+}
+/** What happens in a run, as OpenClaw tells everybody. */
+export interface AgentEvent {
+  sessionKey?: string;
+  stream: string;
+  data: {
+    phase?: string;
+    error?: unknown;
+    /** With the phase "end": what the model said. */
+    terminalReply?: { disposition?: string; text?: string };
+  };
+}
+
 export interface ReplyPayload {
   text?: string;
   mediaUrl?: string;
   mediaUrls?: string[];
   replyToId?: string | null;
+  /** What OpenClaw says of a turn that failed. */
+  isError?: boolean;
 }
 
 /** `ctx.channelRuntime`. */

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attachment, InboundMessage } from "../../index.js";
-import { type Aftermath, finish } from "./channel-crash.js";
+import { type Aftermath, AGAIN, finish } from "./channel-crash.js";
 import {
   type Conversation,
   type HostConfig,
@@ -13,11 +13,14 @@ import {
   sdk,
 } from "./channel-host.js";
 import { chatOf, DISK_SECONDS, fullId, isOfTheDisk, key, type Lane } from "./channel-lane.js";
+import { Outcome } from "./channel-outcome.js";
 import type { PlatformRow } from "./channel-table.js";
 
 const MEDIA_MAX_MB = 20;
 /** A turn that could not begin is begun again after so many seconds, and then given up. */
 const RETRY_SECONDS = [1, 5, 30, 120];
+/** At most between two turns for one message that failed for want of a disk; the first wait is `DISK_SECONDS`. */
+const DISK_MAX_SECONDS = 20;
 /** Between two times that OpenClaw is asked whether a turn is over which no channel began, at first and at most. */
 const [ASK_AGAIN_MS, ASK_AGAIN_MAX_MS] = [25, 1000];
 
@@ -33,7 +36,6 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
   // Whoever changes a message, or reacts to one, asks for nothing. Programs would answer each other for ever.
   if (message.kind === "edit" || message.kind === "reaction" || message.sender.isBot) return message.ack();
   const aftermath: Aftermath = { said: [] };
-  const entrance: Entrance = { again: message.redelivered, aftermath, inLine: false, withdrawn: 0, asked: 0 };
   const chat = chatOf(lane.platform.id, lane.account.accountId, message.chat.id);
   // Whoever sends the answer waits for this: were it acknowledged only when OpenClaw has ended the turn, another crash until
   // then would have it sent again.
@@ -41,13 +43,27 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
     aftermath.said.push(text);
     if (await aftermath.turn?.isAnswer(text)) await message.ack();
   };
-  const deaf = message.redelivered
-    ? lane.turns.listen(chat, (text) =>
-        heard(text).catch((error) =>
-          lane.log?.warn?.(`${lane.platform.id}: message ${message.id}: ${messageOf(error)}`),
-        ),
-      )
-    : undefined;
+  let deaf: (() => void) | undefined;
+  const listen = () => {
+    deaf ??= lane.turns.listen(chat, (text) =>
+      heard(text).catch((error) =>
+        lane.log?.warn?.(`${lane.platform.id}: message ${message.id}: ${messageOf(error)}`),
+      ),
+    );
+  };
+  const entrance: Entrance = {
+    again: false,
+    aftermath,
+    listen,
+    inLine: false,
+    withdrawn: 0,
+    asked: 0,
+    failed: 0,
+  };
+  if (message.redelivered) {
+    entrance.again = true;
+    listen();
+  }
   try {
     const busy = await enter(lane, message, entrance, begun);
     if (!busy) return;
@@ -61,6 +77,7 @@ export async function handle(lane: Lane, message: InboundMessage, begun: () => v
     });
   } finally {
     deaf?.();
+    entrance.held?.();
   }
 }
 
@@ -69,11 +86,18 @@ interface Entrance {
   /** Its turn may have begun before. */
   again: boolean;
   aftermath: Aftermath;
+  /** From then on, what goes out to its chat may be its answer. */
+  listen(): void;
   /** It is the first of those that wait. */
   inLine: boolean;
   /** How often it was withdrawn from OpenClaw's queue, and how often in vain asked whether the turn before is over. */
   withdrawn: number;
   asked: number;
+  /** What its id has behind it since a turn of it came to nothing. */
+  anew?: string;
+  /** How many of its turns failed for want of a disk; until the next begins, it holds its session. */
+  failed: number;
+  held?: (() => void) | undefined;
   media?: Awaited<ReturnType<typeof fetchMedia>>;
 }
 
@@ -97,7 +121,7 @@ async function enter(
       if (!over) {
         const { taken, busy } = await attempt(lane, message, entrance, begun);
         if (busy !== undefined) {
-          if (!entrance.inLine) return busy;
+          if (!entrance.inLine && !entrance.held) return busy;
           await busy.over;
           continue;
         }
@@ -146,15 +170,21 @@ async function attempt(
     if (found === "over") return { taken: true };
     if (found === "busy") return { busy: { session, over: later(ASK_AGAIN_MAX_MS, lane.signal) } };
     // A turn that came to nothing has taken the message's id.
-    if (entrance.aftermath.turn) entrance.withdrawn++;
+    if (entrance.aftermath.turn || entrance.aftermath.failed) entrance.anew = `#${AGAIN}${Date.now()}`;
+    entrance.aftermath.failed = undefined;
     entrance.again = false;
   }
-  // Whoever waits goes first, but for a command.
+  // Whoever waits goes first, but for a command; and before that, whoever was at it.
   const isCommand = message.kind === "command" || runtime.text.hasControlCommand(message.text, cfg);
-  if (!entrance.inLine && !isCommand && lane.turns.waiting.has(session))
-    return { busy: { session, over: Promise.resolve() } };
+  if (!isCommand && !entrance.held) {
+    const held = lane.turns.held(session);
+    if (held) return { busy: { session, over: held } };
+    if (!entrance.inLine && lane.turns.waiting.has(session))
+      return { busy: { session, over: Promise.resolve() } };
+  }
 
-  const ingress = await admit(lane, message, conversation, route);
+  const id = `${fullId(message)}${entrance.anew ?? ""}`;
+  const ingress = await admit(lane, message, id, conversation, route);
   const { admission } = ingress.ingress;
   if (admission !== "dispatch") {
     if (ingress.senderAccess.decision === "pairing" && message.kind === "message") await pair(lane, message);
@@ -169,8 +199,9 @@ async function attempt(
     channel: platform.id,
     accountId,
     // OpenClaw takes one id for one message, and passes over the second. `nativeId` reads either.
-    messageId: entrance.withdrawn > 0 ? `${fullId(message)}#${entrance.withdrawn}` : message.messageId,
-    messageIdFull: fullId(message),
+    messageId:
+      entrance.withdrawn > 0 ? `${id}#${entrance.withdrawn}` : entrance.anew ? id : message.messageId,
+    messageIdFull: id,
     timestamp: message.timestampMs,
     from: `${prefix}:${direct ? message.sender.id : message.chat.id}`,
     sender: { ...message.sender, name: message.sender.name ?? message.sender.username },
@@ -209,6 +240,7 @@ async function attempt(
   // What the platform shows as unanswered until then.
   const answers = answered(platform, message);
   let end: (() => void) | undefined;
+  let held: Promise<void> | undefined;
   let abandoned = false;
   let queued = false;
   const withdrawn = new AbortController();
@@ -218,12 +250,15 @@ async function attempt(
     settle = resolve;
   });
   let parts = 0;
-  let failure: unknown;
+  const outcome = new Outcome(session);
+  const events = lane.core?.events?.onAgentEvent?.((event) => outcome.observe(event));
+  const report = (error: unknown) =>
+    lane.log?.warn?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`);
   // What cannot be written down is tried again when the turn is over.
-  const acknowledge = () =>
-    message.ack().catch((error) => {
-      lane.log?.warn?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`);
-    });
+  const acknowledge = () => {
+    outcome.heard();
+    return message.ack().catch(report);
+  };
   const turn = {
     cfg,
     channel: platform.id,
@@ -239,12 +274,12 @@ async function attempt(
           ? { replyToMode: account.config.replyToMode ?? "off" }
           : { replyToMode: "all", replyToId: answers },
       deliver: async (payload: ReplyPayload) => {
-        const id = key(message.id, String(parts++));
+        const part = key(message.id, String(parts++));
         await acknowledge();
-        return lane.deliver(payload, message, route, id);
+        return lane.deliver(payload, message, route, part);
       },
       onError: (error: unknown) => {
-        failure = error;
+        outcome.failure = error;
         lane.log?.error?.(`${platform.id}: an answer to ${message.id} was not sent: ${messageOf(error)}`);
       },
     },
@@ -254,7 +289,11 @@ async function attempt(
       onAdopted: async () => {
         // OpenClaw puts it back, and then drops it.
         if (withdrawn.signal.aborted) throw new Error(`${platform.id}: message ${message.id} was withdrawn`);
+        held = isCommand || entrance.held ? undefined : lane.turns.held(session);
+        if (held) throw new Error(`${platform.id}: message ${message.id} is not the next`);
         const over = lane.turns.begin(session);
+        entrance.held?.();
+        entrance.held = undefined;
         const chat = chatOf(platform.id, accountId, message.chat.id);
         const deaf = lane.turns.listen(chat, acknowledge);
         end = () => {
@@ -274,6 +313,7 @@ async function attempt(
     },
     replyOptions: { sourceReplyDeliveryMode: "automatic", ...queueMode(cfg, platform) },
     replyPipeline: {
+      transformReplyPayload: (payload: ReplyPayload) => outcome.say(payload),
       typing: {
         start: () => channel.typing(message.chat.id, message.threadId),
         onStartError: () => {}, // shown or not, the answer comes
@@ -283,16 +323,42 @@ async function attempt(
   try {
     await runtime.inbound.dispatch(turn);
   } catch (error) {
-    failure = error;
+    outcome.failure = error;
     // What began is OpenClaw's to end.
     if (end) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
+  } finally {
+    events?.();
   }
   if (end) {
+    const { isLost } = outcome;
+    // Whoever came next would have its question answered, too.
+    if (isLost) entrance.held = lane.turns.hold(session);
     end();
     void lane.release(route);
     // What a stop interrupted is looked at when it comes again.
-    return { taken: failure === undefined || !lane.signal.aborted };
+    if (lane.signal.aborted && (isLost || outcome.failure !== undefined)) return {};
+    if (isLost) {
+      // What there is of it is brought to its end as after a crash.
+      entrance.aftermath.turn = undefined;
+      entrance.aftermath.failed = outcome;
+      entrance.listen();
+      entrance.again = true;
+      const seconds = Math.min(DISK_MAX_SECONDS, DISK_SECONDS * 2 ** entrance.failed++);
+      const what = `the turn of ${message.id} came to nothing: ${outcome.why}`;
+      lane.log?.warn?.(`${platform.id}: ${what}; again in ${seconds} s`);
+      return { busy: { session, over: later(seconds * 1000, lane.signal) } };
+    }
+    if (outcome.excuse)
+      await lane.deliver(outcome.excuse, message, route, key(message.id, "excuse")).catch(report);
+    return { taken: true };
   }
+  let { failure } = outcome;
+  if (held || (failure !== undefined && queued)) {
+    // It would stay in OpenClaw's queue.
+    withdrawn.abort();
+    entrance.withdrawn++;
+  }
+  if (held) return { busy: { session, over: held } };
   if (failure === undefined && queued) {
     // Before the dispatch is over, OpenClaw would tell the person that there is no answer.
     withdrawn.abort();
@@ -348,6 +414,7 @@ function threaded(route: Route, threadId: string | undefined): Route {
 async function admit(
   lane: Lane,
   message: InboundMessage,
+  id: string,
   conversation: Conversation,
   route: Route,
 ): Promise<Ingress> {
@@ -395,7 +462,7 @@ async function admit(
     contextBinding: {
       agentId: route.agentId,
       sessionKey: route.sessionKey,
-      messageId: fullId(message),
+      messageId: id,
       inboundEventKind: "user_request",
     },
     event: {

@@ -6,6 +6,7 @@ import type {
   Account,
   ChannelRuntime,
   HostConfig,
+  HostRuntime,
   Log,
   NativeChannel,
   ReplyPayload,
@@ -20,8 +21,7 @@ export interface Lane {
   cfg: HostConfig;
   channel: NativeChannel;
   runtime: ChannelRuntime;
-  /** OpenClaw's `api.runtime`, which its pairing helper wants. */
-  core: unknown;
+  core: HostRuntime | undefined;
   log: Log | undefined;
   signal: AbortSignal;
   turns: Turns;
@@ -60,35 +60,52 @@ export class Line {
   }
 }
 
+/** What goes on, by session. */
+class Lasting {
+  #of = new Map<string, Set<Promise<void>>>();
+
+  begin(session: string): () => void {
+    const all = this.#of.get(session) ?? new Set();
+    let end = () => {};
+    const over = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#of.set(session, all.add(over));
+    return () => {
+      all.delete(over);
+      if (all.size === 0 && this.#of.get(session) === all) this.#of.delete(session);
+      end();
+    };
+  }
+
+  /** Of the first that ends. */
+  end(session: string): Promise<void> | undefined {
+    const all = this.#of.get(session);
+    return all && Promise.race(all);
+  }
+}
+
 type Listener = (text: string) => Promise<void> | void;
 
 /** The turns of all channels, by session, and who has to know of what goes out. */
 export class Turns {
   /** What waits for one. */
   readonly waiting = new Line();
-  #running = new Map<string, Set<Promise<void>>>();
+  #running = new Lasting();
+  #held = new Lasting();
   #listeners = new Map<string, Set<Listener>>();
 
   /** Gives what ends it. */
-  begin(session: string): () => void {
-    const running = this.#running.get(session) ?? new Set();
-    let end = () => {};
-    const over = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    this.#running.set(session, running.add(over));
-    return () => {
-      running.delete(over);
-      if (running.size === 0 && this.#running.get(session) === running) this.#running.delete(session);
-      end();
-    };
-  }
+  begin = (session: string): (() => void) => this.#running.begin(session);
 
   /** The end of the turn that runs, if it is a channel's. */
-  end(session: string): Promise<void> | undefined {
-    const running = this.#running.get(session);
-    return running && Promise.race(running);
-  }
+  end = (session: string): Promise<void> | undefined => this.#running.end(session);
+
+  /** Keeps others from beginning, for a message whose turn has to come anew; gives what ends this. */
+  hold = (session: string): (() => void) => this.#held.begin(session);
+
+  /** Resolves when whoever holds a session has its turn. */
+  held = (session: string): Promise<void> | undefined => this.#held.end(session);
 
   /** Tells of each message that OpenClaw has sent to a chat; gives what ends this. */
   listen(chat: string, listener: Listener): () => void {
@@ -108,15 +125,20 @@ export class Turns {
 
 /** For what only its owner can mend, as long as it takes. */
 export const DISK_SECONDS = 5;
+/** The last: OpenClaw closes a database that failed, and may refuse to read it for a minute after the disk takes it again. */
+const OF_THE_DISK = new Set<unknown>(["IO", "ENOSPC", "EIO", "STATE_DATABASE_READ_ADMISSION_INVALIDATED"]);
 /** SQLITE_IOERR, SQLITE_FULL: <https://sqlite.org/rescode.html>. */
 const SQLITE_OF_THE_DISK = new Set([10, 13]);
+/** The same, where OpenClaw tells no more than the text. */
+const IN_WORDS =
+  /disk I\/O error|disk is full|no space left on device|state database read admission|database open was revoked/i;
 
 /** Full, or broken: of the core's store, of a file, of OpenClaw's SQLite. */
 export function isOfTheDisk(error: unknown): boolean {
-  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
-  return (
-    code === "IO" || code === "ENOSPC" || code === "EIO" || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff)
-  );
+  if (typeof error === "string") return IN_WORDS.test(error);
+  if (typeof error !== "object" || error === null) return false;
+  const { code, errcode, cause } = error as { code?: unknown; errcode?: unknown; cause?: unknown };
+  return OF_THE_DISK.has(code) || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff) || isOfTheDisk(cause);
 }
 
 /** Does what may be done twice as soon as the disk takes it. */

@@ -12,6 +12,7 @@ import {
   type Account,
   type ActionContext,
   type HostConfig,
+  type HostRuntime,
   messageOf,
   type NativeChannel,
   type ReplyPayload,
@@ -39,10 +40,7 @@ import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
 export interface ChannelsApi {
   registrationMode?: string;
   registerChannel?(registration: { plugin: unknown }): void;
-  runtime?: {
-    state?: { resolveStateDir?(env: NodeJS.ProcessEnv): string };
-    config?: { current?(): HostConfig };
-  };
+  runtime?: HostRuntime;
 }
 
 const DEFAULT_ACCOUNT = "default";
@@ -187,7 +185,7 @@ async function leaveStore(): Promise<void> {
 }
 
 /** Runs an account until OpenClaw ends it. */
-async function startAccount(platform: PlatformRow, core: ChannelsApi["runtime"], context: StartContext) {
+async function startAccount(platform: PlatformRow, core: HostRuntime | undefined, context: StartContext) {
   const { account, accountId, abortSignal, log, channelRuntime, cfg } = context;
   if (!channelRuntime)
     throw new Error("this OpenClaw gives a channel no runtime: 2026.9.6 or later is needed");
@@ -467,7 +465,7 @@ const DURABLE = {
 };
 
 /** The channel as OpenClaw takes it. */
-export function channelPlugin(platform: PlatformRow, core: ChannelsApi["runtime"]) {
+export function channelPlugin(platform: PlatformRow, core: HostRuntime | undefined) {
   const path = `channels.${platform.id}`;
   const account = (cfg: HostConfig, id?: string | null) => accountOf(cfg, platform, id);
   const describe = ({ accountId, name, enabled, configured, config }: Account) => ({
