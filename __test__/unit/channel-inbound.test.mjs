@@ -440,6 +440,13 @@ describe("what a turn comes to", () => {
       ...{ say: { text: "No reply." }, events: [], before: { text: "The answer." } },
       ...{ failure: full, held: true, payload: { text: "The answer." } },
     },
+    "that there is no answer, where OpenClaw's queue had no disk for it": {
+      ...{ say: { text: "No reply." }, events: [], before: { text: "The answer." } },
+      ...{
+        failure: new Error("Delivery platform claim was lost: 1 | database or disk is full | unavailable"),
+      },
+      ...{ held: true, payload: { text: "The answer." } },
+    },
     "that there is no answer, where the platform refused it": {
       ...{ say: { text: "No reply." }, events: [], before: { text: "The answer." } },
       failure: Object.assign(new Error("chat not found"), { code: "CHANNEL_SEND" }),

@@ -152,8 +152,10 @@ test("an edit that is aborted either rejects and wrote nothing, or wrote and res
     const editing = config.edit([{ op: "set", path: "count", value: turn + 1 }], {
       signal: controller.signal,
     });
+    // At once, some time on the way, and, so that a slow machine sees both outcomes, when it is over.
     if (turn % 3 === 0) controller.abort("now");
-    else setTimeout(() => controller.abort("soon"), (turn % 20) / 4);
+    else if (turn % 3 === 1) setTimeout(() => controller.abort("soon"), (turn % 20) / 4);
+    else editing.then(() => controller.abort("too late"));
     const before = config.get("count");
     const resolved = await editing.then(
       (next) => next,

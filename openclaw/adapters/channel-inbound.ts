@@ -1,22 +1,12 @@
 // One message of a platform on its way to an agent: whether OpenClaw admits it, and how its turn begins.
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Attachment, InboundMessage } from "../../index.js";
+import type { InboundMessage } from "../../index.js";
 import { type Aftermath, AGAIN, finish } from "./channel-crash.js";
-import {
-  type Conversation,
-  type HostConfig,
-  type Ingress,
-  messageOf,
-  type ReplyPayload,
-  type Route,
-  sdk,
-} from "./channel-host.js";
+import { type Conversation, type Ingress, messageOf, type Route, sdk } from "./channel-host.js";
 import { chatOf, DISK_SECONDS, fullId, isOfTheDisk, key, type Lane } from "./channel-lane.js";
-import { Outcome } from "./channel-outcome.js";
-import type { PlatformRow } from "./channel-table.js";
+import { contextOf, type Dispatched, dispatch, fetchMedia, type Media } from "./channel-turn.js";
 
-const MEDIA_MAX_MB = 20;
 /** A turn that could not begin is begun again after so many seconds, and then given up. */
 const RETRY_SECONDS = [1, 5, 30, 120];
 /** At most between two turns for one message that failed for want of a disk; the first wait is `DISK_SECONDS`. */
@@ -98,7 +88,7 @@ interface Entrance {
   /** How many of its turns failed for want of a disk; until the next begins, it holds its session. */
   failed: number;
   held?: (() => void) | undefined;
-  media?: Awaited<ReturnType<typeof fetchMedia>>;
+  media?: Media;
 }
 
 /** A turn that a message has to wait for; `over` settles when it may be over. */
@@ -148,18 +138,23 @@ async function enter(
 }
 
 /** `taken` once OpenClaw has the turn, or had it before, or none is due; `busy` while another runs in its session. */
+interface Attempt {
+  taken?: boolean;
+  busy?: Busy;
+}
+
 async function attempt(
   lane: Lane,
   message: InboundMessage,
   entrance: Entrance,
   begun: () => void,
-): Promise<{ taken?: boolean; busy?: Busy }> {
-  const { platform, account, cfg, runtime, channel } = lane;
+): Promise<Attempt> {
+  const { platform, account, cfg, runtime } = lane;
   const accountId = account.accountId;
   const conversation: Conversation = { kind: message.chat.kind, id: message.chat.id };
   const direct = conversation.kind === "direct";
   // A direct chat belongs to the person; the platform may have another id for the chat.
-  const peer = direct ? { kind: "direct", id: message.sender.id } : conversation;
+  const peer: Conversation = direct ? { kind: "direct", id: message.sender.id } : conversation;
   const route = threaded(
     runtime.routing.resolveAgentRoute({ cfg, channel: platform.id, accountId, peer }),
     direct ? undefined : message.threadId,
@@ -191,201 +186,85 @@ async function attempt(
     return { taken: true };
   }
   entrance.media ??= await fetchMedia(lane, message);
+  // OpenClaw takes one id for one message, and passes over the second. `nativeId` reads either.
+  const messageId =
+    entrance.withdrawn > 0 ? `${id}#${entrance.withdrawn}` : entrance.anew ? id : message.messageId;
   const { media } = entrance;
-  const label = message.chat.title ?? message.sender.name ?? message.sender.username ?? message.chat.id;
-  const prefix = direct ? platform.id : `${platform.id}:${conversation.kind}`;
-  const text = media.missing ? `${message.text}\n${media.missing}`.trim() : message.text;
-  const ctxPayload = runtime.inbound.buildContext({
-    channel: platform.id,
-    accountId,
-    // OpenClaw takes one id for one message, and passes over the second. `nativeId` reads either.
-    messageId:
-      entrance.withdrawn > 0 ? `${id}#${entrance.withdrawn}` : entrance.anew ? id : message.messageId,
-    messageIdFull: id,
-    timestamp: message.timestampMs,
-    from: `${prefix}:${direct ? message.sender.id : message.chat.id}`,
-    sender: { ...message.sender, name: message.sender.name ?? message.sender.username },
-    conversation: {
-      ...conversation,
-      label,
-      ...(message.threadId !== undefined && { threadId: message.threadId }),
-      routePeer: peer,
+  const admitted = { message, messageId, messageIdFull: id, conversation, peer, route, ingress, media };
+  const turn = await dispatch(lane, admitted, contextOf(lane, admitted), {
+    held: () => (isCommand || entrance.held ? undefined : lane.turns.held(session)),
+    begun: () => {
+      entrance.held?.();
+      entrance.held = undefined;
+      begun();
     },
-    route: {
-      agentId: route.agentId,
-      dmScope: route.dmScope,
-      accountId,
-      routeSessionKey: route.sessionKey,
-      dispatchSessionKey: route.sessionKey,
-      mainSessionKey: route.mainSessionKey,
-    },
-    reply: {
-      to: message.chat.id,
-      originatingTo: message.chat.id,
-      ...(message.replyToId !== undefined && { replyToId: message.replyToId }),
-      ...(message.threadId !== undefined && { messageThreadId: message.threadId }),
-    },
-    message: { body: text, bodyForAgent: text, rawBody: message.text, commandBody: message.text },
-    access: {
-      commands: { authorized: ingress.commandAccess.authorized === true },
-      mentions: {
-        canDetectMention: true,
-        wasMentioned: direct ? undefined : ingress.activationAccess.effectiveWasMentioned,
-      },
-    },
-    ...(media.facts.length > 0 && { media: media.facts }),
-    channelIngress: ingress,
   });
+  if (turn.end) return ended(lane, message, route, entrance, turn);
+  return notBegun(lane, route, entrance, turn);
+}
 
-  // What the platform shows as unanswered until then.
-  const answers = answered(platform, message);
-  let end: (() => void) | undefined;
-  let held: Promise<void> | undefined;
-  let abandoned = false;
-  let queued = false;
-  const withdrawn = new AbortController();
-  const signal = AbortSignal.any([lane.signal, withdrawn.signal]);
-  let settle = () => {};
-  const settled = new Promise<void>((resolve) => {
-    settle = resolve;
-  });
-  let parts = 0;
-  const outcome = new Outcome(session);
-  const events = lane.core?.events?.onAgentEvent?.((event) => outcome.observe(event));
-  const report = (error: unknown) =>
-    lane.log?.warn?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`);
-  // What cannot be written down is tried again when the turn is over.
-  const acknowledge = () => {
-    outcome.heard();
-    return message.ack().catch(report);
-  };
-  const turn = {
-    cfg,
-    channel: platform.id,
-    accountId,
-    route: { agentId: route.agentId, dmScope: route.dmScope, sessionKey: route.sessionKey },
-    ctxPayload,
-    delivery: {
-      observeMessageSent: true,
-      // The last answer goes through OpenClaw's own queue on the disk, and from there to `outbound`: one that a crash
-      // interrupted goes out under the key it had, and so once at most.
-      durable:
-        answers === undefined
-          ? { replyToMode: account.config.replyToMode ?? "off" }
-          : { replyToMode: "all", replyToId: answers },
-      deliver: async (payload: ReplyPayload) => {
-        const part = key(message.id, String(parts++));
-        await acknowledge();
-        return lane.deliver(payload, message, route, part);
-      },
-      onError: (error: unknown) => {
-        outcome.failure = error;
-        lane.log?.error?.(`${platform.id}: an answer to ${message.id} was not sent: ${messageOf(error)}`);
-      },
-    },
-    turnAdoptionLifecycle: {
-      // What comes meanwhile is no part of this turn: each message has one of its own, with its id in the transcript.
-      admission: "exclusive",
-      onAdopted: async () => {
-        // OpenClaw puts it back, and then drops it.
-        if (withdrawn.signal.aborted) throw new Error(`${platform.id}: message ${message.id} was withdrawn`);
-        held = isCommand || entrance.held ? undefined : lane.turns.held(session);
-        if (held) throw new Error(`${platform.id}: message ${message.id} is not the next`);
-        const over = lane.turns.begin(session);
-        entrance.held?.();
-        entrance.held = undefined;
-        const chat = chatOf(platform.id, accountId, message.chat.id);
-        const deaf = lane.turns.listen(chat, acknowledge);
-        end = () => {
-          deaf();
-          over();
-        };
-        begun();
-      },
-      onDeferred: () => {
-        queued = true;
-      },
-      onAbandoned: () => {
-        abandoned = true;
-      },
-      onSettled: () => settle(),
-      abortSignal: signal,
-    },
-    replyOptions: { sourceReplyDeliveryMode: "automatic", ...queueMode(cfg, platform) },
-    replyPipeline: {
-      transformReplyPayload: (payload: ReplyPayload) => outcome.say(payload),
-      typing: {
-        start: () => channel.typing(message.chat.id, message.threadId),
-        onStartError: () => {}, // shown or not, the answer comes
-      },
-    },
-  };
-  try {
-    await runtime.inbound.dispatch(turn);
-  } catch (error) {
-    outcome.failure = error;
-    // What began is OpenClaw's to end.
-    if (end) lane.log?.error?.(`${platform.id}: the turn of ${message.id}: ${messageOf(error)}`);
-  } finally {
-    events?.();
+/** What is left to do when a turn is over. */
+async function ended(
+  lane: Lane,
+  message: InboundMessage,
+  route: Route,
+  entrance: Entrance,
+  { outcome, end }: Dispatched,
+): Promise<Attempt> {
+  const { log, platform, signal } = lane;
+  const session = route.sessionKey;
+  const { isLost } = outcome;
+  // Whoever came next would have its question answered, too.
+  if (isLost) entrance.held = lane.turns.hold(session);
+  end?.();
+  void lane.release(route);
+  // What a stop interrupted is looked at when it comes again.
+  if (signal.aborted && (isLost || outcome.failure !== undefined)) return {};
+  if (isLost) {
+    // What there is of it is brought to its end as after a crash.
+    entrance.aftermath.turn = undefined;
+    entrance.aftermath.failed = outcome;
+    entrance.listen();
+    entrance.again = true;
+    const seconds = Math.min(DISK_MAX_SECONDS, DISK_SECONDS * 2 ** entrance.failed++);
+    log?.warn?.(
+      `${platform.id}: the turn of ${message.id} came to nothing: ${outcome.why}; again in ${seconds} s`,
+    );
+    return { busy: { session, over: later(seconds * 1000, signal) } };
   }
-  if (end) {
-    const { isLost } = outcome;
-    // Whoever came next would have its question answered, too.
-    if (isLost) entrance.held = lane.turns.hold(session);
-    end();
-    void lane.release(route);
-    // What a stop interrupted is looked at when it comes again.
-    if (lane.signal.aborted && (isLost || outcome.failure !== undefined)) return {};
-    if (isLost) {
-      // What there is of it is brought to its end as after a crash.
-      entrance.aftermath.turn = undefined;
-      entrance.aftermath.failed = outcome;
-      entrance.listen();
-      entrance.again = true;
-      const seconds = Math.min(DISK_MAX_SECONDS, DISK_SECONDS * 2 ** entrance.failed++);
-      const what = `the turn of ${message.id} came to nothing: ${outcome.why}`;
-      lane.log?.warn?.(`${platform.id}: ${what}; again in ${seconds} s`);
-      return { busy: { session, over: later(seconds * 1000, lane.signal) } };
-    }
-    if (outcome.excuse)
-      await lane.deliver(outcome.excuse, message, route, key(message.id, "excuse")).catch(report);
-    return { taken: true };
-  }
-  let { failure } = outcome;
-  if (held || (failure !== undefined && queued)) {
-    // It would stay in OpenClaw's queue.
-    withdrawn.abort();
+  if (outcome.excuse)
+    await lane
+      .deliver(outcome.excuse, message, route, key(message.id, "excuse"))
+      .catch((error) => log?.warn?.(`${platform.id}: message ${message.id}: ${messageOf(error)}`));
+  return { taken: true };
+}
+
+/** Whom a turn has to wait for that did not begin; rejects if that is nobody. */
+async function notBegun(lane: Lane, route: Route, entrance: Entrance, turn: Dispatched): Promise<Attempt> {
+  const { turns, signal } = lane;
+  const session = route.sessionKey;
+  const { held, queued } = turn;
+  let { failure } = turn.outcome;
+  if (queued || held) {
+    // It would stay in OpenClaw's queue; and before the dispatch is over, OpenClaw would tell the person that there is no
+    // answer.
+    turn.withdraw();
     entrance.withdrawn++;
   }
   if (held) return { busy: { session, over: held } };
   if (failure === undefined && queued) {
-    // Before the dispatch is over, OpenClaw would tell the person that there is no answer.
-    withdrawn.abort();
-    entrance.withdrawn++;
-    let over = lane.turns.end(session);
+    let over = turns.end(session);
     if (over) entrance.asked = 0;
-    else over = later(Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** entrance.asked++), lane.signal);
-    return { busy: { session, over: orStopped(Promise.all([settled, over]), lane.signal) } };
+    else over = later(Math.min(ASK_AGAIN_MAX_MS, ASK_AGAIN_MS * 2 ** entrance.asked++), signal);
+    return { busy: { session, over: orStopped(Promise.all([turn.settled, over]), signal) } };
   }
-  if (failure === undefined && abandoned) failure = new Error("OpenClaw gave it up");
+  if (failure === undefined && turn.abandoned) failure = new Error("OpenClaw gave it up");
   if (failure === undefined && entrance.withdrawn > 0) failure = new Error("OpenClaw passed it over");
   if (failure !== undefined) {
     await lane.release(route);
     throw failure;
   }
   return {};
-}
-
-/**
- * OpenClaw's default, `steer`, puts what comes into the turn that runs, which then has one answer for both, and that may be
- * none to the first: so it is `followup`, unless the user has chosen.
- */
-function queueMode(cfg: HostConfig, { id }: PlatformRow): { queueModeOverride?: "followup" } {
-  const queue = cfg.messages?.queue;
-  return queue?.mode === undefined && queue?.byChannel?.[id] === undefined
-    ? { queueModeOverride: "followup" }
-    : {};
 }
 
 const later = (ms: number, signal: AbortSignal): Promise<void> =>
@@ -399,10 +278,6 @@ async function orStopped(over: Promise<unknown>, stop: AbortSignal): Promise<voi
   await Promise.race([over, stopped.catch(() => {})]);
   done.abort();
 }
-
-/** The id of a slash command, where the platform wants its answer to name it. */
-export const answered = (platform: PlatformRow, { kind, messageId }: InboundMessage): string | undefined =>
-  platform.awaitsAnswer === true && kind === "command" ? messageId : undefined;
 
 /** Threads of a group are sessions of their own, named as OpenClaw names them. */
 function threaded(route: Route, threadId: string | undefined): Route {
@@ -518,54 +393,4 @@ async function pair({ platform, account, channel, core, log }: Lane, message: In
     onReplyError: (error: unknown) =>
       log?.warn?.(`${platform.id}: a pairing code was not sent: ${messageOf(error)}`),
   });
-}
-
-interface MediaFact {
-  path: string;
-  contentType?: string;
-  kind?: string;
-  fileName?: string;
-  sizeBytes: number;
-  messageId: string;
-}
-
-/** Fetches what came with a message into OpenClaw's media folder; what cannot be had is said in words. */
-async function fetchMedia(
-  lane: Lane,
-  message: InboundMessage,
-): Promise<{ facts: MediaFact[]; missing: string }> {
-  const { account, runtime, log, platform } = lane;
-  const maxBytes = Math.floor((account.config.mediaMaxMb ?? MEDIA_MAX_MB) * 1024 * 1024);
-  const facts: MediaFact[] = [];
-  const missing: string[] = [];
-  for (const attachment of message.attachments) {
-    try {
-      const data = await attachment.download({ maxBytes, signal: lane.signal });
-      const saved = await runtime.media.saveMediaBuffer(
-        data,
-        attachment.mimeType,
-        "inbound",
-        maxBytes,
-        attachment.name,
-      );
-      facts.push({
-        path: saved.path,
-        ...(saved.contentType !== undefined && { contentType: saved.contentType }),
-        ...kindOf(attachment),
-        ...(attachment.name !== undefined && { fileName: attachment.name }),
-        sizeBytes: data.length,
-        messageId: message.messageId,
-      });
-    } catch (error) {
-      if (lane.signal.aborted) throw error;
-      log?.warn?.(`${platform.id}: an attachment of ${message.id} was not fetched: ${messageOf(error)}`);
-      missing.push(`[${attachment.kind} not available: ${messageOf(error)}]`);
-    }
-  }
-  return { facts, missing: missing.join("\n") };
-}
-
-function kindOf({ kind }: Attachment): { kind?: string } {
-  if (kind === "file") return {};
-  return { kind: kind === "sticker" ? "image" : kind };
 }

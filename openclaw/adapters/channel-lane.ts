@@ -137,8 +137,14 @@ const IN_WORDS =
 export function isOfTheDisk(error: unknown): boolean {
   if (typeof error === "string") return IN_WORDS.test(error);
   if (typeof error !== "object" || error === null) return false;
-  const { code, errcode, cause } = error as { code?: unknown; errcode?: unknown; cause?: unknown };
-  return OF_THE_DISK.has(code) || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff) || isOfTheDisk(cause);
+  const { code, errcode, cause, message } = error as Record<
+    "code" | "errcode" | "cause" | "message",
+    unknown
+  >;
+  if (OF_THE_DISK.has(code) || SQLITE_OF_THE_DISK.has(Number(errcode) & 0xff) || isOfTheDisk(cause))
+    return true;
+  // OpenClaw puts several errors into the text of one.
+  return typeof message === "string" && IN_WORDS.test(message);
 }
 
 /** Does what may be done twice as soon as the disk takes it. */

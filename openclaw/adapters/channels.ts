@@ -24,7 +24,7 @@ import {
   sdk,
   type UnknownSend,
 } from "./channel-host.js";
-import { answered, handle } from "./channel-inbound.js";
+import { handle } from "./channel-inbound.js";
 import {
   chatOf,
   type Delivered,
@@ -35,6 +35,7 @@ import {
   Turns,
 } from "./channel-lane.js";
 import { isAccount, PLATFORMS, type PlatformRow } from "./channel-table.js";
+import { answered } from "./channel-turn.js";
 
 /** The part of OpenClaw's plugin API that is used here. */
 export interface ChannelsApi {
